@@ -1,0 +1,35 @@
+# `make run` does the whole thing once: made-up mammograms -> dataset -> search -> report.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: install run test lint bench clean
+
+install: $(READY)
+
+# torch first and by its exact version: that is the build without CUDA where the index offers one.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$$(grep '^torch==' constraints.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
+	touch $@
+
+run: install
+	$(BIN)/python -m diagram_ray.tune
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	@ls benchmarks/*.py | xargs -n 1 -I {} sh -c 'echo "== {}"; $(BIN)/python {} || exit 255'
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

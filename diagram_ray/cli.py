@@ -1,0 +1,56 @@
+"""What all commands share: how they report, fail and log.
+
+Results go to standard output, everything else to standard error. A failure is one sentence and an exit code: 2 for
+something the user can correct, 1 for a failure while working, 130 for an interrupt.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from diagram_ray.errors import DiagramError
+
+stderr = Console(stderr=True)
+log = logging.getLogger("diagram_ray")
+
+INTERRUPTED = 130
+
+
+def new_app() -> typer.Typer:
+    """A Typer application for one command, without rich tracebacks or completion options."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def run(work: Callable[[], dict[str, Any]], *, as_json: bool, debug: bool) -> None:
+    """Does the `work` of a command, prints its result as JSON if asked for, and exits with the right code."""
+    configure_logging(debug)
+    try:
+        result = work()
+    except DiagramError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+def configure_logging(debug: bool) -> None:
+    """Plain lines on standard error; through rich where it is a terminal."""
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if stderr.is_terminal:
+        handler = RichHandler(console=stderr, show_path=False, show_level=False)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    log.propagate = False

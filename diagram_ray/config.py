@@ -1,0 +1,242 @@
+"""The experiment's configuration: frozen, checked, and changed in one way only.
+
+A study file, `--set` and the parameters of a trial all name settings by dotted keys
+(`training.learning_rate.generator`) and all go through `override`. A key that does not exist is refused with the
+nearest one that does; a value of the wrong type is refused with what is allowed.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+
+from diagram_ray.errors import ConfigError
+
+C = TypeVar("C", bound="Frozen")
+Pair = Annotated[tuple[float, float], Strict(False)]
+
+
+class Frozen(BaseModel):
+    """Base of all configuration: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class DataConfig(Frozen):
+    """Which question is asked of a prepared dataset."""
+
+    target: str = "label"
+    """Column of the manifest that is to be predicted."""
+    classes: dict[str, list[str]] | None = None
+    """Class name -> values of the target column; images with other values are left out. None: the dataset's own."""
+
+
+class ModelConfig(Frozen):
+    """The four networks (paper Sect. 2.2)."""
+
+    width: int = Field(default=32, ge=4, multiple_of=4)
+    """Channels of F's first layer; F ends in, and E works with, 8 times as many."""
+    generator_width: int = Field(default=32, ge=4, multiple_of=4)
+    """Channels of G's last hidden layer; G starts with 8 times as many."""
+    latent_size: int = Field(default=100, ge=1)
+    """n, the length of z ~ U[-1, 1]^n."""
+    norm: Literal["group", "batch"] = "group"
+    """Normalisation layers. `group` does not mix the samples of a batch."""
+    gan: bool = True
+    """False: the variant without G and without the real/fake neuron (Sect. 3.1)."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout before E's output layer."""
+    num_classes: int = Field(default=2, ge=2)
+    """m, set from the data."""
+    patch_size: int = Field(default=32, ge=16, multiple_of=16)
+    """s in pixels, set from the data."""
+
+
+class LearningRates(Frozen):
+    """One learning rate for each gradient step of Algorithm 1."""
+
+    discriminator: float = Field(default=3e-4, gt=0.0)
+    """Step on (theta_f, theta_d)."""
+    classifier: float = Field(default=3e-4, gt=0.0)
+    """Step on (theta_f, theta_e)."""
+    generator: float = Field(default=3e-4, gt=0.0)
+    """Step on theta_g."""
+
+
+class AugmentConfig(Frozen):
+    """Augmentation drawn anew for every batch (paper Sect. 3)."""
+
+    rotation: float = Field(default=15.0, ge=0.0, le=180.0)
+    """Largest rotation of images and patches, in degrees."""
+    mirror: bool = True
+    """Mirror across the y axis with probability 1/2."""
+    scale: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Largest relative change of size."""
+    shift: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Largest shift, as a part of height and width."""
+
+
+class TrainingConfig(Frozen):
+    """Algorithm 1 and how long it runs."""
+
+    epochs: int = Field(default=30, ge=1)
+    """One epoch draws every training image once in the inner steps, whatever k is."""
+    k: int = Field(default=1, ge=1)
+    """Inner steps for each step of the generator."""
+    patch_batch: int = Field(default=32, ge=1)
+    """m, patches (and random vectors) in a minibatch."""
+    image_batch: int = Field(default=16, ge=1)
+    """n, images in a minibatch."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: LearningRates = LearningRates()
+    betas: Pair = (0.5, 0.999)
+    """Adam's decay rates."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled weight decay."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rates over the epochs; `cosine` ends at zero after `epochs`."""
+    balance_classes: bool = True
+    """Draw the classes of each minibatch of patches and images in equal numbers."""
+    augment: AugmentConfig = AugmentConfig()
+    seed: int = Field(default=0, ge=0)
+    """Seed of weights, minibatches, noise and augmentation."""
+
+
+class ExperimentConfig(Frozen):
+    """All that decides the weights that come out, given the data."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def build(kind: type[C], values: Mapping[str, Any], where: str) -> C:
+    """A `kind` from nested `values`. `where` names their source in messages. Raises ConfigError."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(kind, error, where)) from None
+
+
+def override(config: C, values: Mapping[str, Any], where: str) -> C:
+    """A copy of `config` with dotted (or nested) keys set to new values. Raises ConfigError."""
+    nested = config.model_dump()
+    for key, value in values.items():
+        _set(nested, key, value, type(config), where)
+    return build(type(config), nested, where)
+
+
+def flatten(config: Frozen) -> dict[str, Any]:
+    """Dotted key -> value, for every setting."""
+    flat: dict[str, Any] = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Frozen):
+            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def dotted_keys(kind: type[Frozen]) -> list[str]:
+    """Every dotted key that `kind` has."""
+    keys = []
+    for name, field in kind.model_fields.items():
+        section = _section(field.annotation)
+        keys += [f"{name}.{key}" for key in dotted_keys(section)] if section else [name]
+    return keys
+
+
+def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
+    """The error for a key that does not exist: the nearest one, or all of them."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(known))}"
+    return ConfigError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`a.b=value` of --set. The value is read as JSON (1e-5 is a number), else as YAML. Raises ConfigError."""
+    key, separator, raw = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {text!r}: expected KEY=VALUE, for example training.k=2")
+    try:
+        return key.strip(), json.loads(raw)
+    except json.JSONDecodeError:
+        return key.strip(), _yaml(raw, f"--set {key}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError if there is no such file or no mapping in it."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice instead of keeping the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key {key!r} is given {keys.count(key)} times")
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _set(nested: dict[str, Any], key: str, value: Any, kind: type[Frozen], where: str) -> None:
+    """Sets one dotted key in a dumped config; a mapping value sets the keys below it."""
+    fields = kind.model_fields
+    head, _, rest = key.partition(".")
+    section = _section(fields[head].annotation) if head in fields else None
+    if head not in fields or (rest and section is None):
+        raise unknown_key(key, dotted_keys(kind), where)
+    if section is not None and (rest or isinstance(value, Mapping)):
+        for name, below in ({rest: value} if rest else dict(value)).items():
+            _set(nested[head], name, below, section, f"{where}: {head}")
+    else:
+        nested[head] = value
+
+
+def _section(annotation: Any) -> type[Frozen] | None:
+    """The configuration class of a field that is a section of its own."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Frozen) else None
+
+
+def _explain(kind: type[Frozen], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        return str(unknown_key(key, dotted_keys(kind), where))
+    if first["type"] == "missing":
+        return f"{where}: {key} is missing"
+    if isinstance(value, str) and _is_number(value):
+        return f"{where}: {key}: {value!r} is text, not a number (YAML wants a point in it): write {_number(value)}"
+    return f"{where}: {key}: {value!r} is not allowed: {first['msg']}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str) -> str:
+    mantissa, _, exponent = text.lower().partition("e")
+    return text if not exponent or "." in mantissa else f"{mantissa}.0e{exponent}"

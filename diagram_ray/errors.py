@@ -1,0 +1,29 @@
+"""What can go wrong, sorted by who can mend it.
+
+Every message is one sentence or a few that say what was wrong (with its value), where it stands (file, key, tag, row,
+patient, fold) and what is allowed. The commands print it and exit with `exit_code`; they never show a traceback.
+"""
+
+
+class DiagramError(Exception):
+    """A failure while working (exit code 1): a disk, a worker, a model that diverged."""
+
+    exit_code = 1
+
+
+class UsageError(DiagramError):
+    """Something the user asked for cannot be done as asked (exit code 2): an argument, a path, a key, a table."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration, study file or override that is not valid. The message names the file and the key."""
+
+
+class DataError(UsageError):
+    """A dataset, table or image that cannot be used. The message names the file and the row, tag or patient."""
+
+
+class LeakageError(DataError):
+    """A patient stands on both sides of a split. The message names the patient and the folds."""

@@ -1,0 +1,170 @@
+"""The nouns of a search, and the study folder: written and read back without Ray, Optuna or torch.
+
+study.yaml            the resolved configuration as run, versions, the dataset and its fingerprint
+splits.json           fold of each patient
+ledger.jsonl          what happened, in order: the truth from which the rest is made
+trials.parquet        one row a trial
+curves.parquet        one row a (trial, fold, epoch)
+predictions.parquet   one row a (trial, repeat, fold, image): out-of-fold scores of the complete trials
+control.json          the winner's configuration on labels shuffled by patient
+best/                 config.yaml and fold-K.safetensors of the winner
+report.html           self-contained
+"""
+
+import json
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from diagram_ray.errors import DataError
+
+
+class TrialState(StrEnum):
+    """How a trial ended; RUNNING while it has not."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one configuration scored on its first `folds` folds after `epochs` epochs each."""
+
+    folds: int
+    epochs: int
+    fold_auc: tuple[float, ...]
+    fold_accuracy: tuple[float, ...]
+    seconds: float
+    """Time one worker has spent on the trial so far."""
+
+    @property
+    def auc_mean(self) -> float:
+        """Mean of the folds' AUC."""
+        return statistics.fmean(self.fold_auc)
+
+    @property
+    def auc_sd(self) -> float:
+        """Standard deviation (n - 1) of the folds' AUC; 0 for one fold."""
+        return statistics.stdev(self.fold_auc) if len(self.fold_auc) > 1 else 0.0
+
+    @property
+    def accuracy_mean(self) -> float:
+        """Mean of the folds' accuracy at the threshold 0.5."""
+        return statistics.fmean(self.fold_accuracy)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration of the search with all its folds."""
+
+    number: int
+    params: dict[str, Any]
+    state: TrialState = TrialState.RUNNING
+    reason: str = ""
+    measurements: tuple[Measurement, ...] = ()
+    """One for each rung reached, in order."""
+
+    @property
+    def last(self) -> Measurement | None:
+        """The measurement of the highest rung reached."""
+        return self.measurements[-1] if self.measurements else None
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Study:
+    """A study folder, read back. Tables are pandas data frames, loaded when first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Study":
+        """The study in `path`. Raises DataError if there is none."""
+        folder = Path(path)
+        if not (folder / "study.yaml").is_file():
+            raise DataError(f"{folder}: not a study: it has no study.yaml")
+        return cls(folder)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """study.yaml: `study`, `dataset`, `classes`, `versions`, `command`, `started`."""
+        document = yaml.safe_load((self.path / "study.yaml").read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise DataError(f"{self.path / 'study.yaml'}: expected a mapping")
+        return document
+
+    @cached_property
+    def splits(self) -> dict[str, Any]:
+        """splits.json: `n_folds`, `seed`, `fingerprint`, `patients` (patient id -> fold)."""
+        return self._json("splits.json")
+
+    @cached_property
+    def control(self) -> dict[str, Any] | None:
+        """control.json: `auc_mean`, `shuffles` (each with `seed` and `fold_auc`); None if the study ran no control."""
+        return self._json("control.json") if (self.path / "control.json").is_file() else None
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, ordered by number."""
+        return self._table("trials.parquet")
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row a (trial, fold, epoch): `loss_*`, `auc`, `accuracy`, `seconds`."""
+        return self._table("curves.parquet")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Out-of-fold scores: `trial, repeat, fold, image_id, patient_id, label, score`."""
+        return self._table("predictions.parquet")
+
+    @cached_property
+    def best(self) -> "pd.Series[Any]":
+        """The row of the complete trial with the highest mean AUC, the earliest of equals. Raises DataError if none."""
+        complete = self.trials[self.trials["state"] == TrialState.COMPLETE]
+        if complete.empty:
+            raise DataError(f"{self.path}: no trial is complete, so there is no best one")
+        return complete.sort_values(["auc_mean", "number"], ascending=[False, True]).iloc[0]
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.path / name
+        if not path.is_file():
+            raise DataError(
+                f"{path}: no such table; if the study was cut off, tune --resume {self.path} goes on with it"
+            )
+        return pd.read_parquet(path)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
+        if not isinstance(value, dict):
+            raise DataError(f"{path}: expected a JSON object")
+        return value

@@ -1,0 +1,15 @@
+"""Fixtures that every part's tests share."""
+
+from pathlib import Path
+
+import pytest
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real mammograms beside the repository; the test is skipped where it is not."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real mammograms at {REAL}: they may not be distributed with the project")
+    return REAL
