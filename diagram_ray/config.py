@@ -7,7 +7,7 @@ nearest one that does; a value of the wrong type is refused with what is allowed
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,7 +23,7 @@ Pair = Annotated[tuple[float, float], Strict(False)]
 class Frozen(BaseModel):
     """Base of all configuration: immutable, no unknown keys, no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class DataConfig(Frozen):
@@ -198,17 +198,24 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def _set(nested: dict[str, Any], key: str, value: Any, kind: type[Frozen], where: str) -> None:
-    """Sets one dotted key in a dumped config; a mapping value sets the keys below it."""
-    fields = kind.model_fields
-    head, _, rest = key.partition(".")
-    section = _section(fields[head].annotation) if head in fields else None
-    if head not in fields or (rest and section is None):
-        raise unknown_key(key, dotted_keys(kind), where)
-    if section is not None and (rest or isinstance(value, Mapping)):
-        for name, below in ({rest: value} if rest else dict(value)).items():
-            _set(nested[head], name, below, section, f"{where}: {head}")
+    """Sets one dotted key in a dumped config; a mapping given for a section sets the keys below it."""
+    for path, leaf in _leaves(key, value, kind):
+        *sections, name = path.split(".")
+        target: Any = nested
+        for section in sections:
+            target = target.get(section) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or path not in dotted_keys(kind):
+            raise unknown_key(path, dotted_keys(kind), where)
+        target[name] = leaf
+
+
+def _leaves(key: str, value: Any, kind: type[Frozen]) -> Iterator[tuple[str, Any]]:
+    """The dotted keys and values that `key: value` stands for: more than one where `key` is a section."""
+    if isinstance(value, Mapping) and any(known.startswith(f"{key}.") for known in dotted_keys(kind)):
+        for name, below in value.items():
+            yield from _leaves(f"{key}.{name}", below, kind)
     else:
-        nested[head] = value
+        yield key, value
 
 
 def _section(annotation: Any) -> type[Frozen] | None:
