@@ -1,0 +1,45 @@
+"""Checks what `make run` promises, on the study folder that it left: `python tests/acceptance.py runs/quickstart-1`.
+
+The newest of several folders is checked. Exits 1 with a list of the promises that were not kept.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from diagram_ray import Study
+
+TRIALS, FOLDS, AUC, CONTROL = 12, 5, 0.90, 0.06
+
+
+def broken_promises(study: Study) -> Iterator[str]:
+    """A sentence for each promise of the quickstart that this study does not keep."""
+    ended = study.trials[study.trials["state"].isin(["COMPLETE", "PRUNED"])]
+    if len(ended) < TRIALS or (ended["folds"] != FOLDS).any():
+        yield f"{len(ended)} trials ended on folds {sorted(set(ended['folds']))}; promised: {TRIALS} or more on {FOLDS}"
+    if study.best["auc_mean"] < AUC:
+        yield f"the best AUC is {study.best['auc_mean']:.3f}; promised: {AUC} or more"
+    if study.control is None or abs(study.control["auc_mean"] - 0.5) > CONTROL:
+        yield f"the no-signal control is {study.control}; promised: 0.5 ± {CONTROL}"
+    report = (study.path / "report.html").read_text(encoding="utf-8")
+    if "<html" not in report or 'src="http' in report:
+        yield "the report is not a self-contained page"
+
+
+def main() -> None:
+    """Checks the newest of the folders named on the command line."""
+    newest = max((Path(name) for name in sys.argv[1:]), key=lambda path: path.stat().st_mtime)
+    study = Study.load(newest)
+    broken = list(broken_promises(study))
+    control = study.control or {}
+    print(
+        f"{newest}: {len(study.trials)} trials, best AUC {study.best['auc_mean']:.3f} ± {study.best['auc_sd']:.3f}, "
+        f"control {control.get('auc_mean', float('nan')):.3f}, {study.document.get('seconds', 0):.0f} s"
+    )
+    for sentence in broken:
+        print(f"not kept: {sentence}")
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()
