@@ -8,13 +8,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from diagram_ray.errors import DiagramError
+from diagram_ray.errors import DiagramError, UsageError
 
 stderr = Console(stderr=True)
 log = logging.getLogger("diagram_ray")
@@ -43,6 +44,14 @@ def run(work: Callable[[], dict[str, Any]], *, as_json: bool, debug: bool) -> No
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
+
+
+def check_free(out: Path) -> None:
+    """Raises UsageError unless `out`, the folder a command is to write, is new or empty, and local."""
+    if ":/" in str(out):
+        raise UsageError(f"--out {out}: must be a folder on a local or shared disk")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
 
 
 def configure_logging(debug: bool) -> None:

@@ -1,1 +1,6 @@
-"""."""
+"""The four networks of DiaGRAM (paper Sect. 2.2), in plain PyTorch."""
+
+from diagram_ray.models.diagram import DiaGRAM
+from diagram_ray.models.discriminator import PatchLogits
+
+__all__ = ["DiaGRAM", "PatchLogits"]

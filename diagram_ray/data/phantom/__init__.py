@@ -1,0 +1,5 @@
+"""The phantom: synthetic mammograms with known truth, written as an INbreast-like folder of real files."""
+
+from diagram_ray.data.phantom.tree import make_phantom
+
+__all__ = ["make_phantom"]

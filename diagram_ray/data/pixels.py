@@ -1,0 +1,248 @@
+"""From a decoded mammogram to the picture that networks see, and to patches in the same polarity, side and grey scale.
+
+    stored pixels -> polarity undone -> film borders trimmed -> breast found -> cropped -> chest wall to the left
+                  -> grey levels from the breast's own range to 0..65535, background 0 -> resized, padded
+
+The breast is found on a copy of about 512 pixels; the crop and the resizing work on the full image.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.morphology import isotropic_opening
+
+from diagram_ray.data.mammogram import Mammogram
+from diagram_ray.errors import DataError
+
+WORKING_SIDE = 512
+"""The breast is found at about this many pixels on the longer side."""
+LEVELS = 65535
+RANGE = (1.0, 99.5)
+"""Percentiles of the breast's grey levels that become 0 and 65535."""
+EXTREME = 0.05
+"""Part of an image's range, at either end, in which a pixel may be background."""
+WHITE = 0.9
+"""Part of an image's range above which a line along the edge may be film border."""
+UNDECIDED = 0.05
+"""Difference between the parts of nearly white and nearly black pixels below which the header tells the polarity."""
+TISSUE = 0.06
+"""Part of the range between background and white above which a pixel is tissue rather than background."""
+SMALLEST_BREAST = 0.04
+"""Part of the image that the breast must cover."""
+WIDEST_BORDER = 0.1
+"""Part of the image's height or width that may be a white film border on each side."""
+AMBIGUOUS = 0.04
+"""Where the halves of the breast differ by less than this part of its area, the laterality decides its side."""
+
+Float = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """A mammogram made comparable, and how it was made, so that a region can follow it."""
+
+    pixels: NDArray[np.uint16]
+    """(H, W): 0 is background, 65535 the breast's brightest; the chest wall is at the left edge."""
+    inverted: bool
+    """Bright was dark in the file."""
+    mirrored: bool
+    """The chest wall was on the right."""
+    crop: tuple[int, int, int, int]
+    """(top, left, bottom, right) of the breast in original pixels."""
+    scale: float
+    """Output pixels per original pixel."""
+    offset: int
+    """Rows of padding above the breast."""
+    levels: tuple[float, float]
+    """The original grey levels (after undoing the polarity) that became 0 and 65535."""
+    breast: NDArray[np.bool_]
+    """The breast on the working copy."""
+    working_factor: int
+    """Original pixels per pixel of the working copy."""
+
+    def to_output(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where original (row, column) points (N, 2) lie in `pixels`."""
+        top, left, _, right = self.crop
+        rows = (points[:, 0] - top) * self.scale + self.offset
+        columns = right - points[:, 1] if self.mirrored else points[:, 1] - left
+        return np.stack([rows, columns * self.scale], axis=1)
+
+    @cached_property
+    def breast_part(self) -> float:
+        """The part of the image that the breast covers."""
+        return float(self.breast.mean())
+
+
+def standardise(mammogram: Mammogram, size: tuple[int, int], laterality: str | None = None) -> Standardised:
+    """The picture of a mammogram at `size` (H, W). Raises DataError if no breast is found.
+
+    `laterality` ('L' or 'R') is believed only where the breast's shape does not tell its side: headers err.
+    """
+    factor = max(1, round(max(mammogram.pixels.shape) / WORKING_SIDE))
+    small = _shrink(mammogram.pixels, factor)
+    inverted = _is_inverted(small, mammogram.inverted)
+    if inverted:
+        small = -small
+    breast = _find_breast(small)
+    mirrored = _chest_wall_is_right(breast, laterality or mammogram.laterality)
+    crop = _crop(breast, factor, mammogram.pixels.shape)
+    low, high = np.percentile(small[ndimage.binary_erosion(breast, iterations=2, border_value=1)], RANGE)
+    if not high > low:
+        raise DataError("the breast has one grey level only")
+    scale = min(size[0] / (crop[2] - crop[0]), size[1] / (crop[3] - crop[1]))
+    shape = _scaled_shape(crop, scale, size)
+    picture = _resize(mammogram.pixels, crop, shape)
+    inside = _resize(breast.astype(np.float32), tuple(edge / factor for edge in crop), shape) > 0.5
+    levels = _to_levels(-picture if inverted else picture, (float(low), float(high))) * inside
+    pixels, offset = _place(levels, size, mirrored)
+    return Standardised(pixels, inverted, mirrored, crop, scale, offset, (float(low), float(high)), breast, factor)
+
+
+def cut_patch(mammogram: Mammogram, standard: Standardised, box: Box, patch_size: int) -> NDArray[np.uint16]:
+    """The smallest square that holds `box` (top, left, bottom, right; original pixels), at patch_size (s, s).
+
+    The square is shifted, never stretched, where it would leave the image (paper Sect. 3).
+    """
+    top, left, side = square_around(box, mammogram.pixels.shape)
+    cut = _resize(mammogram.pixels, (top, left, top + side, left + side), (patch_size, patch_size))
+    levels = _to_levels(-cut if standard.inverted else cut, standard.levels)
+    return np.ascontiguousarray(levels[:, ::-1] if standard.mirrored else levels).round().astype(np.uint16)
+
+
+def square_around(box: Box, shape: tuple[int, ...]) -> tuple[float, float, float]:
+    """(top, left, side) of the smallest square that holds `box` and lies inside an image of `shape`."""
+    top, left, bottom, right = box
+    side = min(max(bottom - top, right - left, 1.0), float(shape[0]), float(shape[1]))
+    return (
+        float(np.clip((top + bottom - side) / 2, 0, shape[0] - side)),
+        float(np.clip((left + right - side) / 2, 0, shape[1] - side)),
+        side,
+    )
+
+
+def background_boxes(
+    standard: Standardised, regions: list[Box], count: int, part: float, random: np.random.Generator
+) -> list[Box]:
+    """Up to `count` squares inside the breast that touch no region. Their side is `part` of the breast's height."""
+    factor = standard.working_factor
+    side = max(2, round((standard.crop[2] - standard.crop[0]) * part / factor))
+    free = standard.breast.copy()
+    for top, left, bottom, right in regions:
+        free[int(top // factor) : int(bottom // factor) + 1, int(left // factor) : int(right // factor) + 1] = False
+    sums = np.pad(free.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    filled = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    corners = np.argwhere(filled == side * side) * factor
+    chosen = corners[random.permutation(len(corners))[:count]]
+    return [
+        (float(row), float(column), float(row + side * factor), float(column + side * factor)) for row, column in chosen
+    ]
+
+
+def _shrink(pixels: Float, factor: int) -> Float:
+    """Means of factor × factor blocks; a rest at the bottom and right edge is left out."""
+    rows, columns = (length // factor for length in pixels.shape)
+    blocks = pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+    means: Float = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return means
+
+
+def _is_inverted(small: Float, header: bool) -> bool:
+    """Whether the background is bright.
+
+    A mammogram's background is a large even area at one end of the grey scale. Tissue, labels and film borders at the
+    other end are smaller. Where the two ends hold about as many pixels, the header's word counts.
+    """
+    low, high = np.percentile(small, (0.5, 99.5))
+    relative = (small - low) / max(float(high - low), 1e-12)
+    bright, dark = float((relative > 1 - EXTREME).mean()), float((relative < EXTREME).mean())
+    return header if abs(bright - dark) < UNDECIDED else bright > dark
+
+
+def _find_breast(small: Float) -> NDArray[np.bool_]:
+    """The largest connected area of tissue, its holes filled. Raises DataError if it is too small."""
+    low, high = np.percentile(small, (0.5, 99.5))
+    relative = (small - low) / max(float(high - low), 1e-12)
+    background = float(np.median(relative[relative < EXTREME]))
+    tissue = (relative > background + TISSUE) & ~_film_border(relative)
+    labels, count = ndimage.label(_opened(tissue, radius=max(1, round(max(small.shape) / 100))))
+    if count:
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        breast: NDArray[np.bool_] = ndimage.binary_fill_holes(labels == sizes.argmax())
+        if breast.mean() >= SMALLEST_BREAST:
+            return breast
+    raise DataError(f"no breast found: nothing brighter than the background covers {SMALLEST_BREAST:.0%} of the image")
+
+
+def _opened(tissue: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Tissue without what is narrower than a disk of `radius`; at the image's edge the breast is taken to go on."""
+    opened: NDArray[np.bool_] = isotropic_opening(np.pad(tissue, radius, mode="edge"), radius)  # type: ignore[no-untyped-call]
+    return opened[radius:-radius, radius:-radius]
+
+
+def _film_border(relative: Float) -> NDArray[np.bool_]:
+    """White stripes along the edges: lines there that are nearly white from end to end."""
+    border = np.zeros(relative.shape, dtype=bool)
+    for axis in (0, 1):
+        white = (relative > WHITE).mean(axis=1 - axis) > 0.9
+        limit = round(WIDEST_BORDER * len(white))
+        lines = np.zeros(len(white), dtype=bool)
+        lines[:limit] = np.logical_or.accumulate(white[:limit][::-1])[::-1]
+        lines[-limit:] |= np.logical_or.accumulate(white[-limit:])
+        border |= lines[:, None] if axis == 0 else lines[None, :]
+    return border
+
+
+def _chest_wall_is_right(breast: NDArray[np.bool_], laterality: str | None) -> bool:
+    """The chest wall is where the breast is tallest: its half of the bounding box holds more of the breast."""
+    columns = breast.sum(axis=0)[np.flatnonzero(breast.any(axis=0))[0] :]
+    columns = np.trim_zeros(columns, "b")
+    half = len(columns) // 2
+    difference = float(columns[len(columns) - half :].sum() - columns[:half].sum()) / float(columns.sum())
+    if abs(difference) < AMBIGUOUS and laterality is not None:
+        return laterality == "R"
+    return difference > 0
+
+
+def _crop(breast: NDArray[np.bool_], factor: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The breast's bounding box in original pixels; to the very edge where only a rest of a block lies beyond it."""
+    edges = []
+    for axis, length in ((1, shape[0]), (0, shape[1])):
+        inside = np.flatnonzero(breast.any(axis=axis))
+        last = (int(inside[-1]) + 1) * factor
+        edges.append((int(inside[0]) * factor, length if length - last < factor else last))
+    (top, bottom), (left, right) = edges
+    return top, left, bottom, right
+
+
+def _scaled_shape(crop: tuple[int, int, int, int], scale: float, size: tuple[int, int]) -> tuple[int, int]:
+    height, width = (round((crop[axis + 2] - crop[axis]) * scale) for axis in (0, 1))
+    return min(size[0], max(1, height)), min(size[1], max(1, width))
+
+
+def _resize(pixels: Float, box: tuple[float, ...], shape: tuple[int, int]) -> Float:
+    """What is inside `box` (top, left, bottom, right) at `shape`, averaged where it shrinks (triangle filter)."""
+    top, left, bottom, right = box
+    inside = (left, top, min(right, pixels.shape[1]), min(bottom, pixels.shape[0]))
+    resized = Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR, box=inside)
+    return np.asarray(resized, dtype=np.float32)
+
+
+def _to_levels(picture: Float, levels: tuple[float, float]) -> Float:
+    low, high = levels
+    scaled: Float = np.clip((picture - low) / (high - low), 0.0, 1.0) * LEVELS
+    return scaled
+
+
+def _place(levels: Float, size: tuple[int, int], mirrored: bool) -> tuple[NDArray[np.uint16], int]:
+    """On a black picture of `size`, chest wall at the left edge, centred vertically."""
+    height, width = levels.shape
+    offset = (size[0] - height) // 2
+    placed = np.zeros(size, dtype=np.uint16)
+    placed[offset : offset + height, :width] = (levels[:, ::-1] if mirrored else levels).round().astype(np.uint16)
+    return placed, offset

@@ -1,0 +1,60 @@
+"""What a reader of a raw data set returns: which images there are, what is known of them, and what could not be used.
+
+A reader opens tables and annotation files only. Pixels, and whatever stands in an image's own header, are read later.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Region:
+    """A lesion's bounding box in one image."""
+
+    box: tuple[float, float, float, float]
+    """(top, left, bottom, right) in pixels of the original image; bottom and right are exclusive."""
+    finding: str
+    """What was outlined, in lower case: 'mass', 'calcification', ..."""
+    label: str | None
+    """The region's class; None where the source gives none."""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image that can be read, and what the source's tables say of it."""
+
+    path: str
+    """Where the pixels are: a local path or an fsspec URI."""
+    image_id: str
+    patient_id: str
+    """The source's own key, never written to an output: it becomes a keyed hash first."""
+    exam_id: str
+    """The patient's images of one date share it. Built from `patient_id`, so it is hashed as well."""
+    laterality: str | None
+    """'L' or 'R'."""
+    view: str | None
+    """'CC', 'MLO', 'FB', ..."""
+    label: str | None
+    """The image's class; None where the source leaves it open (BI-RADS 3, say)."""
+    columns: dict[str, str | float | None] = field(default_factory=dict)
+    """Further columns of the manifest: 'birads', 'density', 'finding', ..."""
+    regions: tuple[Region, ...] = ()
+    spacing_mm: float | None = None
+    """Size of a pixel; None where only the image's own header gives it."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A file, or a part of one, that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """A raw data set: its images, what was left out, and its two classes with the negative one first."""
+
+    records: list[ImageRecord]
+    rejects: list[Reject]
+    classes: tuple[str, ...]
+    name: str

@@ -1,0 +1,213 @@
+"""A prepared dataset on disk or in an object store: the schemas, and reading it back.
+
+    dataset.json          what it is: written last, so a folder with one is whole
+    manifest.parquet      one row an image, no pixels
+    images/part-*.parquet pixels (H, W) uint16 with image_id, patient_id, label
+    patches/part-*.parquet pixels (s, s) uint16 with patch_id, image_id, patient_id, label, kind, finding, box
+    rejects.parquet       path, reason
+
+Any place that pyarrow or fsspec can open will do: a folder, s3://, gs://, abfs://.
+"""
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from diagram_ray.config import DataConfig
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.errors import DataError
+
+FORMAT_VERSION = 1
+INFO, MANIFEST, REJECTS = "dataset.json", "manifest.parquet", "rejects.parquet"
+ROI, BACKGROUND = "roi", "background"
+
+
+def pixel_type(rows: int, columns: int) -> pa.DataType:
+    """The Arrow type of one picture: a fixed-shape tensor of uint16."""
+    return pa.fixed_shape_tensor(pa.uint16(), (rows, columns))
+
+
+def image_schema(rows: int, columns: int) -> pa.Schema:
+    """Of images/part-*.parquet."""
+    strings = [(name, pa.string()) for name in ("image_id", "patient_id", "label")]
+    return pa.schema([*strings, ("pixels", pixel_type(rows, columns))])
+
+
+def patch_schema(size: int) -> pa.Schema:
+    """Of patches/part-*.parquet."""
+    names = ("patch_id", "image_id", "patient_id", "label", "kind", "finding")
+    strings = [(name, pa.string()) for name in names]
+    return pa.schema([*strings, ("box", pa.list_(pa.float64(), 4)), ("pixels", pixel_type(size, size))])
+
+
+def read_info(uri: str) -> dict[str, Any]:
+    """dataset.json. Raises DataError if `uri` holds no dataset, or one of a newer format."""
+    files, root = _filesystem(uri)
+    try:
+        info = json.loads(files.cat_file(f"{root}/{INFO}"))
+        version, _ = int(info["format_version"]), info["fingerprint"]
+    except FileNotFoundError:
+        raise DataError(f"{uri}: not a prepared dataset: it has no {INFO}; make one with diagram_ray.prepare") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{uri}/{INFO}: cannot be read: {type(error).__name__}: {error}") from None
+    if version > FORMAT_VERSION:
+        raise DataError(f"{uri}: has format version {version}; this program reads up to {FORMAT_VERSION}")
+    return dict(info)
+
+
+def read_manifest(uri: str) -> pd.DataFrame:
+    """One row an image. Raises DataError."""
+    manifest: pd.DataFrame = _read(uri, MANIFEST).to_pandas()
+    return manifest
+
+
+def read_rejects(uri: str) -> pd.DataFrame:
+    """One row a file that could not be used: path, reason. Raises DataError."""
+    rejects: pd.DataFrame = _read(uri, REJECTS).to_pandas()
+    return rejects
+
+
+def read_training_data(uri: str, config: DataConfig) -> TrainingData:
+    """The images and patches of the two classes that `config` asks for, in the order of their ids.
+
+    With the target 'label' a lesion's patch has its own label, and a background patch is negative; with another
+    target each patch has the class of its image. Raises DataError.
+    """
+    info = read_info(uri)
+    manifest = read_manifest(uri).sort_values("image_id").reset_index(drop=True)
+    classes = _classes(manifest, info, config, uri)
+    manifest["class"] = _class_of(manifest[config.target], classes)
+    chosen = manifest[manifest["class"] >= 0]
+    _check_counts(chosen["class"], classes, config, uri)
+    images = _read(uri, "images")
+    rows = _rows(images, chosen["image_id"], uri)
+    patches, patch_labels = _patches(uri, chosen, config, classes)
+    return TrainingData(
+        images=_pixels(images, rows),
+        labels=chosen["class"].to_numpy(np.int64),
+        image_ids=_strings(chosen["image_id"]),
+        patient_ids=_strings(chosen["patient_id"]),
+        patches=_pixels(patches, np.arange(len(patches))),
+        patch_labels=patch_labels,
+        patch_patient_ids=_strings(patches["patient_id"].to_pylist()),
+        classes=tuple(classes),
+        fingerprint=str(info["fingerprint"]),
+    )
+
+
+def _patches(
+    uri: str, chosen: pd.DataFrame, config: DataConfig, classes: dict[str, list[str]]
+) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The patches of the chosen images that have a class, by id, and their classes."""
+    table = _read(uri, "patches").sort_by("patch_id")
+    frame = table.select(["patch_id", "image_id", "label", "kind"]).to_pandas()
+    of_image = frame["image_id"].map(chosen.set_index("image_id")["class"])
+    if config.target == "label":
+        labels = _class_of(frame["label"], classes).where(frame["kind"] == ROI, 0).where(of_image.notna(), -1)
+    else:
+        labels = of_image.fillna(-1).astype(int)
+    kept = np.flatnonzero(labels.to_numpy() >= 0)
+    return table.take(pa.array(kept)), labels.to_numpy(np.int64)[kept].astype(np.int64)
+
+
+def _classes(manifest: pd.DataFrame, info: dict[str, Any], config: DataConfig, uri: str) -> dict[str, list[str]]:
+    """Class name -> values of the target column. Raises DataError unless there are two of them."""
+    if config.target not in manifest.columns:
+        near = difflib.get_close_matches(config.target, list(manifest.columns), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(manifest.columns)}"
+        raise DataError(f"{uri}: data.target: the manifest has no column {config.target!r}; {hint}")
+    found = sorted({_text(value) for value in manifest[config.target].dropna()})
+    classes = config.classes
+    if classes is None:
+        values = [str(name) for name in info["classes"]] if config.target == "label" else found
+        classes = {value: [value] for value in values}
+    for name, values in classes.items():
+        if strange := set(values) - set(found):
+            raise DataError(
+                f"{uri}: data.classes: class {name!r}: no image has {config.target} {min(strange)!r}; "
+                f"found: {', '.join(found)}"
+            )
+    if len(classes) != 2:
+        raise DataError(
+            f"{uri}: {config.target} has {len(classes)} values ({', '.join(list(classes)[:12])}) and two classes are "
+            'needed; group them, the negative class first: data.classes={"low": ["1", "2"], "high": ["3"]}'
+        )
+    if doubled := [
+        value for value, count in Counter(value for group in classes.values() for value in group).items() if count > 1
+    ]:
+        raise DataError(f"data.classes: {doubled[0]!r} is in more than one class")
+    return classes
+
+
+def _check_counts(labels: "pd.Series[int]", classes: dict[str, list[str]], config: DataConfig, uri: str) -> None:
+    for number, name in enumerate(classes):
+        if not (labels == number).any():
+            other = list(classes)[1 - number]
+            raise DataError(
+                f"{uri}: no image is of class {name!r} ({config.target}); all {len(labels)} are of class "
+                f"{other!r}, and a classifier needs both"
+            )
+
+
+def _class_of(values: "pd.Series[Any]", classes: dict[str, list[str]]) -> "pd.Series[int]":
+    """The class number of each value; -1 for those in no class."""
+    numbers = {value: number for number, group in enumerate(classes.values()) for value in group}
+    return values.map(lambda value: -1 if pd.isna(value) else numbers.get(_text(value), -1)).astype(int)
+
+
+def _text(value: object) -> str:
+    """A value as it is written in data.classes: 2, not 2.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _rows(table: pa.Table, wanted: Iterable[str], uri: str) -> NDArray[np.intp]:
+    """Where the `wanted` ids are in the table."""
+    places = {name: row for row, name in enumerate(table["image_id"].to_pylist())}
+    for name in wanted:
+        if name not in places:
+            raise DataError(f"{uri}/images: image {name} of the manifest is missing")
+    return np.array([places[name] for name in wanted], dtype=np.intp)
+
+
+def _pixels(table: pa.Table, rows: NDArray[np.intp]) -> NDArray[np.uint16]:
+    """The pictures in the chosen rows, in one array."""
+    column = table["pixels"]
+    shape = tuple(column.type.shape)
+    pixels = np.empty((len(rows), *shape), dtype=np.uint16)
+    start = 0
+    for chunk in column.chunks:
+        mine = np.flatnonzero((rows >= start) & (rows < start + len(chunk)))
+        if len(mine):
+            pixels[mine] = chunk.to_numpy_ndarray()[rows[mine] - start]
+        start += len(chunk)
+    return pixels
+
+
+def _strings(values: Iterable[str]) -> NDArray[np.str_]:
+    return np.array(list(values), dtype=np.str_)
+
+
+def _read(uri: str, name: str) -> pa.Table:
+    """A Parquet file, or all files of a folder."""
+    files, root = _filesystem(uri)
+    try:
+        return pq.read_table(f"{root}/{name}", filesystem=files)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{uri}/{name}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _filesystem(uri: str) -> tuple[Any, str]:
+    try:
+        files, root = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{uri}: cannot be opened: {error}") from None
+    return files, str(root).rstrip("/")

@@ -1,0 +1,144 @@
+"""Between Ray Tune's callbacks and the StudyState. Nothing is decided here."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from diagram_ray.search.files import Keeper
+from diagram_ray.search.progress import Listener, Round
+from diagram_ray.search.study_state import StudyState
+
+RETRIES = 2
+"""Times that a trial whose worker died is given a new one."""
+TIME_BUDGET = "time budget"
+
+
+class Bridge:
+    """Carries Tune's calls to the StudyState. A fault in here stops the search instead of vanishing in Tune's log."""
+
+    def __init__(self, state: StudyState, keeper: Keeper, listener: Listener, time_budget: float | None) -> None:
+        self.state = state
+        self.listener = listener
+        self.fault: BaseException | None = None
+        self._keeper = keeper
+        self._numbers: dict[str, int] = {}
+        self._deadline = time.monotonic() + time_budget if time_budget is not None else None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's `config`, None if none may start yet, Searcher.FINISHED if none ever will."""
+        trial = self._guard(self.state.next_start)
+        if trial is None:
+            done = self.state.stopping or not self.state.more
+            return str(Searcher.FINISHED) if done else None
+        self._numbers[trial_id] = trial.number
+        self.listener.started(trial)
+        return {"number": trial.number, "params": trial.params}
+
+    def result(self, round_: Round) -> str:
+        """Whether the trial goes on, in Tune's words."""
+        return str(self._guard(lambda: self._result(round_)) or TrialScheduler.STOP)
+
+    def died(self, trial_id: str) -> None:
+        """The trial's worker died once too often."""
+        number = self._numbers[trial_id]
+        if number in self.state.running:
+            self._guard(lambda: self.state.failed(number, f"its worker process died {RETRIES + 1} times"))
+            self._ended(number)
+
+    def tick(self) -> None:
+        """Looks at the clock."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.state.stop(TIME_BUDGET)
+        self.listener.tick()
+
+    def _result(self, round_: Round) -> str:
+        self.listener.advanced(round_)
+        if self._goes_on(round_):
+            return str(TrialScheduler.CONTINUE)
+        self._ended(round_.number)
+        return str(TrialScheduler.STOP)
+
+    def _goes_on(self, round_: Round) -> bool:
+        if round_.failed:
+            self.state.failed(round_.number, round_.failed)
+            return False
+        if round_.rung is None or round_.measurement is None:
+            return True
+        return self.state.measured(round_.number, round_.rung, round_.measurement)
+
+    def _ended(self, number: int) -> None:
+        self._keeper.ended(self.state.trials[number])
+        self.listener.ended(self.state.trials[number])
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self.fault = self.fault or error
+            self.state.stop(str(error))
+            return None
+
+
+class Proposals(Searcher):
+    """Tune's way of asking for trials."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> Any:
+        """A trial's `config`."""
+        return self._bridge.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Called with `error` when a worker died more than RETRIES times."""
+        if error:
+            self._bridge.died(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+
+class Decisions(FIFOScheduler):
+    """Tune's way of asking whether a trial goes on."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._bridge = bridge
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE or STOP."""
+        return self._bridge.result(result["round"])
+
+
+class Stopper(tune.Stopper):
+    """Ends the run when the study is to stop."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never for one trial alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the search is to end now."""
+        return bool(self._bridge.state.stopping)
+
+
+class Ticks(tune.Callback):
+    """A clock for the display and the time budget."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """After each turn of Tune's loop."""
+        self._bridge.tick()

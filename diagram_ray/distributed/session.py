@@ -1,0 +1,109 @@
+"""Joining a Ray cluster, or starting one on this machine where there is none.
+
+A cluster started here asks every client for a token of its own, kept in a private temporary folder; nothing is written
+into the home folder, and only what was started here is shut down.
+"""
+
+import atexit
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import ray
+
+from diagram_ray.errors import DiagramError, UsageError
+
+log = logging.getLogger("diagram_ray")
+
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TQDM_PATCH_PRINT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "1",
+}
+WORKERS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Several trials share a machine's cores: each computes in one thread."""
+
+
+@contextmanager
+def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+    """Ray, joined to the cluster of RAY_ADDRESS or started on this machine with `num_cpus` (None: all of them).
+
+    Inside a session that is already open it changes nothing. Raises UsageError if the cluster cannot be joined.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    with _environment(QUIET):
+        if os.environ.get("RAY_ADDRESS"):
+            _join()
+        else:
+            _start(num_cpus)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join() -> None:
+    address = os.environ["RAY_ADDRESS"]
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": WORKERS})
+    except Exception as error:  # Ray raises many kinds, among them RuntimeError for a missing token
+        raise UsageError(
+            f"RAY_ADDRESS={address}: the Ray cluster cannot be joined: {' '.join(str(error).split())[:400]}; "
+            "unset RAY_ADDRESS to start one on this machine"
+        ) from None
+    log.info("joined the Ray cluster at %s: %s", address, _size())
+
+
+def _start(num_cpus: int | None) -> None:
+    # ray.init turns token authentication on by itself where RAY_AUTH_MODE is not set; set later than Ray's import it
+    # would be read by the processes that Ray starts but not by this one.
+    os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token_file()))
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": WORKERS},
+        )
+    except Exception as error:  # as above
+        raise DiagramError(f"Ray could not be started here: {' '.join(str(error).split())[:400]}") from None
+    log.info("started Ray on this machine: %s", _size())
+
+
+@lru_cache(maxsize=1)
+def _token_file() -> Path:
+    """This process's token, in a private folder that goes when the process ends. Ray reads it once a process."""
+    folder = tempfile.TemporaryDirectory(prefix="diagram-ray-")
+    atexit.register(folder.cleanup)
+    token = Path(folder.name) / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32), encoding="ascii")
+    return token
+
+
+def _size() -> str:
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Sets variables that are not set yet, and restores all of them afterwards."""
+    before = dict(os.environ)
+    os.environ.update({name: value for name, value in values.items() if name not in before})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

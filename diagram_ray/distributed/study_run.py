@@ -1,0 +1,193 @@
+"""A whole study on a cluster: folder, search, tables, control. What `tune` does once its arguments are checked."""
+
+import json
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from diagram_ray.config import ExperimentConfig, override, read_yaml
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.shards import read_info, read_training_data
+from diagram_ray.data.splits import Splits, make_splits
+from diagram_ray.distributed.control import Control, run_control
+from diagram_ray.distributed.interrupt import cooperative_stop
+from diagram_ray.distributed.trial_run import Validation
+from diagram_ray.distributed.tuner import MakeValidation, Share, Work, run_search, share_of
+from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.results import Trial, TrialState, write_atomic
+from diagram_ray.search.files import best_of
+from diagram_ray.search.ledger import Ledger, open_ledger
+from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.progress import Lines, Progress, Screen
+from diagram_ray.search.study import seconds
+from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
+from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.tables import write_tables
+from diagram_ray.training.cross_validation import CrossValidation
+from diagram_ray.training.loop import fit_to_data
+
+INTERRUPTED = "interrupted"
+SPLITS = "splits.json"
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a study is run on."""
+
+    data: TrainingData
+    splits: Splits
+    info: dict[str, Any]
+    """dataset.json"""
+
+
+def cross_validation(config: ExperimentConfig, data: TrainingData, splits: Splits, device: str) -> Validation:
+    """What the workers train."""
+    return CrossValidation(config, data, splits, device)
+
+
+def load(plan: Plan) -> Materials:
+    """Data and folds; nothing is written. Raises DataError, or UsageError if a study is resumed on other data."""
+    info = read_info(plan.data)
+    if plan.resume and plan.out is not None:
+        _check_same(plan.out, info)
+    data = read_training_data(plan.data, plan.base.data)
+    if plan.resume and plan.out is not None:
+        path = plan.out / SPLITS
+        splits = Splits.from_json(path.read_text(encoding="utf-8"), str(path))
+    else:
+        splits = make_splits(data, plan.study.folds, plan.study.seed)
+    return Materials(data, splits, info)
+
+
+def run_study(
+    plan: Plan, materials: Materials, console: Console, make: MakeValidation = cross_validation
+) -> dict[str, Any]:
+    """Runs or resumes a study on the cluster that is joined; returns what the command prints.
+
+    Raises DiagramError if no trial is complete, UsageError if the folder is taken or another driver is at it.
+    """
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    share = share_of(resources, plan.study.parallel.trials)
+    folder = plan.out if plan.resume and plan.out else make_folder(plan.out, plan.study.name)
+    study = plan.study.resolved(plan.base.training.epochs, share.trials)
+    base = fit_to_data(plan.base, materials.data)
+    return _Run(replace(plan, study=study, base=base), folder.absolute(), materials, share, make).go(console)
+
+
+class _Run:
+    """A study under way."""
+
+    def __init__(self, plan: Plan, folder: Path, materials: Materials, share: Share, make: MakeValidation) -> None:
+        self.plan, self.folder, self.materials, self.share, self.make = plan, folder, materials, share, make
+        self.interrupted = threading.Event()
+
+    def go(self, console: Console) -> dict[str, Any]:
+        """Search, tables, control."""
+        began = time.monotonic()
+        with open_ledger(self.folder) as ledger:
+            document = self._document()
+            write_document(self.folder, document)
+            state = self._state(ledger)
+            with ExitStack() as stack:
+                stack.enter_context(cooperative_stop(lambda: self._interrupt(state)))
+                progress = self._progress(state, console)
+                if isinstance(progress, Screen):
+                    stack.enter_context(progress)
+                self._search(state, progress)
+                write_tables(self.folder, ledger.trials)
+                with suppress(OSError):  # trials that are put aside keep their checkpoints
+                    (self.folder / "checkpoints").rmdir()
+                self._control(best_of(ledger.trials), progress)
+            document |= {
+                "seconds": document["seconds"] + time.monotonic() - began,
+                "interrupted": state.stopping or None,
+            }
+            write_document(self.folder, document)
+            return self._result(ledger, document)
+
+    def _document(self) -> dict[str, Any]:
+        """study.yaml; of a resumed study the old one, with the new budget."""
+        if not self.plan.resume:
+            write_atomic(self.folder / SPLITS, self.materials.splits.to_json())
+            return new_document(self.plan, self.materials.info, self.materials.data.classes)
+        document = read_yaml(self.folder / DOCUMENT)
+        dataset = {**document["dataset"], "uri": self.plan.data}
+        return document | {"study": self.plan.study.model_dump(mode="json"), "dataset": dataset}
+
+    def _state(self, ledger: Ledger) -> StudyState:
+        study = self.plan.study
+        if study.trials < len(ledger.trials):
+            raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
+        lookback = study.parallel.lookback or 2 * self.share.trials
+        ladder = study.make_ladder(self.plan.base.training.epochs)
+        sampler = Sampler(study.space, study.sampler, study.seed, lookback)
+        return StudyState(Rules(study.trials, self.share.trials, lookback, ladder), sampler, ledger)
+
+    def _progress(self, state: StudyState, console: Console) -> Progress:
+        device = "GPU" if self.share.gpus else "CPU"
+        where = f"{self.folder}: up to {self.share.trials} trials at once on {self.share.trials} {device}s"
+        return Screen(state, where, console) if console.is_terminal else Lines(state, where)
+
+    def _search(self, state: StudyState, progress: Progress) -> None:
+        work = Work(self.folder, self.plan.base, state.rules.ladder, self.share.device, self.make)
+        budget = self.plan.study.time_budget
+        limit = seconds(budget, "time_budget") if budget else None
+        run_search(state, work, self.share, self.materials.data, self.materials.splits, progress, limit)
+
+    def _interrupt(self, state: StudyState) -> None:
+        self.interrupted.set()
+        state.stop(INTERRUPTED)
+
+    def _control(self, winner: Trial | None, progress: Progress) -> None:
+        """Writes control.json, unless it is there already for this winner."""
+        path, study = self.folder / "control.json", self.plan.study
+        if winner is None or not study.control.shuffles or self.interrupted.is_set():
+            return
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("trial") == winner.number:
+            return
+        progress.announce(f"control: trial {winner.number} on labels shuffled by patient")
+        config = override(self.plan.base, winner.params, f"trial {winner.number}")
+        control = Control(winner.number, config, study.folds, study.seed, study.control.shuffles, self.make)
+        result = run_control(control, self.materials.data, self.share, self.interrupted.is_set, progress.tick)
+        if result is not None:
+            write_atomic(path, json.dumps(result, indent=1))
+
+    def _result(self, ledger: Ledger, document: dict[str, Any]) -> dict[str, Any]:
+        counts = Counter(trial.state.value.lower() for trial in ledger.trials.values())
+        best = best_of(ledger.trials)
+        if best is None and not document["interrupted"]:
+            failed = [trial for trial in ledger.trials.values() if trial.state is TrialState.FAIL]
+            first = f"; trial {failed[0].number}: {failed[0].reason}" if failed else ""
+            raise DiagramError(f"{self.folder}: none of {len(ledger.trials)} trials is complete{first}")
+        control = self.folder / "control.json"
+        return {
+            "study": str(self.folder),
+            "trials": dict(counts),
+            "best": _best(best),
+            "control_auc": json.loads(control.read_text(encoding="utf-8"))["auc_mean"] if control.is_file() else None,
+            "seconds": round(document["seconds"], 1),
+            "interrupted": document["interrupted"],
+        }
+
+
+def _best(trial: Trial | None) -> dict[str, Any] | None:
+    if trial is None or trial.last is None:
+        return None
+    last = trial.last
+    scores = {"auc_mean": last.auc_mean, "auc_sd": last.auc_sd, "accuracy_mean": last.accuracy_mean}
+    return {"number": trial.number, "params": trial.params, **scores}
+
+
+def _check_same(folder: Path, info: dict[str, Any]) -> None:
+    before = read_yaml(folder / DOCUMENT)["dataset"].get("fingerprint")
+    if before != info["fingerprint"]:
+        raise UsageError(
+            f"{folder}: was run on the dataset with the fingerprint {before}; this one has {info['fingerprint']}"
+        )

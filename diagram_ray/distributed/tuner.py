@@ -1,0 +1,181 @@
+"""Ray Tune as the runner of a search: it starts workers and carries messages; `StudyState` decides.
+
+One worker process serves trial after trial (`reuse_actors`), which takes a trial's start from seconds to tens of
+milliseconds. Tune's own loggers, snapshots and restore stay unused: the study's ledger is the truth. A worker that
+dies is started again and goes on from the trial's last checkpoint.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from diagram_ray.config import ExperimentConfig, override
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.distributed.bridge import RETRIES, Bridge, Decisions, Proposals, Stopper, Ticks
+from diagram_ray.distributed.trial_run import TrialRun, Validation
+from diagram_ray.search.fidelity import Ladder
+from diagram_ray.search.files import Keeper, TrialFiles
+from diagram_ray.search.progress import Listener
+from diagram_ray.search.study_state import StudyState
+
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "1000000000",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+MakeValidation = Callable[[ExperimentConfig, TrainingData, Any, str], Validation]
+"""(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a trial gets of the cluster."""
+
+    trials: int
+    """That run at once."""
+    cpus: float
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """PyTorch's name of the device."""
+        return "cuda" if self.gpus else "cpu"
+
+
+def share_of(cluster: Mapping[str, float], trials: int | None) -> Share:
+    """Divides a cluster's resources among `trials` trials at once; None: one for each GPU, or else for each CPU."""
+    cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
+    count = trials or max(1, int(gpus or cpus))
+    return Share(count, _part(cpus, count), _part(gpus, count))
+
+
+def _part(total: float, count: int) -> float:
+    """At most 1 each; rounded down to what Ray can count."""
+    return min(1.0, int(total / count * 10_000) / 10_000)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the workers need, besides a trial's parameters."""
+
+    folder: Path
+    base: ExperimentConfig
+    ladder: Ladder
+    device: str
+    make: MakeValidation
+
+
+def run_search(
+    state: StudyState,
+    work: Work,
+    share: Share,
+    data: TrainingData,
+    splits: Any,
+    listener: Listener,
+    time_budget: float | None = None,
+) -> None:
+    """Runs trials on the cluster that is joined, until the study is finished or stopped (`state.stopping` says why).
+
+    `time_budget` in seconds. Raises what the journal raises, for example DataError or OSError.
+    """
+    bridge = Bridge(state, Keeper(work.folder, state.trials), listener, time_budget)
+    if state.finished:
+        return
+    trainable = tune.with_parameters(_Worker, work=work, data=data, splits=splits)
+    with _settings(share), _scratch(work.folder) as scratch:
+        tune.run(
+            trainable,
+            name="tune",
+            storage_path=str(scratch),
+            num_samples=-1,
+            search_alg=Proposals(bridge),
+            scheduler=Decisions(bridge),
+            stop=Stopper(bridge),
+            callbacks=[Ticks(bridge)],
+            resources_per_trial={"cpu": share.cpus, "gpu": share.gpus},
+            reuse_actors=True,
+            max_failures=RETRIES,
+            raise_on_failed_trial=False,
+            trial_dirname_creator=_trial_name,
+            trial_name_creator=_trial_name,
+            verbose=0,
+        )
+    if bridge.fault is not None:
+        raise bridge.fault
+
+
+class _Worker(tune.Trainable):
+    """A process that works on one trial after another."""
+
+    def setup(self, config: dict[str, Any], work: Work, data: TrainingData, splits: Any) -> None:  # type: ignore[override]
+        """Called once in each process, with what all trials share."""
+        import torch
+
+        torch.set_num_threads(1)  # trials run side by side: one core each
+        self._work, self._data, self._splits = work, data, splits
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial; Tune's name for it."""
+        work, number = self._work, new_config["number"]
+        config = override(work.base, new_config["params"], f"trial {number}")
+
+        def make(experiment: ExperimentConfig) -> Validation:
+            return work.make(experiment, self._data, self._splits, work.device)
+
+        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One round."""
+        return {"round": self._run.step()}
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.config['number']:04d}"
+
+
+@contextmanager
+def _settings(share: Share) -> Iterator[None]:
+    """Tune reads its settings from the environment; they are put back afterwards."""
+    # Without the last one Tune starts its workers one after the other.
+    settings = SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(share.trials)}
+    before = {key: os.environ.get(key) for key in settings}
+    os.environ.update(settings)
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it would report every trial that is put aside
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder for what Tune insists on writing. In the study, because all nodes must reach it."""
+    for leftover in folder.glob(".tune-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

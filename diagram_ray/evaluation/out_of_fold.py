@@ -1,0 +1,82 @@
+"""Out-of-fold scores of several trials as arrays, ready for resampling by patient."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.metrics import Floats
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """C trials' scores of the same N predictions (an image once per repeat).
+
+    Positions, not names, stand for patients and folds; a fold of another repeat is another fold.
+    """
+
+    trials: tuple[int, ...]
+    """(C,) trial numbers, ascending."""
+    scores: Floats
+    """(C, N)"""
+    labels: NDArray[np.int64]
+    """(N,) 0 or 1"""
+    folds: NDArray[np.int64]
+    """(N,) 0..F-1"""
+    patients: NDArray[np.int64]
+    """(N,) 0..P-1"""
+
+    @property
+    def n_patients(self) -> int:
+        """P"""
+        return int(self.patients.max()) + 1
+
+    def rows(self) -> list[NDArray[np.intp]]:
+        """The positions of each fold's predictions."""
+        return [np.flatnonzero(self.folds == fold) for fold in range(int(self.folds.max()) + 1)]
+
+    def strata(self) -> list[NDArray[np.int64]]:
+        """Patients that are exchanged with each other in a resample: of one fold (of the first repeat), with or
+        without a positive image. So every resample keeps the folds and nearly keeps the balance of the classes."""
+        first = {int(p): int(f) for p, f in zip(self.patients[::-1], self.folds[::-1], strict=True)}
+        fold = np.array([first[p] for p in range(self.n_patients)])
+        positive = np.zeros(self.n_patients, dtype=np.int64)
+        np.maximum.at(positive, self.patients, self.labels)
+        return [np.flatnonzero((fold == f) & (positive == c)) for f in np.unique(fold) for c in (0, 1)]
+
+    def only(self, trial: int) -> "OutOfFold":
+        """The same predictions of one trial."""
+        chosen = self.scores[[self.trials.index(trial)]]
+        return OutOfFold((trial,), chosen, self.labels, self.folds, self.patients)
+
+
+def out_of_fold(predictions: pd.DataFrame) -> OutOfFold:
+    """From the study's table `trial, repeat, fold, image_id, patient_id, label, score`.
+
+    Raises DataError if a trial lacks an image that another one has, has it twice, or in another fold.
+    """
+    if predictions.empty:
+        raise DataError("predictions: the table is empty")
+    keys = ["repeat", "image_id"]
+    ordered = predictions.sort_values(["trial", *keys], kind="stable")
+    trials = ordered["trial"].unique()
+    per_trial = len(ordered) // len(trials)
+    blocks = [block for _, block in ordered.groupby("trial")]
+    first = blocks[0]
+    for block in blocks:
+        if len(block) != per_trial or any(
+            (block[name].to_numpy() != first[name].to_numpy()).any() for name in [*keys, "fold", "patient_id", "label"]
+        ):
+            raise DataError(
+                f"predictions: trial {block['trial'].iloc[0]} was not measured on the images and folds of trial "
+                f"{first['trial'].iloc[0]}"
+            )
+    if first.duplicated(keys).any():
+        raise DataError(f"predictions: image {first[first.duplicated(keys)].iloc[0]['image_id']} is predicted twice")
+    folds = first.groupby(["repeat", "fold"]).ngroup().to_numpy().astype(np.int64)
+    patients = pd.factorize(first["patient_id"])[0].astype(np.int64)
+    scores = ordered["score"].to_numpy(dtype=np.float64).reshape(len(trials), per_trial)
+    labels = first["label"].to_numpy(dtype=np.int64)
+    return OutOfFold(tuple(int(t) for t in trials), scores, labels, folds, patients)

@@ -1,0 +1,75 @@
+"""What the figures mean, in words that do not promise more than the interval's lower bound."""
+
+from enum import StrEnum
+
+from diagram_ray.evaluation.estimates import ControlCheck
+from diagram_ray.evaluation.resampling import Interval
+
+
+class Grade(StrEnum):
+    """How much the images are shown to teach the model, from the lower bound of the interval."""
+
+    LEAK = "leak"
+    NONE = "none"
+    NEXT_TO_NOTHING = "next-to-nothing"
+    WEAK = "weak"
+    MODERATE = "moderate"
+    GOOD = "good"
+    STRONG = "strong"
+
+
+BOUNDS = (
+    (0.5, Grade.NONE),
+    (0.6, Grade.NEXT_TO_NOTHING),
+    (0.7, Grade.WEAK),
+    (0.8, Grade.MODERATE),
+    (0.9, Grade.GOOD),
+)
+
+SHOWN = {
+    Grade.NONE: "The images teach the model next to nothing: there is no evidence that they teach it anything about "
+    "the target.",
+    Grade.NEXT_TO_NOTHING: "The images teach the model next to nothing about the target: it does better than guessing, "
+    "but barely.",
+    Grade.WEAK: "The images teach the model a little about the target: it separates the classes weakly.",
+    Grade.MODERATE: "The images teach the model something about the target: it separates the classes moderately well.",
+    Grade.GOOD: "The images teach the model much about the target: it separates the classes well.",
+    Grade.STRONG: "The images teach the model the target: it separates the classes very well.",
+}
+
+WIDE = {
+    Grade.NONE: "There is no evidence that the images teach the model anything about the target: the data is too small "
+    "to tell.",
+    Grade.NEXT_TO_NOTHING: "The model does better than guessing, but the data is too small to say by how much.",
+}
+
+
+def grade(auc: Interval, control: ControlCheck | None = None) -> Grade:
+    """The grade of an interval of AUC; LEAK where the no-signal control failed."""
+    if control is not None and not control.passed:
+        return Grade.LEAK
+    return next((grade for bound, grade in BOUNDS if auc.low <= bound), Grade.STRONG)
+
+
+def verdict(auc: Interval, control: ControlCheck | None = None) -> str:
+    """What may be said in good conscience of a model whose AUC, corrected for selection, has this interval."""
+    found = grade(auc, control)
+    if found is Grade.LEAK and control is not None:
+        return _leak(control)
+    figures = f"AUC {auc.value:.2f}, 95% interval {auc.low:.2f} to {auc.high:.2f}; 0.5 is guessing."
+    if auc.high < 0.5:
+        return f"The model is worse than guessing: look for exchanged classes or a faulty split. {figures}"
+    if auc.degenerate:
+        return f"{SHOWN[found]} There was no error from which an interval could be made, so it may be luck. {figures}"
+    # A low bound under a high estimate means few patients, not a model that has learned nothing.
+    words = WIDE[found] if found in WIDE and auc.value > 0.7 else SHOWN[found]
+    return f"{words} {figures}"
+
+
+def _leak(control: ControlCheck) -> str:
+    side = "knows labels that mean nothing" if control.value > 0.5 else "is systematically wrong on meaningless labels"
+    return (
+        f"Something leaks: trained on labels shuffled between patients the winner {side} (AUC {control.value:.2f}; "
+        f"chance stays within {control.low:.2f} to {control.high:.2f}). No figure of this study can be trusted until "
+        "the cause is found."
+    )

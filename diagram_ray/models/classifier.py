@@ -1,0 +1,56 @@
+"""The extended classification network E (paper Sect. 2.2, Eq. 3)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diagram_ray.config import ModelConfig
+from diagram_ray.models.norm import norm_layer
+
+STRIDES = (1, 1, 2, 1, 2, 1)
+"""Of the six residual blocks. Two halvings: E's last maps are 1/64 of the image, a few per breast."""
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3×3 convolutions with a shortcut (He et al., CVPR 2016; paper Fig. 1b).
+
+    (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride)). Where the block halves the map, so does its shortcut,
+    by averaging: the channels stay the same, so it needs no parameters.
+    """
+
+    def __init__(self, channels: int, stride: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.stride = stride
+        self.first = nn.Conv2d(channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.first_norm = norm_layer(config.norm, channels)
+        self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.second_norm = norm_layer(config.norm, channels)
+        for convolution in (self.first, self.second):
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The block's maps."""
+        inner = F.relu(self.first_norm(self.first(maps)))
+        inner = self.second_norm(self.second(inner))
+        shortcut = maps if self.stride == 1 else F.avg_pool2d(maps, self.stride, ceil_mode=True)
+        return F.relu(inner + shortcut)
+
+
+class ExtendedClassifier(nn.Module):
+    """Six residual blocks, global average pooling, dropout and the output layer.
+
+    (B, 8 * width, H, W) -> (B, m) logits, for any H and W; their softmax is P(y = i | I).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = 8 * config.width
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, stride, config) for stride in STRIDES))
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(channels, config.num_classes)
+        nn.init.normal_(self.output.weight, std=0.02)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The logits of images' feature maps."""
+        logits: Tensor = self.output(self.dropout(self.blocks(maps).mean(dim=(2, 3))))
+        return logits

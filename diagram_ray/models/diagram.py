@@ -1,0 +1,26 @@
+"""DiaGRAM (paper Fig. 1a): G, F, D and E put together."""
+
+from torch import Tensor, nn
+
+from diagram_ray.config import ModelConfig
+from diagram_ray.models.classifier import ExtendedClassifier
+from diagram_ray.models.discriminator import Discriminator
+from diagram_ray.models.features import FeatureExtractor
+from diagram_ray.models.generator import Generator
+
+
+class DiaGRAM(nn.Module):
+    """The four networks. F and E classify images; F and D classify patches; G, F and D are a GAN."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = Generator(config) if config.gan else None
+        self.features = FeatureExtractor(config)
+        self.discriminator = Discriminator(config)
+        self.classifier = ExtendedClassifier(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (B, m) of images (B, 1, H, W) in [-1, 1], H and W at least 16."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits

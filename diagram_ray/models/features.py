@@ -1,0 +1,35 @@
+"""The feature extraction network F (paper Sect. 2.2): shared by patches, generated patches and whole images."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from diagram_ray.config import ModelConfig
+from diagram_ray.models.norm import norm_layer
+
+REDUCTION = 16
+"""F's maps are this many times smaller than its input."""
+SLOPE = 0.2
+
+
+class FeatureExtractor(nn.Module):
+    """Four 4×4 convolutions of stride 2, each followed by a leaky ReLU; layers 2 to 4 are normalised.
+
+    (B, 1, H, W) in [-1, 1] -> (B, 8 * width, H // 16, W // 16). H and W are at least 16.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        w = config.width
+        layers: list[nn.Module] = []
+        for into, out in pairwise((1, w, 2 * w, 4 * w, 8 * w)):
+            convolution = nn.Conv2d(into, out, kernel_size=4, stride=2, padding=1, bias=into == 1)
+            nn.init.kaiming_normal_(convolution.weight, a=SLOPE)
+            normalised = [norm_layer(config.norm, out)] if into > 1 else []
+            layers += [convolution, *normalised, nn.LeakyReLU(SLOPE)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The feature maps of images or patches."""
+        maps: Tensor = self.layers(pixels)
+        return maps

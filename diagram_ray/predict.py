@@ -1,0 +1,165 @@
+"""Class probabilities of mammograms under a trained model.
+
+    python -m diagram_ray.predict runs/model new_patients/ --out runs/predictions
+    python -m diagram_ray.predict runs/my_study a.dcm b.png --out runs/predictions
+    python -m diagram_ray.predict runs/model runs/phantom --out runs/predictions
+
+Leaves predictions.csv and predictions.parquet (`path`, `probability_<class>`, `predicted`) and rejects.csv (`path`,
+`reason`). A study's fold models answer together, by the mean of their probabilities. Of a prepared dataset, every
+image is predicted, and `path` is its image_id.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diagram_ray import cli
+from diagram_ray.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from diagram_ray.training.predictor import Predictor
+
+    Picture = tuple[str, NDArray[np.uint16]]
+
+SUFFIXES = ("", ".dcm", ".dicom", ".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+"""Of the files that are taken from a folder; a DICOM file often has none."""
+BATCH = 16
+
+app = cli.new_app()
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that train or tune has written")]
+Inputs = Annotated[list[str], typer.Argument(metavar="FILES|DIR|DATASET", help="Image files, folders or datasets")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
+Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
+Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
+
+
+def load(model_dir: str | Path, device: str = "cpu") -> "Predictor":
+    """The predictor in a folder that train or tune has written. Raises DataError.
+
+    `.predict(path)` gives {path, probabilities: {class: P}, predicted}; `.predict_array(pixels)` the probabilities
+    (N, m) of standardised images (N, H, W) uint16.
+    """
+    from diagram_ray.training.device import choose_device
+    from diagram_ray.training.predictor import Predictor
+
+    return Predictor.load(model_dir, choose_device(device))
+
+
+@app.command(epilog="Example: python -m diagram_ray.predict runs/model new_patients/ --out runs/predictions")
+def predict(
+    model: Model, inputs: Inputs, out: Out, device: Device = "auto", as_json: Json = False, debug: Debug = False
+) -> None:
+    """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
+
+    def work() -> dict[str, Any]:
+        cli.check_free(out)
+        sources = [_source(given) for given in inputs]
+        return _predict_all(load(model, device), sources, out)
+
+    cli.run(work, as_json=as_json, debug=debug)
+
+
+class _Rejects(list[dict[str, str]]):
+    """Files that could not be used, and why."""
+
+
+def _source(given: str) -> str | list[str]:
+    """A prepared dataset as it was given, or the image files that a file or folder stands for. Raises UsageError."""
+    place = Path(given)
+    if "://" in given:
+        return [given] if place.suffix.lower() in SUFFIXES[1:] else given
+    if place.is_file():
+        return [given]
+    if not place.is_dir():
+        raise UsageError(f"{given}: no such file or folder")
+    if (place / "dataset.json").is_file():
+        return given
+    files = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+    images = sorted(str(file) for file in files if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    if not images:
+        raise UsageError(
+            f"{given}: no image file in it; taken are those ending in {', '.join(SUFFIXES[1:])}, or in none"
+        )
+    return images
+
+
+def _predict_all(predictor: "Predictor", sources: list[str | list[str]], out: Path) -> dict[str, Any]:
+    rejects = _Rejects()
+    rows = list(_rows(predictor, _pictures(predictor, sources, rejects)))
+    if not rows:
+        first = f"; the first, {rejects[0]['path']}: {rejects[0]['reason']}" if rejects else ""
+        raise DataError(f"none of {len(rejects)} images could be used{first}")
+    _write(out, rows, rejects)
+    for reject in rejects:
+        cli.log.info("not used: %s: %s", reject["path"], reject["reason"])
+    cli.log.info("%d images predicted, %d not used: %s", len(rows), len(rejects), out)
+    return {"out": str(out), "images": len(rows), "rejects": len(rejects), "models": len(predictor.models)}
+
+
+def _pictures(predictor: "Predictor", sources: list[str | list[str]], rejects: _Rejects) -> "Iterator[Picture]":
+    for source in sources:
+        if isinstance(source, str):
+            yield from _dataset(source, predictor.card.image_size)
+            continue
+        for path in source:
+            try:
+                yield path, predictor.read(path)
+            except DataError as error:
+                rejects.append({"path": path, "reason": str(error)})
+
+
+def _dataset(uri: str, image_size: tuple[int, int]) -> "Iterator[Picture]":
+    """The images of a prepared dataset, a batch in memory at a time. Raises DataError."""
+    import fsspec
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    from diagram_ray.data.shards import read_info
+
+    size = tuple(read_info(uri).get("image_size", ()))
+    if size != image_size:
+        raise DataError(f"{uri}: its images have the size {size}; the model was trained on {image_size}")
+    files, root = fsspec.core.url_to_fs(uri)
+    try:
+        images = dataset.dataset(f"{root}/images", filesystem=files, format="parquet")
+        for batch in images.to_batches(columns=["image_id", "pixels"], batch_size=BATCH):
+            yield from zip(batch["image_id"].to_pylist(), batch["pixels"].to_numpy_ndarray(), strict=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{uri}/images: cannot be read: {error}") from None
+
+
+def _rows(predictor: "Predictor", pictures: "Iterator[Picture]") -> Iterator[dict[str, Any]]:
+    """The rows of the table, a batch of pictures at a time."""
+    import numpy as np
+
+    while batch := list(islice(pictures, BATCH)):
+        scores = predictor.predict_array(np.stack([pixels for _, pixels in batch]))
+        for (path, _), row in zip(batch, scores, strict=True):
+            described = predictor.describe(row)
+            named = {f"probability_{name}": value for name, value in described["probabilities"].items()}
+            yield {"path": path, **named, "predicted": described["predicted"]}
+
+
+def _write(out: Path, rows: list[dict[str, Any]], rejects: _Rejects) -> None:
+    import pandas as pd
+
+    from diagram_ray.training.model_store import new_folder
+
+    predictions = pd.DataFrame(rows)
+    with new_folder(out) as folder:
+        predictions.to_csv(folder / "predictions.csv", index=False)
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+        pd.DataFrame(rejects, columns=["path", "reason"]).to_csv(folder / "rejects.csv", index=False)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,52 @@
+"""The report of one or several studies: one HTML file that needs nothing else, to read, print or send.
+
+python -m diagram_ray.report runs/quickstart-1
+python -m diagram_ray.report runs/with_gan runs/without_gan --out comparison.html
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diagram_ray import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = cli.new_app()
+
+Studies = Annotated[list[Path], typer.Argument(metavar="STUDY [STUDY ...]", help="Folders that tune has written")]
+Out = Annotated[Path | None, typer.Option("--out", help="HTML file to write. Default: STUDY/report.html")]
+Json = Annotated[bool, typer.Option("--json", help="Prints the figures as one JSON object")]
+Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
+
+
+def write_report(study_paths: "Sequence[Path]", out: Path | None = None) -> Path:
+    """Writes the report of one or several studies; returns where. Raises DataError, or UsageError for `out`."""
+    from diagram_ray.reporting import write_report
+
+    return write_report(study_paths, out)
+
+
+@app.command(epilog="Example: python -m diagram_ray.report runs/quickstart-1")
+def report(studies: Studies, out: Out = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Write the report of a study, or of several side by side.
+
+    Of several studies, it is written into the folder that holds them all, unless --out says otherwise.
+    """
+
+    def work() -> dict[str, Any]:
+        from diagram_ray.reporting.page import make_report
+
+        path, found = make_report(studies, out)
+        for each in found:
+            typer.echo(f"{each['name']}: {each['verdict']}")
+        typer.echo(f"report: {path}")
+        return {"report": str(path), "studies": found}
+
+    cli.run(work, as_json=as_json, debug=debug)
+
+
+if __name__ == "__main__":
+    app()

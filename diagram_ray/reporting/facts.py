@@ -1,0 +1,206 @@
+"""What a study's folder says, and what follows from it: all figures of the report, none of its words."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diagram_ray.errors import DataError, DiagramError, LeakageError
+from diagram_ray.evaluation.estimates import ControlCheck, Estimates, check_control, estimate
+from diagram_ray.evaluation.metrics import MeanRoc, Roc, mean_roc, roc
+from diagram_ray.evaluation.verdict import Grade, grade, verdict
+from diagram_ray.results import Study, TrialState
+from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
+from diagram_ray.search.importance import Importance, importances
+from diagram_ray.search.space import parse_space
+
+
+class Facts:
+    """A study, measured. Tables are read and estimates made when they are first asked for.
+
+    Raises DataError if a file is missing or contradicts another, LeakageError if a patient was tested in a fold that
+    is not the patient's.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.document = study.document
+        for section in ("study", "experiment", "dataset"):
+            if not isinstance(self.document.get(section), dict):
+                raise DataError(f"{study.path / 'study.yaml'}: {section} is missing or not a mapping")
+        self.config: dict[str, Any] = self.document["study"]
+        self.dataset: dict[str, Any] = self.document["dataset"]
+        self.name = str(self.config.get("name", study.path.name))
+        self.trials = study.trials
+
+    @cached_property
+    def classes(self) -> tuple[str, str]:
+        """Negative and positive."""
+        classes = self.document.get("classes")
+        if not isinstance(classes, list) or len(classes) != 2:
+            raise DataError(f"{self.study.path / 'study.yaml'}: classes: {classes!r}; expected [negative, positive]")
+        return str(classes[0]), str(classes[1])
+
+    @cached_property
+    def best(self) -> "pd.Series[Any] | None":
+        """The best complete trial."""
+        return self.study.best if (self.trials["state"] == TrialState.COMPLETE).any() else None
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Of all complete trials, each in the fold of its patient."""
+        table = self.study.predictions
+        assigned = self.study.splits.get("patients", {})
+        wrong = table[table["patient_id"].map(assigned) != table["fold"]]
+        if len(wrong) and (table["repeat"] == 0).all():
+            row = wrong.iloc[0]
+            raise LeakageError(
+                f"{self.study.path}: patient {row['patient_id']} was tested in fold {row['fold']}, but splits.json "
+                f"has the patient in fold {assigned.get(row['patient_id'])}"
+            )
+        return table
+
+    @cached_property
+    def of_best(self) -> pd.DataFrame:
+        """The best trial's predictions."""
+        return self.predictions[self.predictions["trial"] == self.number]
+
+    @property
+    def number(self) -> int | None:
+        """Of the best trial."""
+        return None if self.best is None else int(self.best["number"])
+
+    @cached_property
+    def estimates(self) -> Estimates | None:
+        """None if no trial is complete."""
+        return None if self.number is None else estimate(self.predictions, self.number)
+
+    @cached_property
+    def control(self) -> ControlCheck | None:
+        """None if the study ran no control, or has no complete trial to measure chance by."""
+        if self.study.control is None or self.estimates is None:
+            return None
+        try:
+            return check_control(self.study.control, self.estimates.chance_sd)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.study.path / 'control.json'}: cannot be read: {error!r}") from None
+
+    @property
+    def control_is_of_best(self) -> bool:
+        """Whether the control was run with the configuration that is the best now."""
+        return self.study.control is None or self.study.control.get("trial", self.number) == self.number
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.estimates is None:
+            return f"No trial is complete ({self.states}), so there is nothing to say about the images yet."
+        return verdict(self.estimates.corrected.auc, self.control)
+
+    @property
+    def grade(self) -> Grade:
+        """NONE if no trial is complete."""
+        return Grade.NONE if self.estimates is None else grade(self.estimates.corrected.auc, self.control)
+
+    @property
+    def states(self) -> str:
+        """For example "2 complete, 13 pruned, 1 failed"."""
+        words = {
+            TrialState.COMPLETE: "complete",
+            TrialState.PRUNED: "pruned",
+            TrialState.FAIL: "failed",
+            TrialState.RUNNING: "not ended",
+        }
+        counts = self.trials["state"].value_counts()
+        return ", ".join(f"{counts[state]} {word}" for state, word in words.items() if state in counts) or "no trials"
+
+    @cached_property
+    def ladder(self) -> Ladder:
+        """As it was climbed."""
+        try:
+            given, epochs = self.config["ladder"], int(self.document["experiment"]["training"]["epochs"])
+            reduction, rungs = int(given["reduction"]), given["rungs"]
+            made = make_rungs(int(self.config["folds"]), epochs, reduction)
+            return Ladder(tuple(Rung(*map(int, pair)) for pair in rungs) if rungs else made, reduction)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.study.path / 'study.yaml'}: the ladder cannot be read: {error!r}") from None
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Empty if no trial finished an epoch."""
+        if not (self.study.path / "curves.parquet").is_file():
+            return pd.DataFrame(columns=["trial", "fold", "epoch", "auc"])
+        return self.study.curves
+
+    @cached_property
+    def importance(self) -> Importance:
+        """Of the searched settings."""
+        try:
+            space = parse_space(self.config.get("space"), "study.yaml")
+            return importances(self.trials, self.curves, space, self.ladder.rungs)
+        except (DiagramError, ValueError) as error:
+            return Importance({}, f"cannot be computed: {error}")
+
+    @cached_property
+    def rocs(self) -> "Rocs":
+        """Of the best trial."""
+        groups = self.of_best.groupby(["repeat", "fold"])
+        folds = [roc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in groups]
+        return Rocs(folds, mean_roc(folds))
+
+    @cached_property
+    def fold_counts(self) -> list[dict[str, Any]]:
+        """Patients, images and images of each class in every fold and in all; patients alone if nothing is complete."""
+        assigned = pd.Series(self.study.splits.get("patients", {}), dtype=int)
+        rows = [{"fold": str(fold), "patients": int(n)} for fold, n in assigned.value_counts().sort_index().items()]
+        rows.append({"fold": "all", "patients": len(assigned)})
+        if self.best is None:
+            return rows
+        images = self.of_best[self.of_best["repeat"] == 0]
+        for row in rows:
+            mine = images["label"][(images["fold"].astype(str) == row["fold"]) | (row["fold"] == "all")]
+            row |= {"images": len(mine), "negative": int((mine == 0).sum()), "positive": int((mine == 1).sum())}
+        return rows
+
+    @property
+    def parameters(self) -> list[str]:
+        """Dotted names of what was searched."""
+        return [name.removeprefix("params.") for name in self.trials.columns if name.startswith("params.")]
+
+    def is_log(self, parameter: str) -> bool:
+        """Whether the space has a searched setting in its logarithm."""
+        space = self.config.get("space")
+        values = space.get(parameter) if isinstance(space, dict) else None
+        return isinstance(values, dict) and values.get("log") is True
+
+    def warnings(self) -> list[str]:
+        """Contradictions that do not make the report impossible."""
+        found = []
+        if self.best is not None and self.estimates is not None:
+            counted, said = self.estimates.fold_mean.value, float(self.best["auc_mean"])
+            if not np.isclose(counted, said, atol=1e-6):
+                found.append(
+                    f"trials.parquet says AUC {said:.4f} for the best trial; its predictions give {counted:.4f}."
+                )
+        if not self.control_is_of_best:
+            found.append("The no-signal control was run for another trial than the one that is the best now.")
+        if self.document.get("interrupted"):
+            found.append(f"The study was ended early ({self.document['interrupted']}); it can be resumed.")
+        return found
+
+
+@dataclass(frozen=True)
+class Rocs:
+    """ROC curves of the folds, and their mean."""
+
+    folds: list[Roc]
+    mean: MeanRoc
+
+
+def plain(value: Any) -> Any:
+    """A table's value as Python's own; None where it is missing."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value

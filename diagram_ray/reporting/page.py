@@ -1,0 +1,62 @@
+"""Makes the page from the template and puts it where it belongs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from diagram_ray.errors import UsageError
+from diagram_ray.reporting.facts import Facts
+from diagram_ray.reporting.scale import Line, draw
+from diagram_ray.reporting.sections import study_page, summary
+from diagram_ray.results import Study, write_atomic
+
+FILE = "report.html"
+
+
+def write_report(study_paths: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes the report of one or several studies; returns where. Raises DataError, or UsageError for `out`.
+
+    `out` defaults to report.html in the study's folder; of several studies, in the folder that holds them all.
+    """
+    return make_report(study_paths, out)[0]
+
+
+def make_report(study_paths: Sequence[Path], out: Path | None = None) -> tuple[Path, list[dict[str, Any]]]:
+    """As `write_report`; also returns the figures of each study."""
+    paths = list(dict.fromkeys(Path(path) for path in study_paths))
+    facts = [Facts(Study.load(path)) for path in paths]
+    target = out or _default(paths)
+    if target.is_dir():
+        raise UsageError(f"--out {target}: is a folder; name the file, for example {target / FILE}")
+    try:
+        write_atomic(target, render(facts))
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error}") from None
+    return target, [summary(each) for each in facts]
+
+
+def render(studies: Sequence[Facts]) -> str:
+    """The page. Everything that comes from a study is escaped."""
+    environment = Environment(
+        loader=PackageLoader("diagram_ray.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    several = studies if len(studies) > 1 else []
+    lines = [Line(each.name, each.estimates.corrected.auc, "main") for each in several if each.estimates]
+    return environment.get_template("report.html.j2").render(
+        studies=[study_page(each) for each in studies],
+        summaries=[summary(each) for each in several],
+        scale=draw(lines),
+    )
+
+
+def _default(paths: list[Path]) -> Path:
+    if len(paths) == 1:
+        return paths[0] / FILE
+    return Path(os.path.commonpath([path.absolute().parent for path in paths])) / FILE

@@ -1,0 +1,46 @@
+"""Intervals of AUC drawn by the page itself: positions on a common scale, in per cent of its width."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diagram_ray.evaluation.resampling import Interval
+
+LOWEST = 0.4
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the picture."""
+
+    label: str
+    interval: Interval
+    look: str = ""
+    """`main` for the estimate that counts, `chance` where the interval is what chance allows."""
+
+
+def draw(lines: Sequence[Line]) -> dict[str, Any]:
+    """Positions of the lines, of 0.5, and of the scale's ticks. The scale ends at 1 and begins at 0.4 or below."""
+    bottom = min([LOWEST, *(math.floor(10 * line.interval.low) / 10 for line in lines)])
+
+    def at(auc: float) -> float:
+        return round(100 * (min(max(auc, bottom), 1.0) - bottom) / (1 - bottom), 2)
+
+    ticks = [tick / 10 for tick in range(round(10 * bottom), 11)]
+    return {
+        "guess": at(0.5),
+        "ticks": [{"at": at(tick), "text": f"{tick:.1f}"} for tick in ticks],
+        "lines": [
+            {
+                "label": line.label,
+                "look": line.look,
+                "left": at(line.interval.low),
+                "width": round(at(line.interval.high) - at(line.interval.low), 2),
+                "at": at(line.interval.value),
+                "value": f"{line.interval.value:.3f}",
+                "reach": f"{line.interval.low:.3f} to {line.interval.high:.3f}",
+            }
+            for line in lines
+        ],
+    }

@@ -1,0 +1,90 @@
+"""The fidelity ladder: after how many folds and epochs trials are compared, what that costs, and who goes on.
+
+Pure. The rule is successive halving, asynchronous (ASHA; Li et al., MLSys 2020), with one change: trial i is compared
+with the trials up to i - lookback only. All of those ended before trial i could start, so the decision depends on
+numbers and values and never on who was faster.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A point of comparison: the first `folds` folds after `epochs` epochs each."""
+
+    folds: int
+    epochs: int
+
+    @property
+    def fold_epochs(self) -> int:
+        """Epochs of one fold that a trial has cost when it gets here."""
+        return self.folds * self.epochs
+
+    def __str__(self) -> str:
+        return f"{self.folds} folds x {self.epochs} epochs"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs from the cheapest to the whole training; each keeps the best 1/`reduction`."""
+
+    rungs: tuple[Rung, ...]
+    reduction: int
+
+    @property
+    def top(self) -> int:
+        """Index of the last rung; who reaches it is complete."""
+        return len(self.rungs) - 1
+
+    def exhaustive(self, trials: int) -> int:
+        """Fold-epochs of `trials` trials without any pruning: the most a study can cost."""
+        return trials * self.rungs[-1].fold_epochs
+
+    def expected(self, trials: int, unpruned: int = 0) -> int:
+        """Fold-epochs if exactly 1/`reduction` pass each rung; the first `unpruned` trials have nobody to be
+        compared with and all go on."""
+        first = min(trials, unpruned)
+        cost, alive, before = float(self.exhaustive(first)), float(trials - first), 0
+        for rung in self.rungs:
+            cost += alive * (rung.fold_epochs - before)
+            alive, before = alive / self.reduction, rung.fold_epochs
+        return round(cost)
+
+
+def make_rungs(folds: int, epochs: int, reduction: int) -> tuple[Rung, ...]:
+    """All folds at each rung; epochs divided by `reduction` from rung to rung, down to one epoch.
+
+    >>> [rung.epochs for rung in make_rungs(5, 30, 3)]
+    [1, 3, 10, 30]
+    """
+    steps = [epochs]
+    while steps[-1] // reduction >= 1:
+        steps.append(steps[-1] // reduction)
+    return tuple(Rung(folds, step) for step in reversed(steps))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a trial goes on after a rung, and why."""
+
+    go_on: bool
+    why: str
+
+
+def decide(rung: Rung, value: float, earlier: Iterable[float], reduction: int) -> Decision:
+    """Compares `value` with what `earlier` trials scored at the same rung.
+
+    The trial goes on if it is among the best 1/`reduction` of all of them, itself included (a tie counts for it), or
+    if there are fewer than `reduction` of them. NaN must not come here: a trial without a score has failed.
+    """
+    values = list(earlier)
+    count = len(values) + 1
+    if count < reduction:
+        return Decision(True, f"{value:.4f} at {rung}: {len(values)} earlier trials are too few to compare with")
+    places = count // reduction
+    rank = 1 + sum(other > value for other in values)
+    verdict = "goes on" if rank <= places else "pruned"
+    return Decision(
+        rank <= places, f"{verdict}: {value:.4f} at {rung} is number {rank} of {count}, best {places} go on"
+    )

@@ -1,0 +1,186 @@
+"""What happened in a study, in order: the only truth about it. Tables, Optuna's and Tune's state are made from it.
+
+`ledger.jsonl` holds one JSON object a line and only grows. A line counts once its newline is on the disk, so a crash
+in the middle of a write costs that event and nothing else.
+
+    {"event": "study", "version": 1, ...}
+    {"event": "asked", "trial": 0, "params": {...}, "time": ...}
+    {"event": "measured", "trial": 0, "rung": 0, "measurement": {...}, "why": "...", "time": ...}
+    {"event": "ended", "trial": 0, "state": "PRUNED", "reason": "...", "time": ...}
+
+The files of a trial (`trials/0007/`) are complete on the disk before its measurement is written here.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diagram_ray.errors import DataError, UsageError
+from diagram_ray.results import Measurement, Trial, TrialState
+
+FILE = "ledger.jsonl"
+LOCK = ".lock"
+VERSION = 1
+
+
+class Ledger:
+    """A study's ledger, open for writing. Use `open_ledger`."""
+
+    def __init__(self, path: Path, descriptor: int, trials: dict[int, Trial]) -> None:
+        self.path = path
+        self.trials = trials
+        """What the ledger says so far: number -> trial."""
+        self._descriptor = descriptor
+
+    def asked(self, number: int, params: dict[str, Any]) -> None:
+        """The sampler proposed `params` for trial `number`."""
+        self._write({"event": "asked", "trial": number, "params": params})
+
+    def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
+        """Trial `number` reached a rung; `why` explains what follows from it."""
+        values = dataclasses.asdict(measurement)
+        self._write({"event": "measured", "trial": number, "rung": rung, "measurement": values, "why": why})
+
+    def ended(self, number: int, state: TrialState, reason: str) -> None:
+        """Trial `number` will not go on."""
+        self._write({"event": "ended", "trial": number, "state": state.value, "reason": reason})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        """Appends one event, durably. The event is applied first: one that cannot follow is never written."""
+        event = {**event, "time": round(time.time(), 3)}
+        line = json.dumps(event)
+        apply(self.trials, json.loads(line), f"{self.path}")
+        _append(self._descriptor, line)
+
+
+@contextmanager
+def open_ledger(folder: Path) -> Iterator[Ledger]:
+    """The ledger of the study in `folder`, made if there is none, locked against a second driver.
+
+    Raises UsageError if another process has it, DataError (naming the line) if it is damaged.
+    """
+    with _locked(folder / LOCK):
+        path = folder / FILE
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = _whole_lines(path.read_bytes())
+            os.ftruncate(descriptor, size)  # a torn last line would swallow the next event
+            if size == 0:
+                _append(descriptor, json.dumps({"event": "study", "version": VERSION}))
+            yield Ledger(path, descriptor, read_ledger(folder))
+        finally:
+            os.close(descriptor)
+
+
+def read_ledger(folder: Path) -> dict[int, Trial]:
+    """Number -> trial, from the ledger in `folder`, also while a driver writes it. Raises DataError naming the line."""
+    path = folder / FILE
+    trials: dict[int, Trial] = {}
+    content = path.read_bytes()
+    for number, line in enumerate(content[: _whole_lines(content)].splitlines(), start=1):
+        where = f"{path}, line {number}"
+        apply(trials, _parse(line, where), where)
+    return trials
+
+
+def apply(trials: dict[int, Trial], event: dict[str, Any], where: str) -> None:
+    """Changes `trials` as `event` says. Raises DataError if the event cannot follow those before it."""
+    try:
+        _APPLY[event["event"]](trials, event)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: this event cannot be understood or cannot stand here: {error!r}: {event}") from None
+
+
+def _study(trials: dict[int, Trial], event: dict[str, Any]) -> None:
+    if event["version"] != VERSION or trials:
+        raise ValueError(f"expected version {VERSION} of the ledger, at its beginning")
+
+
+def _asked(trials: dict[int, Trial], event: dict[str, Any]) -> None:
+    if event["trial"] != len(trials):
+        raise ValueError(f"trial {event['trial']} is asked after {len(trials)} trials")
+    trials[event["trial"]] = Trial(event["trial"], dict(event["params"]))
+
+
+def _measured(trials: dict[int, Trial], event: dict[str, Any]) -> None:
+    trial = _running(trials, event)
+    if event["rung"] != len(trial.measurements):
+        raise ValueError(f"rung {event['rung']} after {len(trial.measurements)} rungs")
+    values = event["measurement"]
+    measurement = Measurement(
+        folds=int(values["folds"]),
+        epochs=int(values["epochs"]),
+        fold_auc=tuple(map(float, values["fold_auc"])),
+        fold_accuracy=tuple(map(float, values["fold_accuracy"])),
+        seconds=float(values["seconds"]),
+    )
+    trials[trial.number] = dataclasses.replace(trial, measurements=(*trial.measurements, measurement))
+
+
+def _ended(trials: dict[int, Trial], event: dict[str, Any]) -> None:
+    trial = _running(trials, event)
+    state = TrialState(event["state"])
+    trials[trial.number] = dataclasses.replace(trial, state=state, reason=str(event["reason"]))
+
+
+def _running(trials: dict[int, Trial], event: dict[str, Any]) -> Trial:
+    trial = trials[event["trial"]]
+    if trial.state is not TrialState.RUNNING:
+        raise ValueError(f"trial {trial.number} has ended before: {trial.state}")
+    return trial
+
+
+_APPLY: dict[str, Callable[[dict[int, Trial], dict[str, Any]], None]] = {
+    "study": _study,
+    "asked": _asked,
+    "measured": _measured,
+    "ended": _ended,
+}
+
+
+def _append(descriptor: int, line: str) -> None:
+    data = memoryview(f"{line}\n".encode())
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)
+
+
+def _whole_lines(content: bytes) -> int:
+    """Length of `content` up to and with its last newline; what follows is a write that was cut off."""
+    return content.rfind(b"\n") + 1
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: damaged: {error}; restore the file, or delete the lines from here on") from None
+    if not isinstance(event, dict):
+        raise DataError(f"{where}: damaged: expected a JSON object, found {event!r}")
+    return event
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock. The system frees it when the process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            raise UsageError(
+                f"{path.parent}: this study is being run by {holder}; wait for it or stop it, or write to another --out"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""Optuna through ask and tell, so that trial i's parameters depend on (seed, i, trials 0..i - lookback) alone.
+
+The stock integrations tell Optuna what arrives when it arrives. Here it is told trial j just before trial j + lookback
+is asked, in number order, and the sampler starts from a seed of its own for each trial. What it is told is the truth:
+COMPLETE with its value, PRUNED with what it scored at each rung, FAIL.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState as OptunaState
+from scipy.stats import qmc
+
+from diagram_ray.results import Trial, TrialState
+from diagram_ray.search.space import Space
+from diagram_ray.search.study import SamplerConfig
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Sampler:
+    """Proposes the parameters of trial after trial. A new one, given the same trials, goes on where another stopped."""
+
+    def __init__(self, space: Space, config: SamplerConfig, seed: int, lookback: int) -> None:
+        self._space = dict(sorted(space.items()))  # the order in the file must not matter
+        self._distributions = {key: values.distribution() for key, values in self._space.items()}
+        self._config = config
+        self._seed = seed
+        self._lookback = lookback
+        self._study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=0))
+        self._asked = 0
+        self._told = 0
+        self._running: dict[int, optuna.Trial] = {}
+
+    def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
+        """Parameters of trial `number`; `trials` holds those before it, and 0..number - lookback have ended."""
+        while self._asked < number:
+            self._add(trials[self._asked].params)
+        while self._told <= number - self._lookback:
+            self._tell(trials[self._told])
+        if self._config.name == "qmc":
+            return self._add(self._sobol(number))
+        self._study.sampler = self._optuna_sampler(number)
+        return self._add(None)
+
+    def _add(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        """One more running trial in Optuna's study: with these parameters, or with what its sampler proposes."""
+        if params is not None:
+            self._study.enqueue_trial(dict(params))
+        trial = self._study.ask(self._distributions)
+        self._running[self._asked] = trial
+        self._asked += 1
+        return {key: trial.params[key] for key in self._space}
+
+    def _tell(self, trial: Trial) -> None:
+        running = self._running.pop(self._told)
+        self._told += 1
+        for rung, measurement in enumerate(trial.measurements):
+            running.report(measurement.auc_mean, step=rung)
+        if trial.state is TrialState.COMPLETE and trial.last is not None:
+            self._study.tell(running, trial.last.auc_mean)
+        else:
+            pruned = trial.state is TrialState.PRUNED
+            self._study.tell(running, state=OptunaState.PRUNED if pruned else OptunaState.FAIL)
+
+    def _optuna_sampler(self, number: int) -> BaseSampler:
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        if self._config.name == "random":
+            return RandomSampler(seed=seed)
+        return _Tpe(self._distributions, self._config.startup_trials, seed)
+
+    def _sobol(self, number: int) -> dict[str, Any]:
+        engine = qmc.Sobol(len(self._space), scramble=True, rng=np.random.default_rng(self._seed))
+        if number:
+            engine.fast_forward(number)
+        (point,) = engine.random(1)
+        return {key: values.at(float(u)) for (key, values), u in zip(self._space.items(), point, strict=True)}
+
+
+class _Tpe(TPESampler):
+    """TPE that knows the space, and need not gather it from all earlier trials for each proposal."""
+
+    def __init__(self, distributions: dict[str, BaseDistribution], startup_trials: int, seed: int) -> None:
+        super().__init__(n_startup_trials=startup_trials, multivariate=True, constant_liar=True, seed=seed)
+        self._known = {key: values for key, values in distributions.items() if not values.single()}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All that is not a constant."""
+        return self._known

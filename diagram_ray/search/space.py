@@ -1,0 +1,161 @@
+"""The search space, in Optuna's vocabulary: what may stand in a study file, checked against the configuration.
+
+Every bound and every choice is tried on the configuration before anything starts, so that trial 117 cannot be the
+first to find out that `model.width` must be a multiple of 4.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from diagram_ray.config import ExperimentConfig, Frozen, build, dotted_keys, override, unknown_key
+from diagram_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+FIDELITY = "training.epochs"
+FROM_DATA = ("model.num_classes", "model.patch_size")
+
+
+class FloatRange(Frozen):
+    """A real number in [low, high]; `log`: uniform in its logarithm; `step`: only low, low + step, ..."""
+
+    type: Literal["float"] = "float"
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    log: bool = False
+    step: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+
+    def distribution(self) -> "BaseDistribution":
+        """Optuna's form."""
+        from optuna.distributions import FloatDistribution
+
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def at(self, u: float) -> float:
+        """The value at the quantile `u` in [0, 1)."""
+        if self.step is not None:
+            return self.low + self.step * math.floor(u * (round((self.high - self.low) / self.step) + 1))
+        if self.log:
+            return min(self.high, self.low * math.exp(u * math.log(self.high / self.low)))
+        return self.low + u * (self.high - self.low)
+
+    def probes(self) -> list[Any]:
+        """The values that the configuration must accept."""
+        return [self.low, self.high]
+
+
+class IntRange(Frozen):
+    """A whole number in low, low + step, ..., high; `log`: uniform in its logarithm."""
+
+    type: Literal["int"] = "int"
+    low: int
+    high: int
+    log: bool = False
+    step: int = Field(default=1, ge=1)
+
+    def distribution(self) -> "BaseDistribution":
+        """Optuna's form."""
+        from optuna.distributions import IntDistribution
+
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def at(self, u: float) -> int:
+        """The value at the quantile `u` in [0, 1)."""
+        if self.log:
+            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            return min(self.high, max(self.low, round(math.exp(low + u * (high - low)))))
+        return self.low + self.step * math.floor(u * ((self.high - self.low) // self.step + 1))
+
+    def probes(self) -> list[Any]:
+        """The bounds, and the values beside the lower one: they show a rule such as "multiple of 4"."""
+        return sorted({self.low, *range(self.low, self.high + 1, self.step)[:4], self.high})
+
+
+class Choices(Frozen):
+    """One of the given values."""
+
+    type: Literal["categorical"] = "categorical"
+    choices: list[str | int | float | bool | None] = Field(min_length=1)
+
+    def distribution(self) -> "BaseDistribution":
+        """Optuna's form."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.choices)
+
+    def at(self, u: float) -> Any:
+        """The value at the quantile `u` in [0, 1)."""
+        return self.choices[math.floor(u * len(self.choices))]
+
+    def probes(self) -> list[Any]:
+        """All of them."""
+        return list(self.choices)
+
+
+Range = FloatRange | IntRange | Choices
+Space = dict[str, Range]
+
+KINDS: dict[str, type[FloatRange] | type[IntRange] | type[Choices]] = {
+    "float": FloatRange,
+    "int": IntRange,
+    "categorical": Choices,
+}
+
+
+def parse_space(raw: Any, where: str) -> Space:
+    """The ranges of a study file's `space`, without looking at the configuration. Raises ConfigError."""
+    if not isinstance(raw, Mapping) or not raw:
+        raise ConfigError(f"{where}: space: expected dotted keys with a range each, found {raw!r}")
+    return {str(key): _parse_range(value, f"{where}: space.{key}") for key, value in raw.items()}
+
+
+def check_space(space: Space, base: ExperimentConfig, where: str) -> None:
+    """Tries every key, bound and choice on `base`. Raises ConfigError naming the key and what is allowed."""
+    for key, values in space.items():
+        _check_key(key, where)
+        for value in values.probes():
+            override(base, {key: value}, f"{where}: space")
+
+
+def _parse_range(raw: Any, where: str) -> Range:
+    kind = raw.get("type") if isinstance(raw, Mapping) else None
+    if not isinstance(raw, Mapping) or not isinstance(kind, str) or kind not in KINDS:
+        found = f"type {kind!r}" if kind is not None else repr(raw)
+        raise ConfigError(f"{where}: expected {{type: {' | '.join(KINDS)}, ...}}, found {found}")
+    values = build(KINDS[kind], raw, where)
+    _check_range(values, where)
+    return values
+
+
+def _check_range(values: Range, where: str) -> None:
+    if isinstance(values, Choices):
+        # True == 1: compare with the type, or [1, true] would be taken for a repetition.
+        if len({(type(choice), choice) for choice in values.choices}) < len(values.choices):
+            raise ConfigError(f"{where}: choices: {values.choices} names a value twice")
+        return
+    if values.low > values.high:
+        raise ConfigError(f"{where}: low {values.low} is greater than high {values.high}")
+    if values.log and values.low <= 0:
+        raise ConfigError(f"{where}: low {values.low}: with log: true it must be greater than 0")
+    if values.log and values.step != type(values).model_fields["step"].default:
+        raise ConfigError(f"{where}: step {values.step}: it cannot be given together with log: true")
+    steps = (values.high - values.low) / (values.step or math.inf)
+    if abs(steps - round(steps)) > 1e-9:
+        raise ConfigError(f"{where}: high {values.high} is not low {values.low} plus a multiple of step {values.step}")
+
+
+def _check_key(key: str, where: str) -> None:
+    known = dotted_keys(ExperimentConfig)
+    if key == FIDELITY:
+        raise ConfigError(
+            f"{where}: space.{key}: epochs are the fidelity by which trials are compared, so they cannot be searched; "
+            f"set base.{key} and ladder.rungs"
+        )
+    if key in FROM_DATA or key.startswith("data."):
+        raise ConfigError(f"{where}: space.{key}: this is given by the data; all trials must answer the same question")
+    if key not in known:
+        raise unknown_key(key, [name for name in known if not name.startswith("data.")], f"{where}: space")

@@ -1,0 +1,184 @@
+"""A study file: what is searched, on which folds, for how long. One YAML file in `search_spaces/` is one study.
+
+name: quickstart
+base: {model.width: 8, training.epochs: 9}        # overrides of ExperimentConfig, dotted or nested
+space:                                            # dotted key -> range, in Optuna's words
+  training.k: {type: int, low: 1, high: 4}
+folds: 5
+trials: 16
+ladder: {rungs: [[5, 1], [5, 3], [5, 9]], reduction: 3}      # (folds, epochs)
+"""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict
+
+from diagram_ray.config import (
+    ExperimentConfig,
+    Frozen,
+    build,
+    dotted_keys,
+    override,
+    parse_assignment,
+    read_yaml,
+    unknown_key,
+)
+from diagram_ray.errors import ConfigError
+from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
+from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
+
+RungPair = Annotated[tuple[int, int], Strict(False)]
+
+
+class SamplerConfig(Frozen):
+    """Who proposes the configurations."""
+
+    name: Literal["tpe", "random", "qmc"] = "tpe"
+    """`tpe`: multivariate tree-structured Parzen estimator. `qmc`: a scrambled Sobol sequence."""
+    startup_trials: int = Field(default=5, ge=1)
+    """tpe: trials drawn at random before the model is asked."""
+
+
+class LadderConfig(Frozen):
+    """Where trials are compared, and how many of them go on."""
+
+    rungs: Annotated[tuple[RungPair, ...], Strict(False)] | None = None
+    """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: epochs divided by `reduction`."""
+    reduction: int = Field(default=3, ge=2)
+
+
+class ParallelConfig(Frozen):
+    """How many trials run at once."""
+
+    trials: int | None = Field(default=None, ge=1)
+    """None: as many as the cluster has CPUs (GPUs, where it has any)."""
+    lookback: int | None = Field(default=None, ge=1)
+    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: 2 x trials."""
+
+
+class ControlConfig(Frozen):
+    """The no-signal control: the winner on labels shuffled by patient. It must score 0.5."""
+
+    shuffles: int = Field(default=1, ge=0)
+
+
+class StudyConfig(Frozen):
+    """One study, as its file says it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    base: dict[str, Any] = Field(default={})
+    space: dict[str, FloatRange | IntRange | Choices]
+    folds: int = Field(default=5, ge=2)
+    trials: int = Field(default=16, ge=1)
+    seed: int = Field(default=0, ge=0)
+    """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
+    sampler: SamplerConfig = SamplerConfig()
+    ladder: LadderConfig = LadderConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    control: ControlConfig = ControlConfig()
+    time_budget: str | None = None
+    """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
+
+    def resolved(self, epochs: int, workers: int) -> "StudyConfig":
+        """A copy with rungs and lookback filled in for `workers` trials at once.
+
+        A study that is resumed on another machine must keep both; how many trials run at once may change.
+        """
+        lookback = self.parallel.lookback or 2 * (self.parallel.trials or workers)
+        rungs = self.ladder.rungs
+        if rungs is None:
+            rungs = tuple((r.folds, r.epochs) for r in make_rungs(self.folds, epochs, self.ladder.reduction))
+        return self.model_copy(
+            update={
+                "ladder": LadderConfig(rungs=rungs, reduction=self.ladder.reduction),
+                "parallel": ParallelConfig(trials=self.parallel.trials, lookback=lookback),
+            }
+        )
+
+    def make_ladder(self, epochs: int) -> Ladder:
+        """The ladder of a study whose trials train for `epochs` epochs."""
+        if self.ladder.rungs is None:
+            return Ladder(make_rungs(self.folds, epochs, self.ladder.reduction), self.ladder.reduction)
+        return Ladder(tuple(Rung(*pair) for pair in self.ladder.rungs), self.ladder.reduction)
+
+
+def read_study(path: Path, assignments: Sequence[str] = ()) -> tuple[StudyConfig, ExperimentConfig]:
+    """The study in a file, with `KEY=VALUE` texts of --set applied, and the configuration its trials start from.
+
+    A KEY of ExperimentConfig goes to `base`; if the space searches it, it is fixed and leaves the space. Raises
+    ConfigError.
+    """
+    raw = read_yaml(path)
+    for text in assignments:
+        _assign(raw, *parse_assignment(text))
+    return build_study(raw, str(path))
+
+
+def build_study(raw: Mapping[str, Any], where: str) -> tuple[StudyConfig, ExperimentConfig]:
+    """The study in a mapping (of a file, or of study.yaml). Raises ConfigError."""
+    if "space" in raw:
+        raw = {**raw, "space": parse_space(raw["space"], where)}
+    study = build(StudyConfig, raw, where)
+    base = override(ExperimentConfig(), study.base, f"{where}: base")
+    check_space(study.space, base, where)
+    _check_ladder(study, base.training.epochs, where)
+    if study.time_budget is not None:
+        seconds(study.time_budget, f"{where}: time_budget")
+    return study, base
+
+
+def seconds(text: str, where: str) -> float:
+    """The seconds in a duration such as 2h, 90m, 1h30m or 45s. Raises ConfigError."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    total = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if total <= 0:
+        raise ConfigError(f"{where}: {text!r} is not a duration: write for example 2h, 90m, 1h30m or 45s")
+    return total
+
+
+def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Puts one setting of --set where it belongs in the study's mapping."""
+    study_keys, config_keys = dotted_keys(StudyConfig), dotted_keys(ExperimentConfig)
+    if key in study_keys:
+        *sections, name = key.split(".")
+        for section in sections:
+            raw = _mapping(raw, section)
+        raw[name] = value
+    elif key in config_keys:
+        _mapping(raw, "space").pop(key, None)
+        base = _mapping(raw, "base")
+        base.pop(key, None)  # so that it stands last and wins over a nested section
+        base[key] = value
+    else:
+        raise unknown_key(key, study_keys + config_keys, "--set")
+
+
+def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    section = raw.setdefault(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"--set: {key} is {section!r} in the study; a key below it cannot be set")
+    return section
+
+
+def _check_ladder(study: StudyConfig, epochs: int, where: str) -> None:
+    rungs = study.make_ladder(epochs).rungs
+    shown = [[rung.folds, rung.epochs] for rung in rungs]
+    if not rungs or shown[-1] != [study.folds, epochs]:
+        raise ConfigError(
+            f"{where}: ladder.rungs: {shown} must end in [folds, training.epochs] = [{study.folds}, {epochs}]; "
+            "ladder.rungs=null makes the rungs from them"
+        )
+    if any(rung.folds < 1 or rung.epochs < 1 for rung in rungs):
+        raise ConfigError(f"{where}: ladder.rungs: {shown}: a rung has at least 1 fold and 1 epoch")
+    for below, above in itertools.pairwise(rungs):
+        if above.folds < below.folds or above.epochs < below.epochs or above == below:
+            raise ConfigError(
+                f"{where}: ladder.rungs: [{above.folds}, {above.epochs}] after [{below.folds}, {below.epochs}]: "
+                "from rung to rung folds or epochs must grow and neither may shrink"
+            )

@@ -1,0 +1,111 @@
+"""A study's folder: made once, described in study.yaml, and opened again by --resume."""
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diagram_ray.config import ExperimentConfig, build, read_yaml
+from diagram_ray.errors import DataError, UsageError
+from diagram_ray.results import write_atomic
+from diagram_ray.search.ledger import FILE as LEDGER
+from diagram_ray.search.study import StudyConfig, build_study
+
+DOCUMENT = "study.yaml"
+PACKAGES = ("diagram_ray", "ray", "optuna", "torch", "numpy", "scikit-learn", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `tune` was asked to do, checked."""
+
+    study: StudyConfig
+    base: ExperimentConfig
+    """What every trial starts from."""
+    data: str
+    """Path or URI of the prepared dataset."""
+    out: Path | None
+    """None: runs/<name>-<n>."""
+    resume: bool = False
+
+    @property
+    def where(self) -> str:
+        """The study's folder in messages."""
+        return str(self.out)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of the study in `folder`, as it was run. Raises UsageError if there is none."""
+    if not (folder / DOCUMENT).is_file():
+        raise UsageError(f"{folder}: nothing to resume: it has no {DOCUMENT}")
+    document, where = read_yaml(folder / DOCUMENT), str(folder / DOCUMENT)
+    try:
+        study, _ = build_study(document["study"], where)
+        # As it was run: the defaults of this version may be others.
+        base = build(ExperimentConfig, document["experiment"], where)
+        return Plan(study, base, str(document["dataset"]["uri"]), folder, resume=True)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{where}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
+
+
+def make_folder(out: Path | None, name: str) -> Path:
+    """Makes the folder of a new study: `out`, or the first free runs/<name>-<n>. Raises UsageError if it is taken."""
+    if out is not None:
+        check_free(out)
+        out.mkdir(parents=True, exist_ok=True)
+        return out.absolute()
+    number = 1
+    while True:
+        folder = Path("runs") / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+            return folder.absolute()
+        except FileExistsError:
+            number += 1
+
+
+def check_free(out: Path) -> None:
+    """Raises UsageError if a new study cannot be put into `out`."""
+    if (out / DOCUMENT).exists() or (out / LEDGER).exists():
+        raise UsageError(f"{out}: holds a study already; go on with it by --resume {out}, or choose another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: exists and is not an empty folder; choose another --out")
+
+
+def new_document(plan: Plan, dataset: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike."""
+    return {
+        "study": plan.study.model_dump(mode="json"),
+        "experiment": plan.base.model_dump(mode="json"),
+        "dataset": {**dataset, "uri": plan.data},
+        "classes": list(classes),
+        "versions": versions(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "interrupted": None,
+    }
+
+
+def write_document(folder: Path, document: Mapping[str, Any]) -> None:
+    """Writes study.yaml, atomically."""
+    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
+    write_atomic(folder / DOCUMENT, text)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the results."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

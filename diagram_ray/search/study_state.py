@@ -1,0 +1,151 @@
+"""The search's decisions, without any I/O: what may start now, and whether a trial goes on.
+
+Whoever runs trials asks `next_start`, reports `measured` and `failed`, and does as told. Ray Tune is one such runner,
+the tests' made-up clock another. Whatever the speed and the order in which results come, trial i gets the same
+parameters and the same decisions, because it sees the trials up to i - lookback and no others.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from diagram_ray.results import Measurement, Trial, TrialState
+from diagram_ray.search.fidelity import Decision, Ladder, decide
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the decisions depend on, besides the results."""
+
+    trials: int
+    parallel: int
+    """Trials that may run at once; does not change any decision."""
+    lookback: int
+    ladder: Ladder
+
+
+class Proposer(Protocol):
+    """Gives trial `number` its parameters."""
+
+    def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
+        """A function of `number` and of `trials` 0..number - lookback only."""
+
+
+class Journal(Protocol):
+    """Keeps what happens (`ledger.Ledger`); `trials` is what follows from it."""
+
+    trials: dict[int, Trial]
+
+    def asked(self, number: int, params: dict[str, Any]) -> None:
+        """Trial `number` exists from now on."""
+
+    def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
+        """Trial `number` reached the next rung."""
+
+    def ended(self, number: int, state: TrialState, reason: str) -> None:
+        """Trial `number` will not go on."""
+
+
+class StudyState:
+    """A study as it stands, and what follows. A new one over the same journal goes on where another stopped."""
+
+    def __init__(self, rules: Rules, proposer: Proposer, journal: Journal) -> None:
+        self.rules = rules
+        self.running: set[int] = set()
+        """Trials that have been started and have not ended."""
+        self.stopping = ""
+        """Why nothing may start any more; empty while it may."""
+        self._proposer = proposer
+        self._journal = journal
+        self._ended = 0  # trials 0.._ended - 1 have all ended
+        self._waiting = sorted(n for n, trial in self.trials.items() if trial.state is TrialState.RUNNING)
+        self._settle()
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        """Number -> trial as far as is known."""
+        return self._journal.trials
+
+    @property
+    def finished(self) -> bool:
+        """All trials of the study have ended."""
+        return self._ended_prefix() >= self.rules.trials
+
+    @property
+    def more(self) -> bool:
+        """There are trials that have yet to start."""
+        return bool(self._waiting) or len(self.trials) < self.rules.trials
+
+    def stop(self, why: str) -> None:
+        """From now on nothing starts. Trials that have not ended go on when the study is resumed."""
+        self.stopping = self.stopping or why
+
+    def next_start(self) -> Trial | None:
+        """The trial that is to start now, with the rungs it has behind it; None if none may start now."""
+        if self.stopping or len(self.running) >= self.rules.parallel:
+            return None
+        if self._waiting:
+            number = self._waiting.pop(0)
+        else:
+            number = len(self.trials)
+            if number >= self.rules.trials or self._ended_prefix() <= number - self.rules.lookback:
+                return None
+            self._journal.asked(number, self._proposer.ask(number, self.trials))
+        self.running.add(number)
+        return self.trials[number]
+
+    def measured(self, number: int, rung: int, measurement: Measurement) -> bool:
+        """Trial `number` reached `rung`: whether it goes on. False: it has ended, and its worker is free.
+
+        A rung may come again, from a worker that was started anew; what was measured first stands.
+        """
+        trial = self.trials[number]
+        if not math.isfinite(measurement.auc_mean):
+            self.failed(number, f"AUC {measurement.auc_mean} after {self.rules.ladder.rungs[rung]}")
+            return False
+        if rung < len(trial.measurements):
+            return rung < self.rules.ladder.top and self._decide(trial, rung).go_on
+        decision = self._decision(number, rung, measurement.auc_mean)
+        self._journal.measured(number, rung, measurement, decision.why)
+        return self._follow(number, rung, decision)
+
+    def failed(self, number: int, reason: str) -> None:
+        """Trial `number` cannot go on."""
+        self._end(number, TrialState.FAIL, reason)
+
+    def _settle(self) -> None:
+        """Ends trials that were measured and decided upon, but whose end did not reach the journal."""
+        for number in list(self._waiting):
+            rung = len(self.trials[number].measurements) - 1
+            if rung >= 0 and not self._follow(number, rung, self._decide(self.trials[number], rung)):
+                self._waiting.remove(number)
+
+    def _follow(self, number: int, rung: int, decision: Decision) -> bool:
+        if rung == self.rules.ladder.top:
+            self._end(number, TrialState.COMPLETE, "")
+        elif not decision.go_on:
+            self._end(number, TrialState.PRUNED, decision.why)
+        else:
+            return True
+        return False
+
+    def _end(self, number: int, state: TrialState, reason: str) -> None:
+        self.running.discard(number)
+        self._journal.ended(number, state, reason)
+
+    def _decide(self, trial: Trial, rung: int) -> Decision:
+        return self._decision(trial.number, rung, trial.measurements[rung].auc_mean)
+
+    def _decision(self, number: int, rung: int, value: float) -> Decision:
+        """Compares with the trials up to number - lookback: all had ended before this one could start."""
+        if rung == self.rules.ladder.top:
+            return Decision(True, f"complete: {value:.4f} at {self.rules.ladder.rungs[rung]}")
+        seen = (self.trials[other] for other in range(number - self.rules.lookback + 1))
+        earlier = [trial.measurements[rung].auc_mean for trial in seen if len(trial.measurements) > rung]
+        return decide(self.rules.ladder.rungs[rung], value, earlier, self.rules.ladder.reduction)
+
+    def _ended_prefix(self) -> int:
+        while self._ended in self.trials and self.trials[self._ended].state is not TrialState.RUNNING:
+            self._ended += 1
+        return self._ended

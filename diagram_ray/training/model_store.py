@@ -1,0 +1,182 @@
+"""Models on disk: a folder with config.yaml and one or more .safetensors files.
+
+A folder of `train` holds model.safetensors; a study's best/ holds fold-0.safetensors, fold-1.safetensors, … which
+together are one ensemble. What is read back may come from anywhere: nothing is unpickled, and names, types and shapes
+are compared with the configuration before a model is made.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diagram_ray.config import ExperimentConfig, build, read_yaml
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.errors import DataError
+from diagram_ray.models import DiaGRAM
+from diagram_ray.results import write_atomic
+
+FORMAT_VERSION = 1
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What one has to know to use a model. Raises DataError if its parts contradict each other."""
+
+    experiment: ExperimentConfig
+    classes: tuple[str, ...]
+    """In the order of the model's outputs; the negative class first."""
+    image_size: tuple[int, int]
+    """(H, W) of the images it was trained on."""
+    fingerprint: str
+    """Of the dataset it was trained on."""
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.experiment.model.num_classes:
+            raise DataError(f"model.num_classes is {self.experiment.model.num_classes}, but classes: {self.classes}")
+        if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.image_size):
+            raise DataError(f"image_size {self.image_size}: allowed are {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
+
+
+def card_for(experiment: ExperimentConfig, data: TrainingData) -> ModelCard:
+    """The card of a model trained on `data`; `experiment` fits the data."""
+    height, width = data.images.shape[1:]
+    return ModelCard(experiment, data.classes, (height, width), data.fingerprint)
+
+
+def write_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM]) -> None:
+    """Writes config.yaml and NAME.safetensors for each of `models`. The folder appears, or is replaced, at once."""
+    with new_folder(folder) as made:
+        for name, model in models.items():
+            weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+            save_file(weights, made / f"{name}.safetensors")
+        write_atomic(made / "config.yaml", _document(card))
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write to, which becomes `folder` at the end of the block, or vanishes if the block fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield made
+        made.chmod(0o755)
+        _swap(made, folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder, or of a study's best/. Raises DataError or ConfigError."""
+    path = _place(folder) / "config.yaml"
+    if not path.is_file():
+        raise DataError(f"{path.parent}: not a model: it has no config.yaml")
+    return _parse_card(path)
+
+
+def read_models(folder: Path) -> tuple[ModelCard, list[DiaGRAM]]:
+    """The card and the models, on the CPU in eval mode, of a model folder or of a study's best/. Raises DataError."""
+    card = read_card(folder)
+    files = sorted(_place(folder).glob("*.safetensors"))
+    if not files:
+        raise DataError(f"{_place(folder)}: not a model: it has no .safetensors file")
+    return card, [_read_model(file, card) for file in files]
+
+
+def _place(folder: Path) -> Path:
+    return folder / "best" if (folder / "study.yaml").is_file() else folder
+
+
+def _document(card: ModelCard) -> str:
+    document = {
+        "format_version": FORMAT_VERSION,
+        "classes": list(card.classes),
+        "image_size": list(card.image_size),
+        "fingerprint": card.fingerprint,
+        "experiment": card.experiment.model_dump(mode="json"),
+    }
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _swap(made: Path, folder: Path) -> None:
+    if not folder.exists():
+        made.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    os.replace(folder, old)  # noqa: PTH105 - Path.replace is the same call; os says that a folder may be its target
+    made.rename(folder)
+    shutil.rmtree(old)
+
+
+def _parse_card(path: Path) -> ModelCard:
+    document = read_yaml(path)
+    if document.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format_version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
+        )
+    experiment = build(ExperimentConfig, _field(document, "experiment", dict, path), f"{path}: experiment")
+    classes = _list(document, "classes", str, path)
+    size = _list(document, "image_size", int, path)
+    if len(size) != 2:
+        raise DataError(f"{path}: image_size {size}: expected [H, W]")
+    fingerprint = _field(document, "fingerprint", str, path)
+    try:
+        return ModelCard(experiment, tuple(classes), (size[0], size[1]), fingerprint)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _field(document: dict[str, Any], key: str, kind: type, path: Path) -> Any:
+    value = document.get(key)
+    if not isinstance(value, kind):
+        raise DataError(f"{path}: {key}: {value!r} is not a {kind.__name__}")
+    return value
+
+
+def _list(document: dict[str, Any], key: str, kind: type, path: Path) -> list[Any]:
+    values = _field(document, key, list, path)
+    if not all(type(value) is kind for value in values):
+        raise DataError(f"{path}: {key}: {values!r} is not a list of {kind.__name__}")
+    return list(values)
+
+
+def _read_model(path: Path, card: ModelCard) -> DiaGRAM:
+    try:
+        with torch.device("meta"):  # no memory yet, however large the configuration says it is
+            model = DiaGRAM(card.experiment.model)
+        weights = _read_weights(path, model.state_dict())
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read as the model in config.yaml: {error}") from None
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def _read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in `path`, which have the names, shapes and types of `expected` and are finite."""
+    with safe_open(path, framework="pt") as file:
+        odd = sorted(set(file.keys()) ^ set(expected))
+        if odd:
+            raise DataError(f"{path}: {len(odd)} tensors are missing or unknown, first {odd[0]!r}")
+        for name, tensor in expected.items():
+            if tuple(file.get_slice(name).get_shape()) != tuple(tensor.shape):
+                shape = file.get_slice(name).get_shape()
+                raise DataError(f"{path}: {name} has shape {shape}; the configuration wants {list(tensor.shape)}")
+        weights = {name: file.get_tensor(name) for name in expected}
+    for name, tensor in weights.items():
+        if tensor.dtype != expected[name].dtype:
+            raise DataError(f"{path}: {name} has type {tensor.dtype}; expected {expected[name].dtype}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{path}: {name} has values that are not finite")
+    return weights

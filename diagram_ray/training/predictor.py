@@ -1,0 +1,61 @@
+"""A trained model, or the models of a cross-validation's folds together, applied to mammograms."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.pixels import standardise
+from diagram_ray.errors import DataError
+from diagram_ray.models import DiaGRAM
+from diagram_ray.training.model_store import ModelCard, read_models
+from diagram_ray.training.scoring import probabilities
+
+
+class Predictor:
+    """Models of one card; their probabilities are averaged."""
+
+    def __init__(self, card: ModelCard, models: Sequence[DiaGRAM], device: torch.device | str = "cpu") -> None:
+        self.card = card
+        self.models = [model.to(device) for model in models]
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "Predictor":
+        """From a model folder, or from a study (its best configuration's fold models). Raises DataError."""
+        return cls(*read_models(Path(folder)), device)
+
+    def read(self, path: str) -> NDArray[np.uint16]:
+        """An image file as the models were shown theirs: (H, W) uint16. Raises DataError naming the reason."""
+        return standardise(read_mammogram(path), self.card.image_size).pixels
+
+    def predict(self, path: str | Path) -> dict[str, Any]:
+        """For one image file: `path`, `probabilities` (class -> P) and `predicted` (the likeliest class).
+
+        Raises DataError naming the file and the reason.
+        """
+        try:
+            pixels = self.read(str(path))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        return {"path": str(path)} | self.describe(self.predict_array(pixels)[0])
+
+    def predict_array(self, pixels: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """Class probabilities (N, m) of standardised images (N, H, W), or of one (H, W). Raises DataError."""
+        images = pixels[None] if pixels.ndim == 2 else pixels
+        if images.dtype != np.uint16 or images.ndim != 3 or images.shape[1:] != self.card.image_size:
+            raise DataError(
+                f"images of type {pixels.dtype} and shape {pixels.shape}; expected uint16 (N, H, W) with "
+                f"(H, W) = {self.card.image_size}"
+            )
+        every = np.arange(len(images))
+        answers = np.stack([probabilities(model, images, every) for model in self.models])
+        return np.asarray(answers.mean(axis=0))
+
+    def describe(self, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+        """One image's probabilities by class, and the likeliest class."""
+        named = dict(zip(self.card.classes, map(float, probabilities), strict=True))
+        return {"probabilities": named, "predicted": max(named, key=named.__getitem__)}

@@ -1,0 +1,103 @@
+"""A stand-in for CrossValidation that trains in no time: its weights are a chain of hashes, so that a lost, a repeated
+or a foreign epoch shows in every later score."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from diagram_ray.config import ExperimentConfig
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.splits import Splits
+from diagram_ray.errors import DiagramError
+from diagram_ray.results import Measurement, write_atomic
+
+N_FOLDS = 3
+
+
+def tiny_data(patients: int = 12) -> TrainingData:
+    rng = np.random.default_rng(0)
+    ids = np.array([f"p{i:03d}" for i in range(patients)])
+    labels = np.arange(patients) % 2
+    return TrainingData(
+        images=rng.integers(0, 65535, (patients, 32, 32)).astype(np.uint16),
+        labels=labels.astype(np.int64),
+        image_ids=np.array([f"i{i:03d}" for i in range(patients)]),
+        patient_ids=ids,
+        patches=rng.integers(0, 65535, (patients, 16, 16)).astype(np.uint16),
+        patch_labels=labels.astype(np.int64),
+        patch_patient_ids=ids,
+        classes=("benign", "cancer"),
+        fingerprint="f" * 64,
+    )
+
+
+class FakeValidation:
+    """In the folder FAKE_FOLDER `log` collects the epochs trained; while there is a file `slow`, a round takes time."""
+
+    def __init__(self, config: ExperimentConfig, data: TrainingData, splits: Splits, device: str) -> None:
+        self.config, self.data = config, data
+        self.epochs = [0] * splits.n_folds
+        self.weights = [
+            hashlib.sha256(f"{config!r} {fold} {data.labels}".encode()).hexdigest() for fold in range(splits.n_folds)
+        ]
+
+    def advance(self, folds: int, epochs: int) -> Iterator[list[dict[str, Any]]]:
+        while (done := min(self.epochs[:folds])) < epochs:
+            rows = [self._epoch(fold) for fold in range(folds) if self.epochs[fold] == done]
+            if "FAKE_FOLDER" in os.environ and (Path(os.environ["FAKE_FOLDER"]) / "slow").exists():
+                time.sleep(np.random.default_rng().uniform(0.1, 0.3))
+            yield rows
+
+    def _epoch(self, fold: int) -> dict[str, Any]:
+        self.epochs[fold] += 1
+        k = self.config.training.k
+        if k == 13 and self.epochs[fold] == 2:
+            raise DiagramError(f"fold {fold} diverged")
+        if k == 14:
+            raise MemoryError("400 GiB")
+        if k == 15:
+            os._exit(9)
+        if k == 16:
+            raise ValueError("k is 16")
+        if "FAKE_FOLDER" in os.environ:
+            with (Path(os.environ["FAKE_FOLDER"]) / "log").open("a") as file:
+                file.write(f"{self.config.training.weight_decay} {fold} {self.epochs[fold]}\n")
+        self.weights[fold] = hashlib.sha256(self.weights[fold].encode()).hexdigest()
+        return {"fold": fold, "epoch": self.epochs[fold], "auc": self._score(fold), "seconds": 0.01}
+
+    def _score(self, fold: int) -> float:
+        return int(self.weights[fold][:8], 16) / 16**8
+
+    def measure(self, folds: int) -> Measurement:
+        scores = tuple(self._score(fold) for fold in range(folds))
+        return Measurement(folds, max(self.epochs[:folds]), scores, scores, 0.0)
+
+    def predictions(self) -> pa.Table:
+        count = len(self.data.image_ids)
+        return pa.table(
+            {
+                "fold": pa.array([i % N_FOLDS for i in range(count)], pa.int32()),
+                "image_id": self.data.image_ids,
+                "patient_id": self.data.patient_ids,
+                "label": self.data.labels,
+                "score": [self._score(i % N_FOLDS) for i in range(count)],
+            }
+        )
+
+    def save(self, folder: Path) -> None:
+        write_atomic(folder / "state.json", json.dumps([self.epochs, self.weights]))
+
+    def load_state(self, folder: Path) -> None:
+        self.epochs, self.weights = json.loads((folder / "state.json").read_text())
+
+    def export(self, folder: Path) -> None:
+        write_atomic(folder / "config.yaml", "x")
+        for fold, weights in enumerate(self.weights):
+            write_atomic(folder / f"fold-{fold}.safetensors", weights)

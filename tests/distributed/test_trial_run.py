@@ -1,0 +1,118 @@
+"""One trial's work without Ray: what it tells, what it leaves, and how another worker takes over."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from diagram_ray.config import ExperimentConfig, override
+from diagram_ray.data.splits import make_splits
+from diagram_ray.distributed.trial_run import TrialRun
+from diagram_ray.results import Measurement
+from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.files import TrialFiles
+from diagram_ray.search.progress import Round
+
+spec = importlib.util.spec_from_file_location("fake_training", Path(__file__).with_name("fake_training.py"))
+fake = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fake)
+
+LADDER = Ladder((Rung(2, 1), Rung(3, 3), Rung(3, 6)), 3)
+
+
+def start(folder: Path, k: int = 1) -> TrialRun:
+    data = fake.tiny_data()
+    splits = make_splits(data, 3, 0)
+
+    def make(config: ExperimentConfig):
+        return fake.FakeValidation(config, data, splits, "cpu")
+
+    config = override(ExperimentConfig(), {"training.k": k}, "test")
+    return TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make)
+
+
+def rounds(run: TrialRun, until: int = LADDER.top) -> list[Round]:
+    told = [run.step()]
+    while told[-1].rung != until and not told[-1].failed:
+        told.append(run.step())
+    return told
+
+
+def test_tells_every_round_and_every_rung(tmp_path: Path) -> None:
+    told = rounds(start(tmp_path))
+    assert [(r.folds, r.epoch, r.fold_epochs, r.rung) for r in told] == [
+        (2, 1, 2, None),
+        (2, 1, 2, 0),
+        (3, 1, 3, None),
+        (3, 2, 6, None),
+        (3, 3, 9, None),
+        (3, 3, 9, 1),
+        (3, 4, 12, None),
+        (3, 5, 15, None),
+        (3, 6, 18, None),
+        (3, 6, 18, 2),
+    ]
+    assert all(isinstance(r.measurement, Measurement) == (r.rung is not None) for r in told)
+
+
+def test_leaves_curves_predictions_and_models(tmp_path: Path) -> None:
+    rounds(start(tmp_path))
+    files = TrialFiles.of(tmp_path, 7)
+    curves = pq.read_table(files.curves).to_pylist()
+    assert sorted((row["fold"], row["epoch"]) for row in curves) == [(f, e) for f in range(3) for e in range(1, 7)]
+    assert len(pq.read_table(files.predictions)) == 12
+    assert sorted(file.name for file in files.models.iterdir()) == [
+        "config.yaml",
+        *(f"fold-{f}.safetensors" for f in range(3)),
+    ]
+
+
+@pytest.mark.parametrize("steps", range(1, 11))
+def test_another_worker_goes_on_and_nothing_differs(tmp_path: Path, steps: int) -> None:
+    whole = rounds(start(tmp_path / "whole"))
+    first = start(tmp_path / "cut")
+    for _ in range(steps):
+        first.step()
+    told = rounds(start(tmp_path / "cut"))
+    assert told[-1] == whole[-1]
+    for name in ("curves", "predictions"):
+        whole_table, cut_table = (
+            pq.read_table(getattr(TrialFiles.of(tmp_path / place, 7), name)) for place in ("whole", "cut")
+        )
+        assert cut_table.equals(whole_table)
+    reached = max((rung for rung in (0, 1) if [r.rung for r in whole[:steps]].count(rung)), default=None)
+    assert told[0].rung == (2 if steps == 10 else reached)
+
+
+def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    rounds(run, until=0)
+    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["rung-0"]
+    rounds(run, until=1)
+    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["rung-1"]
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", None])
+def test_a_damaged_checkpoint_costs_its_work_only(
+    tmp_path: Path, damage: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = rounds(start(tmp_path / "whole"))
+    rounds(start(tmp_path / "cut"), until=1)
+    state = TrialFiles.of(tmp_path / "cut", 7).checkpoints / "rung-1" / "state.json"
+    if damage is None:
+        shutil.rmtree(state.parent)
+    else:
+        state.write_text(damage)
+    assert rounds(start(tmp_path / "cut")) == whole
+
+
+@pytest.mark.parametrize(
+    ("k", "reason"), [(13, "fold 0 diverged"), (14, "out of memory: 400 GiB"), (16, "ValueError: k is 16")]
+)
+def test_failures_are_told_with_their_reason(tmp_path: Path, k: int, reason: str) -> None:
+    told = rounds(start(tmp_path, k))
+    assert told[-1].failed == reason
+    if k == 13:
+        assert pq.read_table(TrialFiles.of(tmp_path, 7).curves)["epoch"].to_pylist() == [1, 1, 1]

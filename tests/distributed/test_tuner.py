@@ -1,0 +1,256 @@
+"""The search on a real local Ray, with training that takes no time: identical, crash-proof, polite."""
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+import yaml
+
+from diagram_ray.distributed.session import ray_session
+from diagram_ray.distributed.tuner import Share, share_of
+from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.results import TrialState
+from diagram_ray.search.files import TrialFiles
+from diagram_ray.search.ledger import open_ledger, read_ledger
+
+HERE = Path(__file__).parent
+DRIVER = HERE / "drive_fake_study.py"
+TIMES = ["seconds", "worker_seconds"]
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A local Ray with two CPUs; the environment that another driver needs to join it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))  # for the workers
+        patch.syspath_prepend(str(HERE))
+        with ray_session(num_cpus=2):
+            yield {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
+@pytest.fixture
+def slow(cluster: dict[str, str]) -> Iterator[Path]:
+    """A file; while it is there, training takes time."""
+    path = Path(cluster["FAKE_FOLDER"]) / "slow"
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def run(out: Path, *assignments: str) -> dict:
+    from drive_fake_study import run as run_fake
+
+    return run_fake(out, list(assignments))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "study"
+    began = time.monotonic()
+    run(out)
+    print(f"\nundisturbed: 12 trials in {time.monotonic() - began:.1f} s")
+    print(f"trials started anew in {_starts(out)} s each")
+    return out
+
+
+def _starts(out: Path) -> str:
+    """Median time between a trial's start on a warm worker and its first measurement."""
+    events = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    asked = {event["trial"]: event["time"] for event in events if event["event"] == "asked"}
+    first = {event["trial"]: event["time"] for event in reversed(events) if event["event"] == "measured"}
+    return f"{statistics.median(first[number] - asked[number] for number in list(first)[2:]):.3f}"
+
+
+def table(out: Path, name: str = "trials") -> pd.DataFrame:
+    return pd.read_parquet(out / f"{name}.parquet").drop(columns=TIMES, errors="ignore")
+
+
+def assert_same(out: Path, other: Path) -> None:
+    for name in ("trials", "curves", "predictions"):
+        pd.testing.assert_frame_equal(table(out, name), table(other, name), check_exact=True)
+    assert sorted((file.name, file.read_bytes()) for file in (out / "best").iterdir()) == sorted(
+        (file.name, file.read_bytes()) for file in (other / "best").iterdir()
+    )
+
+
+@contextlib.contextmanager
+def driver(out: Path, cluster: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A driver process of its own."""
+    process = subprocess.Popen([sys.executable, str(DRIVER), str(out)], env=cluster, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_events(out: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (out / "ledger.jsonl").exists() or (out / "ledger.jsonl").read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline, "the driver does not get on"
+        time.sleep(0.02)
+
+
+def test_the_same_study_twice_is_the_same(undisturbed: Path, tmp_path: Path) -> None:
+    result = run(tmp_path / "again", "parallel.trials=3", "parallel.lookback=4", "control.shuffles=2")
+    assert_same(tmp_path / "again", undisturbed)
+    control = json.loads((tmp_path / "again" / "control.json").read_text())
+    assert control["trial"] == result["best"]["number"]
+    assert [shuffle["seed"] for shuffle in control["shuffles"]] == [0, 1]
+    assert control["shuffles"][0] != control["shuffles"][1]
+    assert result["control_auc"] == control["auc_mean"]
+    trials = table(undisturbed)
+    assert set(trials["state"]) == {"COMPLETE", "PRUNED"}
+    assert trials["reason"][trials["state"] == "PRUNED"].str.startswith("pruned: ").all()
+
+
+def test_only_the_winners_models_stay_and_no_checkpoint(undisturbed: Path) -> None:
+    trials = table(undisturbed)
+    complete = trials[trials["state"] == "COMPLETE"]
+    winner = complete["number"][complete["auc_mean"].idxmax()]
+    kept = [n for n in trials["number"] if TrialFiles.of(undisturbed, n).models.is_dir()]
+    assert kept == [winner]
+    assert not (undisturbed / "checkpoints").exists()
+    assert not list(undisturbed.glob(".tune-*"))
+
+
+def test_killed_and_resumed_it_is_the_same_and_no_rung_is_done_twice(
+    undisturbed: Path, cluster: dict[str, str], slow: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "study", slow.with_name("log")
+    with driver(out, cluster) as process:
+        wait_for_events(out, 14)
+        process.kill()
+    before = read_ledger(out)
+    assert any(trial.state is TrialState.RUNNING for trial in before.values())
+    done = {t.params["training.weight_decay"]: t.last.epochs for t in before.values() if t.last}
+    time.sleep(1)  # the killed driver's workers may still be writing
+    log.unlink()
+    slow.unlink()
+    run(out)
+    assert_same(out, undisturbed)
+    trained = [line.split() for line in log.read_text().splitlines()]
+    assert not [line for line in trained if int(line[2]) <= done.get(float(line[0]), 0)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_keeps_what_is_done_and_goes_on(
+    undisturbed: Path, cluster: dict[str, str], slow: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "study"
+    with driver(out, cluster) as process:
+        wait_for_events(out, 12)
+        asked = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        print(f"\nstopped {time.monotonic() - asked:.1f} s after {number.name}")
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "interrupted"
+    states = table(out)["state"].tolist()
+    assert "RUNNING" in states
+    assert len(states) < 12
+    assert not list(out.glob(".tune-*"))
+    if number is signal.SIGINT:
+        slow.unlink()
+        run(out)
+        assert_same(out, undisturbed)
+
+
+def test_bad_configurations_fail_with_their_reason_and_the_study_goes_on(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    space = '{"training.k": {"type": "categorical", "choices": [1, 13, 14, 15]}}'
+    # Four points of a Sobol sequence take each of the four choices once.
+    result = run(tmp_path / "study", f"space={space}", "trials=4", "sampler.name=qmc")
+    trials = table(tmp_path / "study").set_index("params.training.k")
+    assert trials["reason"].to_dict() == {
+        1: "",
+        13: "fold 0 diverged",
+        14: "out of memory: 400 GiB",
+        15: "its worker process died 3 times",
+    }
+    assert trials["state"].to_dict() == {1: "COMPLETE", 13: "FAIL", 14: "FAIL", 15: "FAIL"}
+    assert trials["fold_epochs"].to_dict() == {1: 18, 13: 3, 14: 0, 15: 0}
+    assert result["trials"] == {"complete": 1, "fail": 3}
+
+
+def test_no_complete_trial_is_an_error_that_says_why(cluster: dict[str, str], tmp_path: Path) -> None:
+    space = '{"training.k": {"type": "categorical", "choices": [14]}}'
+    with pytest.raises(DiagramError, match="none of 3 trials is complete; trial 0: out of memory: 400 GiB"):
+        run(tmp_path / "study", f"space={space}", "trials=3")
+    assert len(table(tmp_path / "study")) == 3
+
+
+def test_a_time_budget_puts_aside_what_runs(slow: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    result = run(out, "time_budget=2s")
+    assert result["interrupted"] == "time budget"
+    assert "running" in result["trials"]
+    assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "time budget"
+
+
+def test_a_second_driver_is_refused(undisturbed: Path, cluster: dict[str, str]) -> None:
+    before = (undisturbed / "study.yaml").read_bytes()
+    with open_ledger(undisturbed), pytest.raises(UsageError, match="is being run by process"):
+        run(undisturbed)
+    assert (undisturbed / "study.yaml").read_bytes() == before
+
+
+def test_a_full_disk_stops_the_study_and_not_only_a_trial(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diagram_ray.search import ledger
+
+    append, left = ledger._append, iter(range(8))
+
+    def failing(descriptor: int, line: str) -> None:
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        append(descriptor, line)
+
+    monkeypatch.setattr(ledger, "_append", failing)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "study")
+
+
+@pytest.mark.parametrize(
+    ("cluster_resources", "trials", "expected"),
+    [
+        ({"CPU": 2.0}, None, Share(2, 1.0, 0.0)),
+        ({"CPU": 2.0}, 3, Share(3, 0.6666, 0.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, None, Share(1, 1.0, 1.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, 4, Share(4, 1.0, 0.25)),
+        ({"CPU": 64.0, "GPU": 8.0}, None, Share(8, 1.0, 1.0)),
+        ({"CPU": 0.5}, None, Share(1, 0.5, 0.0)),
+    ],
+)
+def test_the_cluster_is_divided(cluster_resources: dict[str, float], trials: int | None, expected: Share) -> None:
+    assert share_of(cluster_resources, trials) == expected
+
+
+def test_real_training_is_the_same_whatever_runs_beside_it(cluster: dict[str, str], tmp_path: Path) -> None:
+    from drive_fake_study import run_on
+    from fake_training import tiny_data
+
+    from diagram_ray.distributed.study_run import cross_validation
+
+    small = ["base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 2}"]
+    settings = [*small, "ladder.rungs=null", "parallel.lookback=2", "trials=4"]
+    for number in (1, 2):
+        run_on(tmp_path / str(number), [*settings, f"parallel.trials={number}"], tiny_data(), cross_validation)
+    assert_same(tmp_path / "1", tmp_path / "2")

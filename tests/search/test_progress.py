@@ -1,0 +1,117 @@
+"""What is shown while a search runs."""
+
+import io
+import logging
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from diagram_ray.results import Measurement, Trial, TrialState
+from diagram_ray.search import progress
+from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.ledger import open_ledger
+from diagram_ray.search.progress import Lines, Round, Screen
+from diagram_ray.search.study_state import Rules, StudyState
+
+LADDER = Ladder((Rung(2, 1), Rung(2, 4)), 2)
+
+
+class One:
+    def ask(self, number: int, trials: Any) -> dict[str, Any]:
+        return {"training.k": number, "training.weight_decay": 0.000123456}
+
+
+@pytest.fixture
+def state(tmp_path):
+    with open_ledger(tmp_path) as ledger:
+        yield StudyState(Rules(4, 2, 2, LADDER), One(), ledger)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def measurement(rung: int, auc: float) -> Measurement:
+    return Measurement(2, LADDER.rungs[rung].epochs, (auc, auc + 0.1), (0.5, 0.5), 1.0)
+
+
+def complete(state: StudyState, view: progress.Progress, trial: Trial, auc: float) -> None:
+    for rung in (0, 1):
+        view.advanced(Round(trial.number, 2, LADDER.rungs[rung].epochs, LADDER.rungs[rung].fold_epochs, auc, rung))
+        state.measured(trial.number, rung, measurement(rung, auc))
+    view.ended(state.trials[trial.number])
+
+
+def test_lines_tell_each_end_and_the_best(state: StudyState, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("diagram_ray").propagate = True
+    caplog.set_level(logging.INFO, "diagram_ray")
+    view = Lines(state, "2 CPUs")
+    first, second = state.next_start(), state.next_start()
+    view.started(first)
+    view.started(second)
+    complete(state, view, first, 0.8)
+    state.failed(second.number, "diverged")
+    view.ended(state.trials[second.number])
+    assert caplog.messages[0] == "2 CPUs; 0 of 4 trials"
+    assert caplog.messages[1].startswith("trial 0 COMPLETE: AUC 0.850 ± 0.071 after 2 folds x 4 epochs · 1 of 4 trials")
+    assert caplog.messages[2].startswith(
+        "trial 1 FAIL (diverged) · 2 of 4 trials · 1 complete, 1 fail · best AUC 0.850"
+    )
+
+
+def test_lines_give_a_sign_of_life(state: StudyState, clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("diagram_ray").propagate = True
+    caplog.set_level(logging.INFO, "diagram_ray")
+    view = Lines(state, "2 CPUs")
+    view.started(state.next_start())
+    for _ in range(10):
+        clock[0] += 4
+        view.tick()
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("trial 0 at epoch 0 · 0 of 4 trials")
+
+
+def test_time_left_follows_the_fold_epochs(state: StudyState, clock: list[float]) -> None:
+    view = Lines(state, "")
+    first = state.next_start()
+    view.started(first)
+    assert view.seconds_left() is None
+    view.advanced(Round(0, 2, 1, 2))  # the first round begins the clock
+    clock[0] += 10
+    view.advanced(Round(0, 2, 2, 4))
+    # 2 fold-epochs in 10 s. Two of four trials cost 8 fold-epochs, two cost 2 + 6 / 2 = 5; 4 are done.
+    assert view.seconds_left() == pytest.approx((2 * 8 + 2 * 5 - 4) * 5)
+
+
+def test_the_screen_shows_what_runs(state: StudyState) -> None:
+    out = io.StringIO()
+    with Screen(state, "2 trials at once on 2 CPUs", Console(file=out, width=120, force_terminal=True)) as view:
+        first, second = state.next_start(), state.next_start()
+        view.started(first)
+        view.started(second)
+        complete(state, view, first, 0.8)
+        view.advanced(Round(1, 2, 3, 6, 0.6123))
+        view.tick()
+        state.stop("interrupted")
+    shown = out.getvalue()
+    for text in ("1 of 4 trials", "best AUC 0.850 ± 0.071 (trial 0)", "1 of 2", "0.612", "weight_decay=0.000123"):
+        assert text in shown
+    assert "stopping: interrupted" in shown
+
+
+def test_a_resumed_study_counts_what_was_done(tmp_path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        before = StudyState(Rules(4, 2, 2, LADDER), One(), ledger)
+        trial = before.next_start()
+        for rung in (0, 1):
+            before.measured(trial.number, rung, measurement(rung, 0.8))
+        before.next_start()
+    with open_ledger(tmp_path) as ledger:
+        view = Lines(StudyState(Rules(4, 2, 2, LADDER), One(), ledger), "")
+    assert (view.done, view.best.number) == (1, 0)
+    assert view.counts == {TrialState.COMPLETE: 1}

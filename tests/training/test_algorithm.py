@@ -1,0 +1,260 @@
+"""Algorithm 1 against a transcription of the paper's equations that shares no code with the package.
+
+The transcription keeps the parameters in a dict, spells out every layer, takes probabilities from an explicit softmax
+and sigmoid, sums over S_C, S_z and S_I one sample at a time, and has its own SGD and Adam.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagram_ray.config import LearningRates, ModelConfig, TrainingConfig
+from diagram_ray.models import DiaGRAM
+from diagram_ray.training.step import InnerBatch, Optimizers, iterate
+
+M, N, LATENT = 3, 2, 5
+RATES = {"discriminator": 0.002, "classifier": 0.003, "generator": 0.005}
+BETAS = (0.5, 0.99)
+DECAY = 0.1
+
+
+# --- the paper, transcribed -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Paper:
+    theta: dict[str, Tensor]
+    norm: str
+    gan: bool
+    optimizer: str
+    moments: dict[str, dict[str, tuple[Tensor, Tensor, int]]] = field(default_factory=dict)
+
+    def normalise(self, x: Tensor, name: str) -> Tensor:
+        b, c, h, w = x.shape
+        if self.norm == "batch":
+            mean = x.mean(dim=(0, 2, 3), keepdim=True)
+            variance = ((x - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
+            y = (x - mean) / torch.sqrt(variance + 1e-5)
+        else:
+            groups = max(g for g in (1, 2, 4, 8) if c % g == 0)
+            x = x.reshape(b, groups, -1)
+            mean = x.mean(dim=2, keepdim=True)
+            variance = ((x - mean) ** 2).mean(dim=2, keepdim=True)
+            y = ((x - mean) / torch.sqrt(variance + 1e-5)).reshape(b, c, h, w)
+        return y * self.theta[f"{name}.weight"].reshape(1, c, 1, 1) + self.theta[f"{name}.bias"].reshape(1, c, 1, 1)
+
+    def generate(self, z: Tensor) -> Tensor:
+        x = z @ self.theta["generator.start.weight"].T + self.theta["generator.start.bias"]
+        x = x.reshape(len(z), -1, 2, 2)
+        for place in (0, 3, 6, 9):
+            x = self.normalise(x, f"generator.layers.{place}").clamp(min=0)
+            bias = self.theta.get(f"generator.layers.{place + 2}.bias")
+            x = F.conv_transpose2d(x, self.theta[f"generator.layers.{place + 2}.weight"], bias, stride=2, padding=1)
+        return (torch.exp(2 * x) - 1) / (torch.exp(2 * x) + 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        for place, norm in ((0, None), (2, 3), (5, 6), (8, 9)):
+            bias = self.theta.get(f"features.layers.{place}.bias")
+            x = F.conv2d(x, self.theta[f"features.layers.{place}.weight"], bias, stride=2, padding=1)
+            if norm is not None:
+                x = self.normalise(x, f"features.layers.{norm}")
+            x = torch.where(x > 0, x, 0.2 * x)
+        return x
+
+    def discriminate(self, maps: Tensor) -> Tensor:
+        weight, bias = self.theta["discriminator.neurons.weight"], self.theta["discriminator.neurons.bias"]
+        return maps.reshape(len(maps), -1) @ weight.T + bias
+
+    def classify(self, x: Tensor) -> Tensor:
+        for block, stride in enumerate((1, 1, 2, 1, 2, 1)):
+            name = f"classifier.blocks.{block}"
+            y = F.conv2d(x, self.theta[f"{name}.first.weight"], stride=stride, padding=1)
+            y = self.normalise(y, f"{name}.first_norm").clamp(min=0)
+            y = self.normalise(F.conv2d(y, self.theta[f"{name}.second.weight"], padding=1), f"{name}.second_norm")
+            x = (y + (x if stride == 1 else halve(x))).clamp(min=0)
+        pooled = x.mean(dim=3).mean(dim=2)
+        return softmax(pooled @ self.theta["classifier.output.weight"].T + self.theta["classifier.output.bias"])
+
+    def loss_d_and_c(self, batch: InnerBatch) -> Tensor:
+        real = self.discriminate(self.features(batch.patches))
+        total = torch.zeros((), dtype=torch.float64)
+        for neurons, label in zip(real, batch.patch_labels, strict=True):
+            total = total - torch.log(softmax(neurons[None, :2])[0, label])
+        if self.gan:
+            fake = self.discriminate(self.features(self.generate(batch.noise)))
+            for neurons in real:
+                total = total - torch.log(sigmoid(neurons[2]))
+            for neurons in fake:
+                total = total - torch.log(1 - sigmoid(neurons[2]))
+        return total / M
+
+    def loss_i(self, batch: InnerBatch) -> Tensor:
+        probabilities = self.classify(self.features(batch.images))
+        losses = [-torch.log(p[label]) for p, label in zip(probabilities, batch.image_labels, strict=True)]
+        return sum(losses, torch.zeros((), dtype=torch.float64)) / N
+
+    def loss_g(self, noise: Tensor) -> Tensor:
+        losses = [-torch.log(sigmoid(neurons[2])) for neurons in self.discriminate(self.features(self.generate(noise)))]
+        return sum(losses, torch.zeros((), dtype=torch.float64)) / M
+
+    def descend(self, step: str, networks: tuple[str, ...], loss: Tensor) -> None:
+        names = [name for name in self.theta if name.split(".")[0] in networks]
+        gradients = torch.autograd.grad(loss, [self.theta[name] for name in names])
+        for name, gradient in zip(names, gradients, strict=True):
+            with torch.no_grad():
+                new = self.moved(step, name, gradient)
+            self.theta[name] = new.requires_grad_()
+
+    def moved(self, step: str, name: str, gradient: Tensor) -> Tensor:
+        rate, theta = RATES[step], self.theta[name] * (1 - RATES[step] * DECAY)
+        if self.optimizer == "sgd":
+            return theta - rate * gradient
+        zero = torch.zeros_like(theta)
+        first, second, t = self.moments.setdefault(step, {}).get(name, (zero, zero, 0))
+        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+        second = BETAS[1] * second + (1 - BETAS[1]) * gradient**2
+        self.moments[step][name] = (first, second, t + 1)
+        first_hat, second_hat = first / (1 - BETAS[0] ** (t + 1)), second / (1 - BETAS[1] ** (t + 1))
+        return theta - rate * first_hat / (torch.sqrt(second_hat) + 1e-8)
+
+    def iteration(self, batches: list[InnerBatch], noise: Tensor | None) -> None:
+        for batch in batches:
+            self.descend("discriminator", ("features", "discriminator"), self.loss_d_and_c(batch))
+            self.descend("classifier", ("features", "classifier"), self.loss_i(batch))
+        if self.gan:
+            self.descend("generator", ("generator",), self.loss_g(noise))
+
+
+def softmax(x: Tensor) -> Tensor:
+    return torch.exp(x) / torch.exp(x).sum(dim=1, keepdim=True)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+def halve(x: Tensor) -> Tensor:
+    """Means of 2×2 squares; at an odd edge, of what there is of the square."""
+    rows = [x[:, :, i : i + 2].mean(dim=2) for i in range(0, x.shape[2], 2)]
+    x = torch.stack(rows, dim=2)
+    return torch.stack([x[:, :, :, j : j + 2].mean(dim=3) for j in range(0, x.shape[3], 2)], dim=3)
+
+
+# --- the comparison -------------------------------------------------------------------------------------------------
+
+
+def make(norm: str = "group", gan: bool = True, optimizer: str = "adam") -> tuple[DiaGRAM, Optimizers, Paper]:
+    torch.manual_seed(0)
+    config = ModelConfig(width=4, generator_width=4, latent_size=LATENT, norm=norm, gan=gan)
+    model = DiaGRAM(config).double()
+    with torch.no_grad():  # away from the initial values, where some gradients are zero
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    training = TrainingConfig(
+        optimizer=optimizer, learning_rate=LearningRates(**RATES), betas=BETAS, weight_decay=DECAY, k=1
+    )
+    theta = {name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()}
+    return model, Optimizers(model, training), Paper(theta, norm, gan, optimizer)
+
+
+def draw(k: int, gan: bool) -> tuple[list[InnerBatch], Tensor | None]:
+    random = torch.Generator().manual_seed(1)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=random, dtype=torch.float64) * 2 - 1
+
+    batches = [
+        InnerBatch(
+            patches=uniform(M, 1, 32, 32),
+            patch_labels=torch.tensor([0, 1, 1]),
+            noise=uniform(M, LATENT) if gan else None,
+            images=uniform(N, 1, 80, 48),
+            image_labels=torch.tensor([1, 0]),
+        )
+        for _ in range(k)
+    ]
+    return batches, uniform(M, LATENT) if gan else None
+
+
+@pytest.mark.parametrize(
+    ("norm", "gan", "optimizer", "k"),
+    [*itertools.product(("group", "batch"), (True, False), ("adam", "sgd"), (1, 2, 3))],
+)
+def test_an_iteration_moves_every_parameter_as_the_paper_says(norm: str, gan: bool, optimizer: str, k: int) -> None:
+    model, optimizers, paper = make(norm, gan, optimizer)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    batches, noise = draw(k, gan)
+    for _ in range(2):
+        list(iterate(model, optimizers, batches, noise))
+        paper.iteration(batches, noise)
+    for name, value in model.named_parameters():
+        assert not torch.equal(value, before[name]), name
+        torch.testing.assert_close(value.detach(), paper.theta[name].detach(), rtol=0, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("gan", [True, False])
+def test_the_losses_reported_are_those_of_the_paper(gan: bool) -> None:
+    model, optimizers, paper = make(gan=gan)
+    batches, noise = draw(1, gan)
+    steps = iterate(model, optimizers, batches, noise)
+    expected = paper.loss_d_and_c(batches[0])
+    torch.testing.assert_close(sum(next(steps).values()), expected.detach())
+    paper.descend("discriminator", ("features", "discriminator"), expected)
+    torch.testing.assert_close(next(steps)["image"], paper.loss_i(batches[0]).detach())
+
+
+def test_each_step_moves_its_own_parameters_and_leaves_no_gradient() -> None:
+    model, optimizers, _ = make()
+    batches, noise = draw(2, True)
+    steps = iterate(model, optimizers, batches, noise)
+    inner = [{"features", "discriminator"}, {"features", "classifier"}]
+    for expected in [*inner, *inner, {"generator"}]:
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        next(steps)
+        moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+        assert moved == {name for name in before if name.split(".")[0] in expected}
+        assert all(parameter.grad is None for parameter in model.parameters())
+    assert next(steps, None) is None
+
+
+def test_generated_patches_carry_no_gradient_in_the_inner_steps() -> None:
+    model, optimizers, _ = make()
+    batches, noise = draw(1, True)
+    carried = []
+    model.generator.register_forward_hook(lambda *call: carried.append(call[-1].requires_grad))
+    list(iterate(model, optimizers, batches, noise))
+    assert carried == [False, True]
+
+
+def test_minibatches_are_drawn_when_they_are_needed() -> None:
+    model, optimizers, _ = make()
+    batches, noise = draw(2, True)
+    drawn = []
+
+    def one_by_one():
+        for number, batch in enumerate(batches):
+            drawn.append(number)
+            yield batch
+
+    steps = iterate(model, optimizers, one_by_one(), noise)
+    next(steps)
+    assert drawn == [0]
+
+
+def test_running_statistics_are_those_of_images_alone() -> None:
+    model, optimizers, _ = make(norm="batch")
+    statistics = dict(model.features.named_buffers())
+    batches, noise = draw(1, True)
+    steps = iterate(model, optimizers, batches, noise)
+    before = {name: value.clone() for name, value in statistics.items()}
+    next(steps)
+    assert all(torch.equal(value, before[name]) for name, value in statistics.items())
+    next(steps)
+    assert not any(torch.equal(value, before[name]) for name, value in statistics.items())
+    before = {name: value.clone() for name, value in statistics.items()}
+    next(steps)
+    assert all(torch.equal(value, before[name]) for name, value in statistics.items())
