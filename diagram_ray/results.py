@@ -113,7 +113,11 @@ class Study:
     @cached_property
     def document(self) -> dict[str, Any]:
         """study.yaml: `study`, `dataset`, `classes`, `versions`, `command`, `started`."""
-        document = yaml.safe_load((self.path / "study.yaml").read_text(encoding="utf-8"))
+        try:
+            document = yaml.safe_load((self.path / "study.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            message = " ".join(str(error).split())
+            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {message}") from None
         if not isinstance(document, dict):
             raise DataError(f"{self.path / 'study.yaml'}: expected a mapping")
         return document
@@ -157,7 +161,10 @@ class Study:
             raise DataError(
                 f"{path}: no such table; if the study was cut off, tune --resume {self.path} goes on with it"
             )
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -9,8 +9,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from diagram_ray.search.files import Keeper
-from diagram_ray.search.progress import Listener, Round
-from diagram_ray.search.study_state import StudyState
+from diagram_ray.search.progress import Listener
+from diagram_ray.search.study_state import Round, StudyState
 
 RETRIES = 2
 """Times that a trial whose worker died is given a new one."""
@@ -112,10 +112,22 @@ class Decisions(FIFOScheduler):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
+        self._kept = False
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
         return self._bridge.result(result["round"])
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Called before Tune decides whether to keep the trial's worker.
+
+        It would keep one idle worker and stop the others; a worker that waits for an earlier trial to end would be
+        lost, and a new one takes seconds. There is no public setting: hence the private name, and no harm without it.
+        """
+        cache = getattr(tune_controller, "_actor_cache", None)
+        if cache is not None and not self._kept:
+            self._kept = True
+            cache.increase_max(trial.placement_group_factory, by=self._bridge.state.rules.parallel)
 
 
 class Stopper(tune.Stopper):

@@ -12,8 +12,8 @@ import ray
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.splits import make_splits, shuffle_patients
-from diagram_ray.distributed.tuner import MakeValidation, Share
+from diagram_ray.distributed.tuner import Share
+from diagram_ray.distributed.worker import MakeValidation
 
 POLL = 0.25
 
@@ -70,6 +70,8 @@ def _result(task: Any) -> tuple[float, ...]:
 def _on_shuffled_labels(control: Control, data: TrainingData, seed: int, device: str) -> tuple[float, ...]:
     """The folds' AUC. The folds are cut anew, stratified by the shuffled labels, as they were by the true ones."""
     import torch
+
+    from diagram_ray.data.splits import make_splits, shuffle_patients
 
     torch.set_num_threads(1)
     shuffled = shuffle_patients(data, seed)

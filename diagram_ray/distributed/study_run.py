@@ -12,14 +12,14 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from diagram_ray.config import ExperimentConfig, override, read_yaml
+from diagram_ray.config import override, read_yaml
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.shards import read_info, read_training_data
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.control import Control, run_control
 from diagram_ray.distributed.interrupt import cooperative_stop
-from diagram_ray.distributed.trial_run import Validation
-from diagram_ray.distributed.tuner import MakeValidation, Share, Work, run_search, share_of
+from diagram_ray.distributed.tuner import Share, run_search, share_of
+from diagram_ray.distributed.worker import MakeValidation, Work, cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Trial, TrialState, write_atomic
 from diagram_ray.search.files import best_of
@@ -30,7 +30,6 @@ from diagram_ray.search.study import seconds
 from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_tables
-from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.loop import fit_to_data
 
 INTERRUPTED = "interrupted"
@@ -45,11 +44,6 @@ class Materials:
     splits: Splits
     info: dict[str, Any]
     """dataset.json"""
-
-
-def cross_validation(config: ExperimentConfig, data: TrainingData, splits: Splits, device: str) -> Validation:
-    """What the workers train."""
-    return CrossValidation(config, data, splits, device)
 
 
 def load(plan: Plan) -> Materials:

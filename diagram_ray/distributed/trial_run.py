@@ -20,7 +20,7 @@ from diagram_ray.errors import DiagramError
 from diagram_ray.results import Measurement, write_atomic
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.progress import Round
+from diagram_ray.search.study_state import Round
 from diagram_ray.search.tables import write_table
 
 log = logging.getLogger("diagram_ray")

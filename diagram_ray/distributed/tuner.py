@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,10 @@ from typing import Any
 
 from ray import tune
 
-from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.bridge import RETRIES, Bridge, Decisions, Proposals, Stopper, Ticks
-from diagram_ray.distributed.trial_run import TrialRun, Validation
-from diagram_ray.search.fidelity import Ladder
-from diagram_ray.search.files import Keeper, TrialFiles
+from diagram_ray.distributed.worker import Work, Worker
+from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import StudyState
 
@@ -35,9 +33,6 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-MakeValidation = Callable[[ExperimentConfig, TrainingData, Any, str], Validation]
-"""(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +62,6 @@ def _part(total: float, count: int) -> float:
     return min(1.0, int(total / count * 10_000) / 10_000)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What the workers need, besides a trial's parameters."""
-
-    folder: Path
-    base: ExperimentConfig
-    ladder: Ladder
-    device: str
-    make: MakeValidation
-
-
 def run_search(
     state: StudyState,
     work: Work,
@@ -94,7 +78,7 @@ def run_search(
     bridge = Bridge(state, Keeper(work.folder, state.trials), listener, time_budget)
     if state.finished:
         return
-    trainable = tune.with_parameters(_Worker, work=work, data=data, splits=splits)
+    trainable = tune.with_parameters(Worker, work=work, data=data, splits=splits)
     with _settings(share), _scratch(work.folder) as scratch:
         tune.run(
             trainable,
@@ -115,33 +99,6 @@ def run_search(
         )
     if bridge.fault is not None:
         raise bridge.fault
-
-
-class _Worker(tune.Trainable):
-    """A process that works on one trial after another."""
-
-    def setup(self, config: dict[str, Any], work: Work, data: TrainingData, splits: Any) -> None:  # type: ignore[override]
-        """Called once in each process, with what all trials share."""
-        import torch
-
-        torch.set_num_threads(1)  # trials run side by side: one core each
-        self._work, self._data, self._splits = work, data, splits
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next trial; Tune's name for it."""
-        work, number = self._work, new_config["number"]
-        config = override(work.base, new_config["params"], f"trial {number}")
-
-        def make(experiment: ExperimentConfig) -> Validation:
-            return work.make(experiment, self._data, self._splits, work.device)
-
-        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """One round."""
-        return {"round": self._run.step()}
 
 
 def _trial_name(trial: Any) -> str:

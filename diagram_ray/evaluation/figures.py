@@ -115,7 +115,7 @@ def _numeric_axis(ax: Axes, x: "pd.Series[float]", log: bool) -> None:
         _decades(ax.xaxis, low, high)
     else:
         whole = bool((x.dropna() == x.dropna().round()).all())
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=whole, steps=[1, 2, 5, 10]))
 
 
 def _decades(axis: Axis, low: float, high: float) -> None:

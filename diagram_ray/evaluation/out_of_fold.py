@@ -38,13 +38,10 @@ class OutOfFold:
         return [np.flatnonzero(self.folds == fold) for fold in range(int(self.folds.max()) + 1)]
 
     def strata(self) -> list[NDArray[np.int64]]:
-        """Patients that are exchanged with each other in a resample: of one fold (of the first repeat), with or
-        without a positive image. So every resample keeps the folds and nearly keeps the balance of the classes."""
+        """Patients that are exchanged with each other in a resample: those of one fold (of the first repeat)."""
         first = {int(p): int(f) for p, f in zip(self.patients[::-1], self.folds[::-1], strict=True)}
         fold = np.array([first[p] for p in range(self.n_patients)])
-        positive = np.zeros(self.n_patients, dtype=np.int64)
-        np.maximum.at(positive, self.patients, self.labels)
-        return [np.flatnonzero((fold == f) & (positive == c)) for f in np.unique(fold) for c in (0, 1)]
+        return [np.flatnonzero(fold == f) for f in np.unique(fold)]
 
     def only(self, trial: int) -> "OutOfFold":
         """The same predictions of one trial."""
@@ -61,12 +58,10 @@ def out_of_fold(predictions: pd.DataFrame) -> OutOfFold:
         raise DataError("predictions: the table is empty")
     keys = ["repeat", "image_id"]
     ordered = predictions.sort_values(["trial", *keys], kind="stable")
-    trials = ordered["trial"].unique()
-    per_trial = len(ordered) // len(trials)
     blocks = [block for _, block in ordered.groupby("trial")]
     first = blocks[0]
     for block in blocks:
-        if len(block) != per_trial or any(
+        if len(block) != len(first) or any(
             (block[name].to_numpy() != first[name].to_numpy()).any() for name in [*keys, "fold", "patient_id", "label"]
         ):
             raise DataError(
@@ -77,6 +72,6 @@ def out_of_fold(predictions: pd.DataFrame) -> OutOfFold:
         raise DataError(f"predictions: image {first[first.duplicated(keys)].iloc[0]['image_id']} is predicted twice")
     folds = first.groupby(["repeat", "fold"]).ngroup().to_numpy().astype(np.int64)
     patients = pd.factorize(first["patient_id"])[0].astype(np.int64)
-    scores = ordered["score"].to_numpy(dtype=np.float64).reshape(len(trials), per_trial)
+    scores = ordered["score"].to_numpy(dtype=np.float64).reshape(len(blocks), len(first))
     labels = first["label"].to_numpy(dtype=np.int64)
-    return OutOfFold(tuple(int(t) for t in trials), scores, labels, folds, patients)
+    return OutOfFold(tuple(int(block["trial"].iloc[0]) for block in blocks), scores, labels, folds, patients)

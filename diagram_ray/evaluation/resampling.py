@@ -33,19 +33,25 @@ class Interval:
 
 
 def percentile_interval(value: float, draws: Floats) -> Interval:
-    """`value` with the central 95 % of the bootstrap `draws`; NaN draws (a class was missing) are left out."""
+    """`value` with the central 95 % of the bootstrap `draws`; NaN draws (a class was missing) are left out.
+
+    If all are, nothing is known: the interval is 0 to 1.
+    """
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return Interval(value, 0.0, 1.0)
     tail = 50 * (1 - LEVEL)
-    low, high = np.nanpercentile(draws, [tail, 100 - tail])
+    low, high = np.percentile(known, [tail, 100 - tail])
     return Interval(value, float(low), float(high))
 
 
 def draw_patients(data: OutOfFold, resamples: int, seed: int) -> Counts:
-    """How often each patient is in each resample: (P, B). As many as there are, with replacement, within strata."""
+    """How often each patient is in each resample: (P, B). As many as there are, with replacement, within folds."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((data.n_patients, resamples), dtype=np.float32)
     for stratum in data.strata():
-        if size := len(stratum):
-            counts[stratum] = rng.multinomial(size, np.full(size, 1 / size), size=resamples).T
+        size = len(stratum)
+        counts[stratum] = rng.multinomial(size, np.full(size, 1 / size), size=resamples).T
     return counts
 
 

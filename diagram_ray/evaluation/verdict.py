@@ -26,6 +26,9 @@ BOUNDS = (
     (0.9, Grade.GOOD),
 )
 
+UNCLEAR = 0.6
+"""Width of an interval that says nothing."""
+
 SHOWN = {
     Grade.NONE: "The images teach the model next to nothing: there is no evidence that they teach it anything about "
     "the target.",
@@ -62,7 +65,8 @@ def verdict(auc: Interval, control: ControlCheck | None = None) -> str:
     if auc.degenerate:
         return f"{SHOWN[found]} There was no error from which an interval could be made, so it may be luck. {figures}"
     # A low bound under a high estimate means few patients, not a model that has learned nothing.
-    words = WIDE[found] if found in WIDE and auc.value > 0.7 else SHOWN[found]
+    unclear = auc.value > 0.7 or auc.high - auc.low > UNCLEAR
+    words = WIDE[found] if found in WIDE and unclear else SHOWN[found]
     return f"{words} {figures}"
 
 

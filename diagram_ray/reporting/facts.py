@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ from diagram_ray.results import Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.importance import Importance, importances
 from diagram_ray.search.space import parse_space
+
+TRIAL_COLUMNS = [
+    *("number", "state", "reason", "auc_mean", "auc_sd", "accuracy_mean", "fold_auc", "fold_accuracy"),
+    *("folds", "epochs", "fold_epochs", "worker_seconds"),
+]
+CURVE_COLUMNS = ["trial", "fold", "epoch", "auc"]
+PREDICTION_COLUMNS = ["trial", "repeat", "fold", "image_id", "patient_id", "label", "score"]
 
 
 class Facts:
@@ -33,7 +41,7 @@ class Facts:
         self.config: dict[str, Any] = self.document["study"]
         self.dataset: dict[str, Any] = self.document["dataset"]
         self.name = str(self.config.get("name", study.path.name))
-        self.trials = study.trials
+        self.trials = _with(study.trials, TRIAL_COLUMNS, study.path / "trials.parquet")
 
     @cached_property
     def classes(self) -> tuple[str, str]:
@@ -51,7 +59,7 @@ class Facts:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Of all complete trials, each in the fold of its patient."""
-        table = self.study.predictions
+        table = _with(self.study.predictions, PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
         assigned = self.study.splits.get("patients", {})
         wrong = table[table["patient_id"].map(assigned) != table["fold"]]
         if len(wrong) and (table["repeat"] == 0).all():
@@ -131,8 +139,13 @@ class Facts:
     def curves(self) -> pd.DataFrame:
         """Empty if no trial finished an epoch."""
         if not (self.study.path / "curves.parquet").is_file():
-            return pd.DataFrame(columns=["trial", "fold", "epoch", "auc"])
-        return self.study.curves
+            return pd.DataFrame(columns=CURVE_COLUMNS)
+        return _with(self.study.curves, CURVE_COLUMNS, self.study.path / "curves.parquet")
+
+    @property
+    def curves_of_best(self) -> pd.DataFrame:
+        """Of all folds of the best trial."""
+        return self.curves[self.curves["trial"] == self.number]
 
     @cached_property
     def importance(self) -> Importance:
@@ -197,6 +210,18 @@ class Rocs:
 
     folds: list[Roc]
     mean: MeanRoc
+
+
+def mapping(value: Any) -> dict[Any, Any]:
+    """`value` if it is a mapping, else an empty one: what a study file lacks is left out of the page."""
+    return value if isinstance(value, dict) else {}
+
+
+def _with(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise DataError(f"{path}: column {missing[0]!r} is missing")
+    return table
 
 
 def plain(value: Any) -> Any:

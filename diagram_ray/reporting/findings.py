@@ -1,7 +1,6 @@
 """The sentences above the figures: each says what its figure shows, computed from the same numbers."""
 
 import numpy as np
-import pandas as pd
 
 from diagram_ray.reporting.facts import Facts
 from diagram_ray.results import TrialState
@@ -40,8 +39,11 @@ def of_importance(facts: Facts) -> str:
     return f"{name} made the largest difference ({parts[name]:.0%})"
 
 
-def of_curves(table: pd.DataFrame) -> str:
-    """Where the mean validation AUC was highest, and where it ended: only the latter counts."""
+def of_curves(facts: Facts) -> str:
+    """Where the mean AUC of the best trial was highest, and where it ended: only the latter counts."""
+    table = facts.curves_of_best
+    if table.empty:
+        return "The best trial's curves are missing"
     mean = table.groupby("epoch")["auc"].mean()
     epochs, values = mean.index.to_numpy(), mean.to_numpy()
     top, last = int(epochs[values.argmax()]), int(epochs[-1])

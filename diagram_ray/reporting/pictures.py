@@ -58,7 +58,7 @@ def of_parameters(facts: Facts) -> list[Picture]:
 
 def of_curves(facts: Facts) -> list[Picture]:
     """What the best trial did, epoch by epoch."""
-    table = facts.curves[facts.curves["trial"] == facts.number]
+    table = facts.curves_of_best
     shown = [name for name in CURVES if name in table and table[name].notna().any()]
     return [
         Picture(

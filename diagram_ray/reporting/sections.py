@@ -1,18 +1,12 @@
 """One study as the template wants it: plain values and finished text, section by section."""
 
-import copy
-import re
-import shlex
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from diagram_ray.evaluation.estimates import Estimates
-from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import findings, pictures
-from diagram_ray.reporting.facts import Facts, plain
-from diagram_ray.reporting.scale import Line, draw
+from diagram_ray.reporting.facts import Facts, mapping, plain
+from diagram_ray.reporting.winner import winner
 from diagram_ray.results import TrialState
 from diagram_ray.search.fidelity import Rung
 
@@ -26,16 +20,14 @@ SHOWN_FAILURES = 20
 
 def study_page(facts: Facts) -> dict[str, Any]:
     """Everything the page says about one study."""
-    complete = _complete(facts, facts.estimates) if facts.estimates is not None else None
+    complete = winner(facts, facts.estimates) if facts.estimates is not None else None
     return {
         "name": facts.name,
-        "folder": str(facts.study.path),
         "subtitle": f"{_measured_on(facts)}. Trials: {facts.states}.",
         "measured_on": _measured_on(facts),
         "grade": facts.grade.value,
         "verdict": facts.verdict,
         "warnings": facts.warnings(),
-        "states": facts.states,
         "complete": complete,
         "paper": PAPER,
         "history": pictures.of_history(facts),
@@ -46,7 +38,7 @@ def study_page(facts: Facts) -> dict[str, Any]:
         "failed": _failed(facts),
         "trials": _trials(facts),
         "origin": _origin(facts),
-        "folds": int(facts.config.get("folds", 0)),
+        "folds": len(facts.fold_counts) - 1,
     }
 
 
@@ -73,76 +65,6 @@ def summary(facts: Facts) -> dict[str, Any]:
         "corrected_low": estimates.corrected.auc.low,
         "corrected_high": estimates.corrected.auc.high,
     }
-
-
-def _complete(facts: Facts, estimates: Estimates) -> dict[str, Any]:
-    """What can be said only if a trial is complete."""
-    best, auc = facts.study.best, estimates.corrected.auc
-    accuracy = pd.Series(list(best["fold_accuracy"]), dtype=float)
-    sd = float(accuracy.std()) if len(accuracy) > 1 else 0.0
-    return {
-        "number": facts.number,
-        "auc": f"{best['auc_mean']:.3f} ± {best['auc_sd']:.3f}",
-        "auc_percent": f"{best['auc_mean']:.1%} ± {best['auc_sd']:.1%}".replace("% ±", " ±"),
-        "accuracy": f"{best['accuracy_mean']:.1%}",
-        "accuracy_percent": f"{best['accuracy_mean']:.1%} ± {sd:.1%}".replace("% ±", " ±"),
-        "accuracy_sd": f"{sd:.1%}",
-        "majority": f"{facts.of_best['label'].value_counts(normalize=True).max():.1%}",
-        "corrected": f"{auc.value:.3f}",
-        "corrected_interval": _interval(auc),
-        "selection": _selection(estimates),
-        "pooled": f"{estimates.pooled.value:.3f}",
-        "control": _control(facts),
-        "scale": draw(_lines(facts, estimates)),
-        "roc": pictures.of_roc(facts),
-        "curves": pictures.of_curves(facts),
-        "curves_finding": findings.of_curves(facts.curves[facts.curves["trial"] == facts.number]),
-        "config": _config(facts),
-        "commands": _commands(facts),
-    }
-
-
-def _control(facts: Facts) -> dict[str, Any] | None:
-    check = facts.control
-    if check is None:
-        return None
-    return {
-        "value": f"{check.value:.3f}",
-        "range": f"{check.low:.2f} to {check.high:.2f}",
-        "passed": check.passed,
-        "shuffles": check.shuffles,
-    }
-
-
-def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
-    """All estimates of the best trial's AUC beside each other."""
-    mean, sd = estimates.fold_mean.value, float(facts.study.best["auc_sd"])
-    lines = [
-        Line("Corrected for selection (BBC-CV)", estimates.corrected.auc, "main"),
-        Line("Mean over folds ± sd, as in the paper", Interval(mean, max(0.0, mean - sd), min(1.0, mean + sd))),
-        Line("Mean over folds, bootstrap by patient", estimates.fold_mean),
-        Line("Pooled, bootstrap by patient", estimates.pooled),
-        Line("Pooled, DeLong (images independent)", estimates.pooled_delong),
-    ]
-    if facts.control is not None:
-        chance = Interval(facts.control.value, facts.control.low, facts.control.high)
-        lines.append(Line("No-signal control, and what chance allows", chance, "chance"))
-    return lines
-
-
-def _selection(estimates: Estimates) -> str:
-    """What the choice of the winner did to its figure."""
-    count, optimism = estimates.corrected.trials, estimates.corrected.optimism
-    if count == 1:
-        return "There is one complete trial, so there was no choice to correct for."
-    begun = f"It is the best of {count} complete trials, so it flatters"
-    if optimism < 0.0005:
-        return f"{begun}; here BBC-CV finds no flattery to take out, because the winner wins in nearly every resample."
-    return f"{begun}: by {optimism:.3f}, as BBC-CV estimates it."
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def _measured_on(facts: Facts) -> str:
@@ -195,15 +117,13 @@ def _ladder(facts: Facts) -> dict[str, Any]:
 
 
 def _data(facts: Facts) -> dict[str, Any]:
-    counts, rejects = facts.dataset.get("counts") or {}, facts.dataset.get("rejects") or {}
+    rejects = mapping(facts.dataset.get("rejects"))
     return {
         "rows": facts.fold_counts,
         "classes": facts.classes,
-        "counts": counts if isinstance(counts, dict) else {},
-        "rejects": sorted(rejects.items(), key=lambda pair: -pair[1]) if isinstance(rejects, dict) else [],
-        "size": " × ".join(str(side) for side in facts.dataset.get("image_size", [])),
-        "fingerprint": str(facts.dataset.get("fingerprint", "unknown")),
-        "uri": str(facts.dataset.get("uri", "")),
+        "counts": mapping(facts.dataset.get("counts")),
+        "rejects": sorted(rejects.items(), key=lambda pair: str(pair[1]).rjust(12), reverse=True),
+        "size": " × ".join(str(side) for side in list(facts.dataset.get("image_size") or [])),
     }
 
 
@@ -232,50 +152,20 @@ def _trials(facts: Facts) -> dict[str, Any]:
 
 def _origin(facts: Facts) -> list[tuple[str, str]]:
     """Where the figures come from: what is needed to get them again."""
-    versions = facts.document.get("versions") or {}
+    versions = mapping(facts.document.get("versions"))
     commit = next((versions[key] for key in ("git", "commit", "git_commit") if key in versions), "not recorded")
     shown = ", ".join(
         f"{name} {value}" for name, value in versions.items() if name not in ("git", "commit", "git_commit")
     )
-    sampler = facts.config.get("sampler") or {}
+    sampler = mapping(facts.config.get("sampler"))
     return [
         ("started", str(facts.document.get("started", "not recorded"))),
         ("seed of sampler and folds", str(facts.config.get("seed", "not recorded"))),
-        ("sampler", str(sampler.get("name", "not recorded") if isinstance(sampler, dict) else sampler)),
+        ("sampler", str(sampler.get("name", "not recorded"))),
         ("dataset", str(facts.dataset.get("uri", "not recorded"))),
         ("its fingerprint", str(facts.dataset.get("fingerprint", "not recorded"))),
         ("versions", shown),
         ("git commit", str(commit)),
-    ]
-
-
-def _config(facts: Facts) -> str:
-    """The best configuration as YAML, nested as in a study file."""
-    config = copy.deepcopy(facts.document["experiment"])
-    for name in facts.parameters:
-        value = plain(facts.study.best[f"params.{name}"])
-        if value is None:
-            continue
-        *path, leaf = name.split(".")
-        section = config
-        for key in path:
-            section = section.setdefault(key, {})
-        whole = isinstance(section.get(leaf), int) and not isinstance(section.get(leaf), bool)
-        section[leaf] = int(value) if whole and isinstance(value, float) and value.is_integer() else value
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _commands(facts: Facts) -> list[tuple[str, str]]:
-    """What to type next."""
-    study, data = shlex.quote(str(facts.study.path)), shlex.quote(str(facts.dataset.get("uri", "DATASET")))
-    ran = re.sub(r"^(?:\S*/)?(\w+)\.py(?=\s|$)", r"python -m diagram_ray.\1", str(facts.document.get("command", "")))
-    return [
-        ("Run this search again", ran or "not recorded"),
-        (
-            "Train this configuration on all the data",
-            f"python -m diagram_ray.train --data {data} --from {study} --out MODEL",
-        ),
-        ("Read new mammograms with it", "python -m diagram_ray.predict MODEL MAMMOGRAMS --out PREDICTIONS"),
     ]
 
 

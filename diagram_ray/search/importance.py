@@ -12,6 +12,8 @@ from diagram_ray.search.space import Space
 
 MIN_TRIALS = 10
 """With fewer the best fifth is a single trial or two, and the answer is noise."""
+MIN_PART = 0.5
+"""Of the trials: fewer are survivors, and what the others died of no longer shows."""
 TOP = 0.2
 
 
@@ -27,18 +29,18 @@ class Importance:
 
 
 def importances(trials: pd.DataFrame, curves: pd.DataFrame, space: Space, rungs: Sequence[Rung]) -> Importance:
-    """From the study's tables. The trials are compared at the highest rung that at least ten of them reached: AUC of
-    different rungs cannot be compared, and the complete trials alone are too few."""
+    """From the study's tables. The trials are compared at the highest rung that ten of them and half of them
+    reached: AUC of different rungs cannot be compared, and the complete trials alone are few survivors."""
     usable = {name: values for name, values in space.items() if f"params.{name}" in trials}
     for rung in reversed(rungs):
         scores = _scores_at(curves, rung)
         rows = [_row(row, usable) for _, row in trials[trials["number"].isin(scores)].iterrows()]
         numbers = trials["number"][trials["number"].isin(scores)]
-        if len(rows) >= MIN_TRIALS:
+        if len(rows) >= max(MIN_TRIALS, MIN_PART * len(trials)):
             parts = _ped_anova(usable, rows, [scores[n] for n in numbers])
             note = f"{len(rows)} trials compared by their AUC at {rung}"
             return Importance(parts, note if parts else f"{note} do not differ")
-    return Importance({}, f"{len(trials)} trials are too few: {MIN_TRIALS} that reached the same rung are needed")
+    return Importance({}, f"too few trials: {MIN_TRIALS}, and half of all, must have reached the same rung")
 
 
 def _scores_at(curves: pd.DataFrame, rung: Rung) -> dict[int, float]:

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,32 +11,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from diagram_ray.results import Measurement, Trial, TrialState
+from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.files import best_of, better
-from diagram_ray.search.study_state import StudyState
+from diagram_ray.search.study_state import Round, StudyState
 
 log = logging.getLogger("diagram_ray")
 
 HEARTBEAT = 30.0
 REFRESH = 0.25
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a worker tells the driver after each round (one epoch of every fold of the rung)."""
-
-    number: int
-    folds: int
-    epoch: int
-    fold_epochs: int
-    """Epochs of one fold that the trial has trained so far."""
-    auc: float | None = None
-    """Mean over the folds of this round."""
-    rung: int | None = None
-    """The rung that is complete with this round; `measurement` is given then."""
-    measurement: Measurement | None = None
-    failed: str = ""
-    """Why the trial cannot go on."""
 
 
 class Listener:

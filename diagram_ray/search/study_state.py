@@ -47,6 +47,24 @@ class Journal(Protocol):
         """Trial `number` will not go on."""
 
 
+@dataclass(frozen=True)
+class Round:
+    """What a worker tells the driver after each round (one epoch of every fold of the rung)."""
+
+    number: int
+    folds: int
+    epoch: int
+    fold_epochs: int
+    """Epochs of one fold that the trial has trained so far."""
+    auc: float | None = None
+    """Mean over the folds of this round."""
+    rung: int | None = None
+    """The rung that is complete with this round; `measurement` is given then."""
+    measurement: Measurement | None = None
+    failed: str = ""
+    """Why the trial cannot go on."""
+
+
 class StudyState:
     """A study as it stands, and what follows. A new one over the same journal goes on where another stopped."""
 

@@ -22,9 +22,9 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def to_tensor(pixels: NDArray[np.uint16], device: torch.device) -> Tensor:
-    """Images or patches (B, H, W) of 0..65535 as (B, 1, H, W) float32 in [-1, 1]. `pixels` is kept or copied, not both:
+    """Images or patches (B, H, W) of 0..65535 as (B, 1, H, W) float32 in [-1, 1].
 
-    it must be writable memory of the caller's own, as what NumPy gives for an array of indices is.
+    `pixels` must be writable, as the copy is that NumPy makes when it is given indices.
     """
     values = to_device(torch.from_numpy(pixels), device).to(torch.float32)
     return values.mul_(2.0 / FULL).sub_(1.0).unsqueeze(1)

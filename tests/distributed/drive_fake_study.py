@@ -11,13 +11,21 @@ import typer
 from rich.console import Console
 
 from diagram_ray import cli
+from diagram_ray.config import override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.study_run import Materials, run_study
-from diagram_ray.distributed.tuner import MakeValidation
+from diagram_ray.distributed.trial_run import TrialRun
+from diagram_ray.distributed.worker import MakeValidation
+from diagram_ray.search.files import TrialFiles
+from diagram_ray.search.ledger import open_ledger
+from diagram_ray.search.optuna_driver import Sampler
 from diagram_ray.search.study import read_study
 from diagram_ray.search.study_folder import Plan, read_plan
+from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.tables import write_tables
+from diagram_ray.training.loop import fit_to_data
 
 STUDY = Path(__file__).with_name("fake_study.yaml")
 
@@ -33,6 +41,23 @@ def run_on(out: Path, assignments: list[str], data: TrainingData, make: MakeVali
     else:
         plan = Plan(*read_study(STUDY, assignments), data="nowhere", out=out)
     return run_study(plan, materials, Console(stderr=True, force_terminal=False), make)
+
+
+def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: MakeValidation) -> None:
+    """The same study without Ray, one trial after another."""
+    study, base = read_study(STUDY, assignments)
+    base, splits, ladder = fit_to_data(base, data), make_splits(data, 3, 0), study.make_ladder(base.training.epochs)
+    out.mkdir()
+    with open_ledger(out) as ledger:
+        sampler = Sampler(study.space, study.sampler, study.seed, study.parallel.lookback)
+        state = StudyState(Rules(study.trials, 1, study.parallel.lookback, ladder), sampler, ledger)
+        while not state.finished:
+            trial = state.next_start()
+            config, files = override(base, trial.params, ""), TrialFiles.of(out, trial.number)
+            run = TrialRun(trial.number, config, ladder, files, lambda c: make(c, data, splits, "cpu"))
+            while (told := run.step()).rung is None or state.measured(trial.number, told.rung, told.measurement):
+                pass
+        write_tables(out, ledger.trials)
 
 
 def work(out: Path, assignments: list[str]) -> dict:

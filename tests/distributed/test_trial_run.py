@@ -13,7 +13,7 @@ from diagram_ray.distributed.trial_run import TrialRun
 from diagram_ray.results import Measurement
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.progress import Round
+from diagram_ray.search.study_state import Round
 
 spec = importlib.util.spec_from_file_location("fake_training", Path(__file__).with_name("fake_training.py"))
 fake = importlib.util.module_from_spec(spec)

@@ -18,6 +18,7 @@ import yaml
 
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.tuner import Share, share_of
+from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import TrialState
 from diagram_ray.search.files import TrialFiles
@@ -147,17 +148,16 @@ def test_killed_and_resumed_it_is_the_same_and_no_rung_is_done_twice(
     assert not [line for line in trained if int(line[2]) <= done.get(float(line[0]), 0)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_keeps_what_is_done_and_goes_on(
-    undisturbed: Path, cluster: dict[str, str], slow: Path, tmp_path: Path, number: signal.Signals
+    undisturbed: Path, cluster: dict[str, str], slow: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
     with driver(out, cluster) as process:
         wait_for_events(out, 12)
         asked = time.monotonic()
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-        print(f"\nstopped {time.monotonic() - asked:.1f} s after {number.name}")
+        print(f"\nstopped {time.monotonic() - asked:.1f} s after SIGINT")
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "interrupted"
@@ -165,10 +165,9 @@ def test_interrupted_it_keeps_what_is_done_and_goes_on(
     assert "RUNNING" in states
     assert len(states) < 12
     assert not list(out.glob(".tune-*"))
-    if number is signal.SIGINT:
-        slow.unlink()
-        run(out)
-        assert_same(out, undisturbed)
+    slow.unlink()
+    run(out)
+    assert_same(out, undisturbed)
 
 
 def test_bad_configurations_fail_with_their_reason_and_the_study_goes_on(
@@ -196,36 +195,11 @@ def test_no_complete_trial_is_an_error_that_says_why(cluster: dict[str, str], tm
     assert len(table(tmp_path / "study")) == 3
 
 
-def test_a_time_budget_puts_aside_what_runs(slow: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    result = run(out, "time_budget=2s")
-    assert result["interrupted"] == "time budget"
-    assert "running" in result["trials"]
-    assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "time budget"
-
-
 def test_a_second_driver_is_refused(undisturbed: Path, cluster: dict[str, str]) -> None:
     before = (undisturbed / "study.yaml").read_bytes()
     with open_ledger(undisturbed), pytest.raises(UsageError, match="is being run by process"):
         run(undisturbed)
     assert (undisturbed / "study.yaml").read_bytes() == before
-
-
-def test_a_full_disk_stops_the_study_and_not_only_a_trial(
-    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from diagram_ray.search import ledger
-
-    append, left = ledger._append, iter(range(8))
-
-    def failing(descriptor: int, line: str) -> None:
-        if next(left, None) is None:
-            raise OSError(28, "No space left on device")
-        append(descriptor, line)
-
-    monkeypatch.setattr(ledger, "_append", failing)
-    with pytest.raises(OSError, match="No space left"):
-        run(tmp_path / "study")
 
 
 @pytest.mark.parametrize(
@@ -243,14 +217,13 @@ def test_the_cluster_is_divided(cluster_resources: dict[str, float], trials: int
     assert share_of(cluster_resources, trials) == expected
 
 
-def test_real_training_is_the_same_whatever_runs_beside_it(cluster: dict[str, str], tmp_path: Path) -> None:
-    from drive_fake_study import run_on
+def test_on_ray_it_is_what_one_process_does_by_hand(cluster: dict[str, str], tmp_path: Path) -> None:
+    from drive_fake_study import run_by_hand, run_on
     from fake_training import tiny_data
 
-    from diagram_ray.distributed.study_run import cross_validation
-
-    small = ["base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 2}"]
-    settings = [*small, "ladder.rungs=null", "parallel.lookback=2", "trials=4"]
-    for number in (1, 2):
-        run_on(tmp_path / str(number), [*settings, f"parallel.trials={number}"], tiny_data(), cross_validation)
-    assert_same(tmp_path / "1", tmp_path / "2")
+    small = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 2}"
+    settings = [small, "ladder.rungs=null", "parallel.lookback=2", "trials=4"]
+    run_on(tmp_path / "ray", settings, tiny_data(), cross_validation)
+    run_by_hand(tmp_path / "hand", settings, tiny_data(), cross_validation)
+    assert_same(tmp_path / "ray", tmp_path / "hand")
+    assert set(table(tmp_path / "ray")["state"]) == {"COMPLETE", "PRUNED"}

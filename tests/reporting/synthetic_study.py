@@ -117,7 +117,7 @@ class _Maker:
             measurements.append(measured)
             if at == len(self.recipe.rungs) - 1:
                 return Trial(number, params, TrialState.COMPLETE, "", tuple(measurements))
-            earlier = [value for value in self._earlier.setdefault(at, [])]
+            earlier = list(self._earlier.setdefault(at, []))
             self._earlier[at].append(measured.auc_mean)
             decision = decide(rung, measured.auc_mean, earlier, 3)
             if not decision.go_on or self.recipe.none_complete:
@@ -191,7 +191,13 @@ class _Maker:
                 **recipe.dataset,
             },
             "classes": list(recipe.classes),
-            "versions": {"python": "3.11.9", "diagram_ray": "0.1.0", "ray": "2.60.0", "optuna": "5.0.0", "torch": "2.13"},
+            "versions": {
+                "python": "3.11.9",
+                "diagram_ray": "0.1.0",
+                "ray": "2.60.0",
+                "optuna": "5.0.0",
+                "torch": "2.13",
+            },
             "command": "tune.py search_spaces/quickstart.yaml --data /data/runs/phantom",
             "started": "2026-03-01T12:34:56+00:00",
             "seconds": 251.3,

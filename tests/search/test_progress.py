@@ -12,8 +12,8 @@ from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search import progress
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.ledger import open_ledger
-from diagram_ray.search.progress import Lines, Round, Screen
-from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.progress import Lines, Screen
+from diagram_ray.search.study_state import Round, Rules, StudyState
 
 LADDER = Ladder((Rung(2, 1), Rung(2, 4)), 2)
 

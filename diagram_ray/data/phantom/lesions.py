@@ -1,7 +1,8 @@
 """Lesions: what they add to the attenuation, and the outlines a radiologist would draw.
 
-Malignant: an irregular mass with spicules, often with a cluster of fine calcifications. Benign: a smooth ellipse of the
-same brightness, or a few coarse round calcifications. So brightness alone does not tell them apart.
+Malignant: an irregular mass with spicules and a haze around it, often with a cluster of fine calcifications. Benign: a
+smooth ellipse, or a few coarse round calcifications. Malignant masses are larger and brighter where the difficulty is
+low; where it is high, shape alone tells the two apart.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 
 from diagram_ray.data.phantom.anatomy import Field, Grid, Outline, as_field, thickness
 from diagram_ray.data.phantom.plan import CANCER_BIRADS
+
+EASY = {True: (15.0, 0.95), False: (7.0, 0.33)}
+HARD = {True: (8.0, 0.19), False: (6.0, 0.15)}
+"""Radius in mm and contrast of masses (malignant or not) at difficulty 0 and 1."""
+HAZE = 0.3
+"""Density of the tissue's reaction around a malignant mass, as a part of the mass's contrast."""
 
 Points = NDArray[np.float64]
 
@@ -37,11 +44,16 @@ class Mass:
 
 
 def draw_mass(rng: np.random.Generator, malignant: bool, difficulty: float) -> Mass:
-    """A mass; the higher the difficulty (0..1), the smaller and fainter."""
-    middle = 11.5 - 4.5 * difficulty if malignant else 8.5 - 2.5 * difficulty
-    radius = float(np.clip(middle * rng.lognormal(0.0, 0.2), 4.0, 15.0))
-    contrast = float((0.42 - 0.32 * difficulty) * rng.lognormal(0.0, 0.15))
-    return Mass(malignant, radius, contrast, float(rng.uniform(0.25, 0.75)))
+    """A mass; the higher the difficulty (0..1), the smaller, fainter and more like a benign one."""
+    easy, hard = (EASY[malignant], HARD[malignant])
+    part = difficulty**2
+    radius, contrast = (a * (b / a) ** part for a, b in zip(easy, hard, strict=True))
+    return Mass(
+        malignant=malignant,
+        radius=float(radius * np.clip(rng.lognormal(0.0, 0.13), 0.75, 1.15)),
+        contrast=float(contrast * rng.lognormal(0.0, 0.15)),
+        depth=float(rng.uniform(0.25, 0.75)),
+    )
 
 
 def add_lesions(
@@ -108,7 +120,7 @@ def _benign(
 def _malignant(
     rng: np.random.Generator, mass: Mass, centre: tuple[float, float], added: Field, grid: Grid
 ) -> list[Finding]:
-    """An irregular core with a soft border, spicules and, in two of three, fine calcifications."""
+    """An irregular core with a soft border, spicules, a haze and, in two of three, fine calcifications."""
     waves = [(k, rng.normal(0.0, 0.16) / np.sqrt(k), rng.uniform(0, 2 * np.pi)) for k in range(2, 9)]
     radius, angle = _polar(centre, grid)
 
@@ -118,7 +130,8 @@ def _malignant(
 
     core = mass.contrast * _dome(radius / border(angle), 1.4 / mass.radius)
     reach = mass.radius * rng.uniform(1.7, 2.3)
-    added += np.maximum(core, _spicules(rng, mass, reach, radius, angle))
+    haze = HAZE * mass.contrast * np.exp(-((radius / (1.5 * mass.radius)) ** 2))
+    added += np.maximum(core, _spicules(rng, mass, reach, radius, angle)) + haze
     findings = [
         Finding("Mass", _contour(centre, border(_ANGLES), grid)),
         Finding("Spiculated Region", _contour(centre, np.full(_ANGLES.shape, 0.8 * reach), grid)),

@@ -32,7 +32,7 @@ def make_phantom(
     """Writes AllDICOMs/, AllXML/ and INbreast.csv of `patients` synthetic patients, four images each, to `out`.
 
     About 40 % have cancer, in one breast (BI-RADS 4a to 6); all others are BI-RADS 1, 2 and, rarely, 3. `difficulty`
-    from 0 (lesions 23 mm wide that nobody overlooks) to 1 (14 mm, faint). Images are `height` x 10/13 `height` pixels
+    from 0 (cancers 23 mm wide that nobody overlooks) to 1 (12 mm, faint). Images are `height` x 10/13 `height` pixels
     and show 233 mm, whatever the height. The files depend on `patients`, `seed`, `difficulty` and `height` only, and a
     patient's on `seed`, their number, `difficulty` and `height` only; `workers` (None: one for each CPU) changes
     nothing. `progress` is called with the patients done and their total. The folder appears when it is complete.

@@ -6,8 +6,6 @@ the table's MLO. Classes: BI-RADS 1 and 2 negative, 4, 5 and 6 cancer (DiaGRAM p
 index with no label, so that another target (density) can use it.
 """
 
-import csv
-import io
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,19 +13,22 @@ from typing import Any
 
 import fsspec
 
+from diagram_ray.data.readers import inbreast_table, inbreast_xml
 from diagram_ray.data.readers.dicom_header import Geometry, read_geometry
-from diagram_ray.data.readers.inbreast_xml import Annotation, check_scale, parse_annotation, regions
+from diagram_ray.data.readers.inbreast_table import Row
 from diagram_ray.data.records import ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError
 
 NAME = "INbreast"
 NEGATIVE, CANCER = "negative", "cancer"
-LABELS = {"1": NEGATIVE, "2": NEGATIVE, "3": None, "4": CANCER, "4a": CANCER, "4b": CANCER, "4c": CANCER}
-LABELS |= {"5": CANCER, "6": CANCER}
+LABELS: dict[str, str | None] = {
+    **dict.fromkeys(("1", "2"), NEGATIVE),
+    "3": None,
+    **dict.fromkeys(("4", "4a", "4b", "4c", "5", "6"), CANCER),
+}
 SPACING_MM = 0.07
 """Pixel size of all INbreast images (Siemens MammoNovation), used where a header gives none."""
 NO_FINDING = "none"
-MAX_TABLE_BYTES = 16 << 20
 
 _IMAGE = re.compile(r"(\d{1,16})_([0-9a-f]{16})_MG_([LR])_([A-Z]{2,4})_ANON\.dcm", re.IGNORECASE)
 _VIEWS = {"ML": "MLO"}
@@ -42,19 +43,6 @@ class _Image:
     patient: str
     laterality: str
     view: str
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One line of the table. Laterality and view are '' where the table has no such column."""
-
-    number: int
-    file_id: str
-    laterality: str
-    view: str
-    date: str
-    density: str | None
-    birads: str
 
 
 class _Tree:
@@ -72,7 +60,7 @@ class _Tree:
         if not top:
             raise DataError(f"{source}: the folder is empty; expected INbreast.csv, AllDICOMs and AllXML")
         self.folders = {_base(entry["name"]).lower(): entry["name"] for entry in top if entry["type"] == "directory"}
-        self.files = sorted(entry["name"] for entry in top if entry["type"] == "file")
+        self.files: list[str] = sorted(entry["name"] for entry in top if entry["type"] == "file")
 
     def files_of(self, folder: str, suffix: str) -> list[str]:
         """Files ending in `suffix` in the sub-folder `folder` (any case), or in the root where there is none."""
@@ -99,7 +87,7 @@ class _Tree:
 
     def uri(self, path: str) -> str:
         """The path as `read_mammogram` takes it: plain for local files, a URI for others."""
-        return path if "file" in self.fs.protocol else str(self.fs.unstrip_protocol(path))
+        return str(path if "file" in self.fs.protocol else self.fs.unstrip_protocol(path))
 
 
 def index(source: str) -> Index:
@@ -113,7 +101,7 @@ def index(source: str) -> Index:
     tree = _Tree(source)
     rejects: list[Reject] = []
     table = _find_table(tree)
-    rows = _unique_rows(_read_rows(tree, table, rejects), tree.uri(table), rejects)
+    rows = inbreast_table.parse_table(tree.read(table, inbreast_table.MAX_BYTES), tree.uri(table), rejects)
     images = _unique_images(tree, rejects)
     annotations = {_base(path).rpartition(".")[0]: path for path in tree.files_of("AllXML", ".xml")}
     _reject_leftovers(tree, table, rows, images, annotations, rejects)
@@ -130,85 +118,10 @@ def index(source: str) -> Index:
 def _find_table(tree: _Tree) -> str:
     names = {_base(path).lower(): path for path in tree.files}
     if "inbreast.csv" in names:
-        return names["inbreast.csv"]
+        return str(names["inbreast.csv"])
     if "inbreast.xls" in names or "inbreast.xlsx" in names:
         raise DataError(f"{tree.source}: INbreast.xls is not read; save its first sheet beside it as INbreast.csv")
     raise DataError(f"{tree.source}: no INbreast.csv in it; the folder must have the table, AllDICOMs and AllXML")
-
-
-def _read_rows(tree: _Tree, table: str, rejects: list[Reject]) -> list[_Row]:
-    data = tree.read(table, MAX_TABLE_BYTES)
-    if len(data) > MAX_TABLE_BYTES:
-        raise DataError(f"{table}: longer than {MAX_TABLE_BYTES} bytes")
-    lines = io.StringIO(_decode(data), newline="")
-    try:
-        header, *body = csv.reader(lines, delimiter=_delimiter(lines.getvalue()))
-    except (csv.Error, ValueError) as error:
-        raise DataError(f"{table}: not a table with a header: {error}") from None
-    columns = {" ".join(name.lower().split()): place for place, name in enumerate(header)}
-    for name in ("file name", "bi-rads"):
-        if name not in columns:
-            raise DataError(f"{table}: no column {name!r}; its columns are {', '.join(header)[:200]}")
-    return [row for number, cells in enumerate(body, start=2) if (row := _row(number, cells, columns, table, rejects))]
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def _delimiter(text: str) -> str:
-    """Semicolons in the original; commas where a spreadsheet wrote it anew."""
-    header = text.partition("\n")[0]
-    return ";" if header.count(";") >= header.count(",") else ","
-
-
-def _row(number: int, cells: list[str], columns: dict[str, int], table: str, rejects: list[Reject]) -> _Row | None:
-    def cell(name: str) -> str:
-        place = columns.get(name, len(cells))
-        return cells[place].strip() if place < len(cells) else ""
-
-    file_id = re.match(r"\d*", cell("file name"), re.ASCII)
-    if not file_id or not file_id[0]:
-        if cell("file name") or cell("laterality"):  # spreadsheets end in an empty row and a row of sums
-            rejects.append(Reject(table, f"row {number}: File Name {cell('file name')!r} does not begin with a number"))
-        return None
-    birads, density = _whole(cell("bi-rads").lower()), _whole(cell("acr"))
-    problem = _row_problem(birads, density, cell("laterality").upper())
-    if problem:
-        rejects.append(Reject(table, f"row {number} ({file_id[0]}): {problem}"))
-        return None
-    sides = cell("laterality").upper(), cell("view").upper()
-    return _Row(number, file_id[0], *sides, cell("acquisition date"), density or None, birads)
-
-
-def _whole(text: str) -> str:
-    """A spreadsheet's '2.0' as '2'."""
-    return text.removesuffix(".0")
-
-
-def _row_problem(birads: str, density: str, laterality: str) -> str | None:
-    if birads not in LABELS:
-        return f"Bi-Rads {birads[:20]!r} is not one of {', '.join(LABELS)}"
-    if density not in ("", "1", "2", "3", "4"):
-        return f"ACR {density[:20]!r} is not one of 1, 2, 3, 4 or blank"
-    if laterality not in ("", "L", "R"):
-        return f"Laterality {laterality[:20]!r} is neither L nor R"
-    return None
-
-
-def _unique_rows(rows: list[_Row], table: str, rejects: list[Reject]) -> dict[str, _Row]:
-    """File id -> row. Of an image with several rows none is used: they may give it different labels."""
-    by_id: dict[str, list[_Row]] = defaultdict(list)
-    for row in rows:
-        by_id[row.file_id].append(row)
-    for file_id, same in by_id.items():
-        if len(same) > 1:
-            numbers = ", ".join(str(row.number) for row in same)
-            rejects.append(Reject(table, f"rows {numbers} are all about image {file_id}: none is used"))
-    return {file_id: same[0] for file_id, same in by_id.items() if len(same) == 1}
 
 
 def _unique_images(tree: _Tree, rejects: list[Reject]) -> dict[str, _Image]:
@@ -232,7 +145,7 @@ def _unique_images(tree: _Tree, rejects: list[Reject]) -> dict[str, _Image]:
 def _reject_leftovers(
     tree: _Tree,
     table: str,
-    rows: dict[str, _Row],
+    rows: dict[str, Row],
     images: dict[str, _Image],
     annotations: dict[str, str],
     rejects: list[Reject],
@@ -245,7 +158,7 @@ def _reject_leftovers(
         rejects.append(Reject(tree.uri(annotations[name]), "an annotation of an image that is not there"))
 
 
-def _contradicts(row: _Row, image: _Image, rejects: list[Reject]) -> bool:
+def _contradicts(row: Row, image: _Image, rejects: list[Reject]) -> bool:
     """The side decides how an image is mirrored; where table and name differ, the row may be of another image."""
     if row.laterality in ("", image.laterality):
         return False
@@ -254,7 +167,7 @@ def _contradicts(row: _Row, image: _Image, rejects: list[Reject]) -> bool:
     return True
 
 
-def _record(tree: _Tree, row: _Row, image: _Image, annotations: dict[str, str], rejects: list[Reject]) -> ImageRecord:
+def _record(tree: _Tree, row: Row, image: _Image, annotations: dict[str, str], rejects: list[Reject]) -> ImageRecord:
     label = LABELS[row.birads]
     found = _annotated(tree, image, annotations, label, rejects)
     columns: dict[str, str | float | None] = {
@@ -287,9 +200,9 @@ def _annotated(
     geometry = tree.geometry(image.path)
     spacing = geometry.spacing_mm or SPACING_MM
     try:
-        annotation: Annotation = parse_annotation(tree.read(path, MAX_TABLE_BYTES))
-        check_scale(annotation.outlines, spacing)
-        found = regions(annotation.outlines, label, spacing, geometry.shape)
+        annotation = inbreast_xml.parse_annotation(tree.read(path, inbreast_xml.MAX_BYTES))
+        inbreast_xml.check_scale(annotation.outlines, spacing)
+        found = inbreast_xml.regions(annotation.outlines, label, spacing, geometry.shape)
     except DataError as error:
         rejects.append(Reject(tree.uri(path), f"the annotation is not used: {error}"))
         return None

@@ -13,27 +13,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.cluster import hierarchy
 
 from diagram_ray.data.records import Region
 from diagram_ray.errors import DataError
 
 MAX_BYTES = 8 << 20
-MAX_ROIS = 5000
+MAX_ROIS = 2000
 MAX_COORDINATE = 100_000.0
 MIN_SIDE_MM = 3.0
-"""Least side of a region. A single calcification is far smaller than a patch; what is around it says what it is."""
+"""Least side of a region: an outline of a few pixels would be blown up to a patch of one grey."""
+GROUP_MM = 10.0
+"""Calcifications within a square of this side are one region of this size. Radiologists call several within 1 cm a
+group (BI-RADS); one alone is far smaller than a patch, and what is around it says what it is."""
 MIN_CHECKED_CM2 = 0.05
 """Areas below this are a few pixels and say nothing of the scale: real ones are 20 % off the outline's own."""
 SCALE_TOLERANCE = 0.2
 OUTLINE, POINT = 15, 19
 
+CALCIFICATION = "calcification"
 FINDINGS = {
     "mass": "mass",
-    "calcification": "calcification",
-    "calcifications": "calcification",
+    "calcification": CALCIFICATION,
+    "calcifications": CALCIFICATION,
     "cluster": "cluster",
     "spiculated region": "spiculated region",
     "espiculated region": "spiculated region",
@@ -81,7 +83,7 @@ def parse_annotation(data: bytes) -> Annotation:
     """Reads one XML file. An ROI that is malformed becomes a problem; the others stay.
 
     Raises DataError if the file as a whole is not such a property list, declares entities, is longer than 8 MiB or has
-    more than 5000 ROIs.
+    more than 2000 ROIs.
     """
     outlines, problems = [], []
     for number, roi in enumerate(_rois(_load(data)), start=1):
@@ -115,16 +117,19 @@ def regions(
 ) -> tuple[Region, ...]:
     """Bounding boxes of the outlines, each at least 3 mm high and wide, within an image of `shape` (H, W) if known.
 
-    Calcifications smaller than that whose boxes overlap are joined into one region: radiologists marked some images
-    speck by speck, and hundreds of almost equal boxes would outweigh every mass. Raises DataError for an outline that
-    lies outside of the image.
+    Calcifications smaller than 10 mm are joined to groups of 10 mm: some images were marked speck by speck, and
+    hundreds of almost equal boxes would outweigh every mass. Raises DataError for an outline outside of the image.
     """
-    least = MIN_SIDE_MM / spacing_mm
+    least, group = MIN_SIDE_MM / spacing_mm, GROUP_MM / spacing_mm
     boxes = [(outline.finding, _box(outline.points)) for outline in outlines]
-    specks = [box for finding, box in boxes if finding == "calcification" and _side(box) < least]
-    rest = [(finding, box) for finding, box in boxes if finding != "calcification" or _side(box) >= least]
-    joined = [("calcification", box) for box in _join(specks, least)]
-    return tuple(Region(_fit(box, least, shape), finding, label) for finding, box in rest + joined)
+    specks = [box for finding, box in boxes if finding == CALCIFICATION and _side(box) < group]
+    rest = [
+        (finding, _fit(box, least, shape))
+        for finding, box in boxes
+        if not (finding == CALCIFICATION and _side(box) < group)
+    ]
+    joined = [(CALCIFICATION, _fit(box, group, shape)) for box in _groups(specks, group)]
+    return tuple(Region(box, finding, label) for finding, box in rest + joined)
 
 
 def _load(data: bytes) -> Any:
@@ -188,16 +193,14 @@ def _side(box: Box) -> float:
     return max(bottom - top, right - left)
 
 
-def _join(boxes: list[Box], least: float) -> list[Box]:
-    """Joins the boxes whose centres are nearer than `least` in rows and in columns, directly or by a chain."""
+def _groups(boxes: list[Box], side: float) -> list[Box]:
+    """Joins boxes whose centres lie within a square of `side` (complete linkage: chains do not grow beyond it)."""
     corners = np.unique(np.round(np.array(boxes, dtype=np.float64).reshape(-1, 4)), axis=0)
-    if len(corners) == 0:
-        return []
+    if len(corners) < 2:
+        return boxes[:1]
     centres = (corners[:, :2] + corners[:, 2:]) / 2
-    pairs = cKDTree(centres).query_pairs(least, p=np.inf, output_type="ndarray")
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(centres), len(centres)))
-    count, group = connected_components(graph, directed=False)
-    return [_around(corners[group == number]) for number in range(count)]
+    group = hierarchy.fcluster(hierarchy.linkage(centres, "complete", "chebyshev"), side, "distance")
+    return [_around(corners[group == number]) for number in np.unique(group)]
 
 
 def _around(corners: NDArray[np.float64]) -> Box:

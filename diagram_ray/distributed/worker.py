@@ -1,0 +1,62 @@
+"""The process that trains: it serves one trial after another. Imports no more than it needs, for it starts often."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from diagram_ray.config import ExperimentConfig, override
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.distributed.trial_run import TrialRun, Validation
+from diagram_ray.search.fidelity import Ladder
+from diagram_ray.search.files import TrialFiles
+
+MakeValidation = Callable[[ExperimentConfig, TrainingData, Any, str], Validation]
+"""(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`."""
+
+
+def cross_validation(config: ExperimentConfig, data: TrainingData, splits: Any, device: str) -> Validation:
+    """The real one."""
+    from diagram_ray.training.cross_validation import CrossValidation
+
+    return CrossValidation(config, data, splits, device)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the workers need, besides a trial's parameters."""
+
+    folder: Path
+    base: ExperimentConfig
+    ladder: Ladder
+    device: str
+    make: MakeValidation
+
+
+class Worker(tune.Trainable):
+    """A process that works on one trial after another."""
+
+    def setup(self, config: dict[str, Any], work: Work, data: TrainingData, splits: Any) -> None:  # type: ignore[override]
+        """Called once in each process, with what all trials share."""
+        import torch
+
+        torch.set_num_threads(1)  # trials run side by side: one core each
+        self._work, self._data, self._splits = work, data, splits
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial; Tune's name for it."""
+        work, number = self._work, new_config["number"]
+        config = override(work.base, new_config["params"], f"trial {number}")
+
+        def make(experiment: ExperimentConfig) -> Validation:
+            return work.make(experiment, self._data, self._splits, work.device)
+
+        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One round."""
+        return {"round": self._run.step()}

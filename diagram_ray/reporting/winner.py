@@ -1,0 +1,115 @@
+"""What can be said only if a trial is complete: the winner's figures, configuration and use."""
+
+import copy
+import re
+import shlex
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from diagram_ray.evaluation.estimates import Estimates
+from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.reporting import findings, pictures
+from diagram_ray.reporting.facts import Facts, plain
+from diagram_ray.reporting.scale import Line, draw
+
+
+def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
+    """What the template wants to know of the best trial."""
+    best, auc = facts.study.best, estimates.corrected.auc
+    accuracy = pd.Series(list(best["fold_accuracy"]), dtype=float)
+    sd = float(accuracy.std()) if len(accuracy) > 1 else 0.0
+    return {
+        "number": facts.number,
+        "auc": f"{best['auc_mean']:.3f} ± {best['auc_sd']:.3f}",
+        "auc_percent": f"{best['auc_mean']:.1%} ± {best['auc_sd']:.1%}".replace("% ±", " ±"),
+        "accuracy": f"{best['accuracy_mean']:.1%}",
+        "accuracy_percent": f"{best['accuracy_mean']:.1%} ± {sd:.1%}".replace("% ±", " ±"),
+        "accuracy_sd": f"{sd:.1%}",
+        "majority": f"{facts.of_best['label'].value_counts(normalize=True).max():.1%}",
+        "corrected": f"{auc.value:.3f}",
+        "corrected_interval": _interval(auc),
+        "selection": _selection(estimates),
+        "control": _control(facts),
+        "scale": draw(_lines(facts, estimates)),
+        "roc": pictures.of_roc(facts),
+        "curves": pictures.of_curves(facts),
+        "curves_finding": findings.of_curves(facts),
+        "config": _config(facts),
+        "commands": _commands(facts),
+    }
+
+
+def _control(facts: Facts) -> dict[str, Any] | None:
+    check = facts.control
+    if check is None:
+        return None
+    return {
+        "value": f"{check.value:.3f}",
+        "range": f"{check.low:.2f} to {check.high:.2f}",
+        "passed": check.passed,
+    }
+
+
+def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
+    """All estimates of the best trial's AUC beside each other."""
+    mean, sd = estimates.fold_mean.value, float(facts.study.best["auc_sd"])
+    lines = [
+        Line("Corrected for selection (BBC-CV)", estimates.corrected.auc, "main"),
+        Line("Mean over folds ± sd, as in the paper", Interval(mean, max(0.0, mean - sd), min(1.0, mean + sd))),
+        Line("Mean over folds, bootstrap by patient", estimates.fold_mean),
+        Line("Pooled, bootstrap by patient", estimates.pooled),
+        Line("Pooled, DeLong (images independent)", estimates.pooled_delong),
+    ]
+    if facts.control is not None:
+        chance = Interval(facts.control.value, facts.control.low, facts.control.high)
+        lines.append(Line("No-signal control, and what chance allows", chance, "chance"))
+    return lines
+
+
+def _selection(estimates: Estimates) -> str:
+    """What the choice of the winner did to its figure."""
+    count, optimism = estimates.corrected.trials, estimates.corrected.optimism
+    if not estimates.corrected.resamples:
+        return "There are too few patients in a fold to correct for the choice of the winner."
+    if count == 1:
+        return "There is one complete trial, so there was no choice to correct for."
+    begun = f"The winner's is the highest of {count}, so it flatters"
+    if optimism < 0.0005:
+        return f"{begun}; BBC-CV finds hardly anything to take out here: the winner wins nearly every resample."
+    return f"{begun}: by {optimism:.3f}, as BBC-CV estimates it."
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _config(facts: Facts) -> str:
+    """The best configuration as YAML, nested as in a study file."""
+    config = copy.deepcopy(facts.document["experiment"])
+    for name in facts.parameters:
+        value = plain(facts.study.best[f"params.{name}"])
+        if value is None:
+            continue
+        *path, leaf = name.split(".")
+        section = config
+        for key in path:
+            section = section.setdefault(key, {})
+        whole = isinstance(section.get(leaf), int) and not isinstance(section.get(leaf), bool)
+        section[leaf] = int(value) if whole and isinstance(value, float) and value.is_integer() else value
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _commands(facts: Facts) -> list[tuple[str, str]]:
+    """What to type next."""
+    study, data = shlex.quote(str(facts.study.path)), shlex.quote(str(facts.dataset.get("uri", "DATASET")))
+    ran = re.sub(r"^(?:\S*/)?(\w+)\.py(?=\s|$)", r"python -m diagram_ray.\1", str(facts.document.get("command", "")))
+    return [
+        ("Run this search again", ran or "not recorded"),
+        (
+            "Train this configuration on all the data",
+            f"python -m diagram_ray.train --data {data} --from {study} --out MODEL",
+        ),
+        ("Read new mammograms with it", "python -m diagram_ray.predict MODEL MAMMOGRAMS --out PREDICTIONS"),
+    ]

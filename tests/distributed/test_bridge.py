@@ -1,0 +1,120 @@
+"""What Tune is answered, and stopping when asked to. No cluster is started."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from diagram_ray.distributed.bridge import RETRIES, TIME_BUDGET, Bridge, Proposals, Stopper
+from diagram_ray.distributed.interrupt import cooperative_stop
+from diagram_ray.results import Measurement, TrialState
+from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.files import Keeper
+from diagram_ray.search.ledger import Ledger, open_ledger
+from diagram_ray.search.progress import Listener
+from diagram_ray.search.study_state import Round, Rules, StudyState
+
+LADDER = Ladder((Rung(1, 1), Rung(1, 2)), 2)
+
+
+class Constant:
+    def ask(self, number: int, trials: Any) -> dict[str, Any]:
+        return {"training.k": number}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with open_ledger(tmp_path) as ledger:
+        yield ledger
+
+
+def bridge(ledger: Ledger, trials: int = 3, time_budget: float | None = None) -> Bridge:
+    state = StudyState(Rules(trials, 2, 2, LADDER), Constant(), ledger)
+    return Bridge(state, Keeper(ledger.path.parent, ledger.trials), Listener(), time_budget)
+
+
+def reached(number: int, rung: int) -> Round:
+    point = LADDER.rungs[rung]
+    measurement = Measurement(point.folds, point.epochs, (0.5,), (0.5,), 1.0)
+    return Round(number, point.folds, point.epochs, point.fold_epochs, 0.5, rung, measurement)
+
+
+def test_suggests_waits_and_finishes(ledger: Ledger) -> None:
+    asked = bridge(ledger)
+    searcher = Proposals(asked)
+    assert searcher.suggest("a") == {"number": 0, "params": {"training.k": 0}}
+    assert searcher.suggest("b") == {"number": 1, "params": {"training.k": 1}}
+    assert searcher.suggest("c") is None
+    assert asked.result(Round(0, 1, 1, 1)) == TrialScheduler.CONTINUE
+    assert asked.result(reached(0, 0)) == TrialScheduler.CONTINUE
+    assert asked.result(reached(0, 1)) == TrialScheduler.STOP
+    assert searcher.suggest("c") == {"number": 2, "params": {"training.k": 2}}
+    assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_a_failed_trial_ends(ledger: Ledger) -> None:
+    asked = bridge(ledger)
+    asked.suggest("a")
+    assert asked.result(Round(0, 0, 0, 0, failed="diverged")) == TrialScheduler.STOP
+    assert (ledger.trials[0].state, ledger.trials[0].reason) == (TrialState.FAIL, "diverged")
+
+
+def test_a_worker_that_died_too_often_fails_its_trial(ledger: Ledger) -> None:
+    asked = bridge(ledger)
+    searcher = Proposals(asked)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    searcher.on_trial_complete("a", error=True)
+    assert ledger.trials[0].reason == f"its worker process died {RETRIES + 1} times"
+
+
+def test_a_full_disk_stops_the_study_and_not_only_a_trial(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = bridge(ledger)
+    asked.suggest("a")
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(ledger, "measured", lambda *arguments: (_ for _ in ()).throw(full))
+    assert asked.result(reached(0, 0)) == TrialScheduler.STOP
+    assert asked.fault is full
+    assert Stopper(asked).stop_all()
+    assert asked.suggest("b") == Searcher.FINISHED
+
+
+def test_the_time_budget_stops_the_study(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = bridge(ledger, time_budget=60.0)
+    asked.tick()
+    assert not Stopper(asked).stop_all()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    asked.tick()
+    assert asked.state.stopping == TIME_BUDGET
+    assert Stopper(asked).stop_all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals) -> None:
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> None:
+        with cooperative_stop(lambda: asked.append(number)):
+            os.kill(os.getpid(), number)
+            assert asked == [number]
+            assert signal.getsignal(signal.SIGTERM) == before
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with cooperative_stop(lambda: None):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
