@@ -14,7 +14,7 @@ report.html           self-contained
 import json
 import os
 import statistics
-import tempfile
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -84,15 +84,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never a part."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with draft.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 

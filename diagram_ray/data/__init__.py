@@ -1,1 +1,1 @@
-"""."""
+"""Mammograms: readers, pixels, prepared datasets, splits and the phantom."""

@@ -180,8 +180,11 @@ def _find_breast(small: Float) -> NDArray[np.bool_]:
 
 
 def _opened(tissue: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Tissue without what is narrower than a disk of `radius`; at the image's edge the breast is taken to go on."""
-    opened: NDArray[np.bool_] = isotropic_opening(np.pad(tissue, radius, mode="edge"), radius)  # type: ignore[no-untyped-call]
+    """Tissue without what is narrower than a disk of `radius`; at the image's edge the breast is taken to go on.
+
+    It goes on as its mirror image: a bright line along the film's edge, which joins labels to the breast, stays narrow.
+    """
+    opened: NDArray[np.bool_] = isotropic_opening(np.pad(tissue, radius, mode="symmetric"), radius)  # type: ignore[no-untyped-call]
     return opened[radius:-radius, radius:-radius]
 
 

@@ -1,1 +1,1 @@
-"""."""
+"""Metrics, out-of-fold predictions, estimates with intervals, figures."""

@@ -18,6 +18,7 @@ from diagram_ray.evaluation.style import BLUE, DASHES, FOLDS, INK, ORANGE, QUIET
 from diagram_ray.results import TrialState
 
 Limits = tuple[float, float]
+NEAR_GUESSING = 0.7
 
 
 @figure(4.7, 4.3)
@@ -85,9 +86,10 @@ def curves(ax: Axes, table: pd.DataFrame, column: str) -> None:
 
 
 def auc_limits(trials: pd.DataFrame) -> Limits:
-    """One range of AUC for all pictures of the trials: 0.5 and every trial are in it."""
+    """One range of AUC for all pictures of the trials: every trial is in it, and 0.5 where a trial comes near it."""
     known = trials["auc_mean"].dropna()
-    low, high = min([0.5, *known]), max([0.6, *known])
+    low, high = min(known, default=0.5), max([0.6, *known])
+    low = min(low, 0.5) if low < NEAR_GUESSING else min(low, high - 0.05)
     return low - 0.08 * (high - low), high + 0.06 * (high - low)
 
 
@@ -120,8 +122,8 @@ def _numeric_axis(ax: Axes, x: "pd.Series[float]", log: bool) -> None:
 
 def _decades(axis: Axis, low: float, high: float) -> None:
     """Plain numbers at decades; between them where there are too few decades to read a value from."""
-    few = high / low < 1000
-    axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if few else (1.0,)))
+    between = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 100 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=between))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-") if value < 1e-3 else f"{value:g}")

@@ -6,6 +6,8 @@ from diagram_ray.reporting.facts import Facts
 from diagram_ray.results import TrialState
 
 LOW_ALARMS = 0.2
+RISE = 0.01
+"""Of AUC in the last third of the epochs: less is nothing to train longer for."""
 
 
 def of_roc(facts: Facts) -> str:
@@ -48,7 +50,10 @@ def of_curves(facts: Facts) -> str:
     epochs, values = mean.index.to_numpy(), mean.to_numpy()
     top, last = int(epochs[values.argmax()]), int(epochs[-1])
     if top == last:
-        return f"Test AUC of the best trial was highest at the last epoch, {last}: longer training may give more"
+        before = float(values[epochs <= last * 2 / 3][-1]) if len(values) > 2 else float(values[0])
+        rising = values[-1] - before > RISE
+        more = "still rising: longer training may give more" if rising else "hardly rising any more"
+        return f"Test AUC of the best trial ended at its highest, {values[-1]:.3f}, {more}"
     return (
         f"Test AUC of the best trial was highest at epoch {top} ({values.max():.3f}) and ended at {values[-1]:.3f}, "
         "which is what counts"

@@ -1,6 +1,7 @@
 import hashlib
 import multiprocessing
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def slope(image: NDArray[np.floating], low: float, high: float) -> float:
     power = np.abs(np.fft.fft2((image - image.mean()) * window)) ** 2
     frequency = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.fftfreq(image.shape[1])[None, :])
     edges = np.geomspace(low, high, 10)
-    rings = [(frequency >= a) & (frequency < b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    rings = [(frequency >= a) & (frequency < b) for a, b in pairwise(edges)]
     centres = np.sqrt(edges[:-1] * edges[1:])
     return float(np.polyfit(np.log(centres), np.log([power[ring].mean() for ring in rings]), 1)[0])
 

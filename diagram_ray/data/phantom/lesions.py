@@ -45,8 +45,8 @@ class Mass:
 
 def draw_mass(rng: np.random.Generator, malignant: bool, difficulty: float) -> Mass:
     """A mass; the higher the difficulty (0..1), the smaller, fainter and more like a benign one."""
-    easy, hard = (EASY[malignant], HARD[malignant])
-    part = difficulty**2
+    easy, hard = EASY[malignant], HARD[malignant]
+    part = difficulty**3
     radius, contrast = (a * (b / a) ** part for a, b in zip(easy, hard, strict=True))
     return Mass(
         malignant=malignant,

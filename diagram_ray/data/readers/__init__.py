@@ -1,1 +1,1 @@
-"""."""
+"""Readers of raw data sets: which images there are and what the source says of them."""
