@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 PUBLIC_KEY = b"diagram_ray"
 """Of the hashes where no --key is given: fit for public data, whose patient ids are no secret."""
-PHANTOM_SIZE = (128, 96)
+PHANTOM_SIZE = (96, 72)
 FULL_SIZE = (512, 384)
 PHANTOM_HEIGHT = 416
+PHANTOM_PATIENTS = 120
+PHANTOM_DIFFICULTY = 0.3
 
 app = cli.new_app()
 
@@ -45,11 +48,12 @@ class Format(StrEnum):
 
 
 Source = Annotated[
-    Path | None, typer.Option("--source", help="The data set's folder. phantom: where its DICOM files are to be kept")
+    str | None,
+    typer.Option("--source", help="The data set's folder or URI. phantom: where its DICOM files are to be kept"),
 ]
 Out = Annotated[str, typer.Option("--out", help="The dataset: a new folder or a URI such as s3://bucket/name")]
 Size = Annotated[
-    str | None, typer.Option("--image-size", metavar="HxW", help="Default: 512x384, which is 128x96 for the phantom")
+    str | None, typer.Option("--image-size", metavar="HxW", help="Default: 512x384; 96x72 for the phantom")
 ]
 PatchSize = Annotated[int, typer.Option("--patch-size", min=16, help="Side of a patch in pixels, a multiple of 16")]
 Key = Annotated[Path | None, typer.Option("--key", help="File with the secret that patient ids are hashed with")]
@@ -81,16 +85,22 @@ def prepare(
     table: Table = None,
     positive: Positive = None,
     patient_pattern: Pattern = None,
-    patients: Patients = 150,
+    patients: Patients = PHANTOM_PATIENTS,
     seed: Seed = 0,
-    difficulty: Difficulty = 0.4,
+    difficulty: Difficulty = PHANTOM_DIFFICULTY,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Prepare mammograms as a dataset of Parquet shards."""
 
     def work() -> dict[str, Any]:
+        from diagram_ray.data.shards import check_vacant
+
         _check_size(patch_size)
+        _check_options(
+            format_, source, {"--table": table, "--positive": positive, "--patient-pattern": patient_pattern}
+        )
+        check_vacant(out)
         size = _size(image_size) if image_size else PHANTOM_SIZE if format_ == Format.phantom else FULL_SIZE
         secret = _read_key(key)
         with _index(format_, source, patients, seed, difficulty, (table, positive, patient_pattern)) as index:
@@ -110,7 +120,9 @@ def prepare(
     cli.run(work, as_json=as_json, debug=debug)
 
 
-def prepare_phantom(out: str, raw: Path, patients: int, seed: int, difficulty: float) -> dict[str, Any]:
+def prepare_phantom(
+    out: str, raw: Path, patients: int, seed: int = 0, difficulty: float = PHANTOM_DIFFICULTY
+) -> dict[str, Any]:
     """Makes phantom mammograms in `raw` and prepares them as the dataset `out`; returns its dataset.json."""
     with _phantom_index(raw, patients, seed, difficulty) as index:
         return prepare_index(index, out, Format.phantom.value, PHANTOM_SIZE, 32, PUBLIC_KEY, None)
@@ -143,7 +155,7 @@ def prepare_index(
 @contextmanager
 def _index(
     format_: Format,
-    source: Path | None,
+    source: str | None,
     patients: int,
     seed: int,
     difficulty: float,
@@ -153,13 +165,11 @@ def _index(
     if format_ == Format.phantom:
         with (
             tempfile.TemporaryDirectory(prefix="phantom-") as scratch,
-            _phantom_index(source or Path(scratch) / "raw", patients, seed, difficulty) as index,
+            _phantom_index(Path(source) if source else Path(scratch) / "raw", patients, seed, difficulty) as index,
         ):
             yield index
         return
-    if source is None:
-        raise UsageError(f"prepare {format_.value}: --source is missing: the folder that holds the data set's files")
-    yield _read_index(format_, str(source), folder_options)
+    yield _read_index(format_, source or "", folder_options)
 
 
 def _read_index(format_: Format, source: str, options: tuple[str | None, str | None, str | None]) -> "Index":
@@ -174,6 +184,10 @@ def _read_index(format_: Format, source: str, options: tuple[str | None, str | N
     from diagram_ray.data.readers import folder
 
     table, positive, pattern = options
+    if not table:
+        cli.log.info(
+            "a file's patient is the group of %r in its name; --patient-pattern changes that", pattern or folder.PATIENT
+        )
     return folder.index(source, table, positive, pattern or folder.PATIENT)
 
 
@@ -187,7 +201,7 @@ def _phantom_index(raw: Path, patients: int, seed: int, difficulty: float) -> It
         make_phantom(
             raw, patients, seed, difficulty, PHANTOM_HEIGHT, progress=lambda done, total: report(done, total, 0)
         )
-    yield inbreast.index(str(raw))
+    yield replace(inbreast.index(str(raw)), name="phantom")
 
 
 @contextmanager
@@ -220,6 +234,17 @@ def _size(text: str) -> tuple[int, int]:
     if match is None or min(size := (int(match[1]), int(match[2]))) < 32:
         raise UsageError(f"--image-size {text!r}: expected HEIGHTxWIDTH of at least 32 pixels, for example 512x384")
     return size
+
+
+def _check_options(format_: Format, source: str | None, of_folder: dict[str, str | None]) -> None:
+    """What does not go together is refused, not ignored."""
+    if format_ == Format.phantom and source and "://" in source:
+        raise UsageError(f"--source {source}: phantoms are made in a local folder")
+    if format_ != Format.phantom and not source:
+        raise UsageError(f"prepare {format_.value}: --source is missing: the folder that holds the data set's files")
+    for name, value in of_folder.items():
+        if value is not None and format_ != Format.folder:
+            raise UsageError(f"{name} {value}: is for prepare folder, not for prepare {format_.value}")
 
 
 def _check_size(patch_size: int) -> None:

@@ -24,8 +24,6 @@ from diagram_ray.search.study_folder import Plan, check_free, read_plan
 
 QUICKSTART = Path("search_spaces") / "quickstart.yaml"
 PHANTOM = Path("runs") / "phantom"
-PHANTOM_PATIENTS = 150
-PHANTOM_DIFFICULTY = 0.4
 
 app = cli.new_app()
 
@@ -114,7 +112,7 @@ def _assignments(trials: int | None, time_budget: str | None) -> list[str]:
 
 def _absolute(data: str) -> str:
     """study.yaml must still name the dataset when the study is resumed from another folder."""
-    return data if "://" in data else str(Path(data).absolute())
+    return data if "://" in data else str(Path(data).resolve())
 
 
 def _quickstart() -> Path:
@@ -191,7 +189,7 @@ def _summarise(result: dict[str, Any]) -> None:
 def _make_phantom() -> None:
     """The built-in dataset, unless it is there already."""
     from diagram_ray.data.shards import read_info
-    from diagram_ray.prepare import prepare_phantom
+    from diagram_ray.prepare import PHANTOM_PATIENTS, prepare_phantom
 
     if (PHANTOM / "dataset.json").is_file():
         info = read_info(str(PHANTOM))
@@ -199,7 +197,7 @@ def _make_phantom() -> None:
             raise UsageError(f"{PHANTOM}: holds another dataset; remove it, or say --data {PHANTOM} if it is meant")
         cli.log.info("%s: the phantom dataset is there already", PHANTOM)
         return
-    prepare_phantom(str(PHANTOM), PHANTOM.with_name("phantom-files"), PHANTOM_PATIENTS, 0, PHANTOM_DIFFICULTY)
+    prepare_phantom(str(PHANTOM), PHANTOM.with_name("phantom-files"), PHANTOM_PATIENTS)
 
 
 if __name__ == "__main__":

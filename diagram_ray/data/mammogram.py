@@ -13,7 +13,8 @@ import fsspec
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut
 
 from diagram_ray.errors import DataError
@@ -23,6 +24,8 @@ LARGEST_FILE = 512 * 2**20
 LARGEST_IMAGE = 120_000_000
 """Pixels."""
 SMALLEST_SIDE = 32
+PICTURES = ("PPM", "PNG", "JPEG", "TIFF")
+"""Pillow's names of what is opened. Its other decoders are not needed here, and some start programs (EPS)."""
 GREY_MODES = ("1", "L", "LA", "P", "I", "I;16", "I;16B", "I;16L", "F", "RGB", "RGBA")
 COLOUR_TOLERANCE = 32
 """Grey levels of 255 by which the channels of a grey picture may differ (JPEG, tinted letters)."""
@@ -56,8 +59,8 @@ def _read_bytes(path: str) -> bytes:
     try:
         with fsspec.open(path, "rb") as file:
             data: bytes = file.read(LARGEST_FILE + 1)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be opened: {error}") from None
+    except Exception as error:  # object stores raise kinds of their own, for example for missing credentials
+        raise DataError(f"cannot be opened: {_one_line(error)}") from None
     if not data:
         raise DataError("the file is empty")
     if len(data) > LARGEST_FILE:
@@ -100,9 +103,13 @@ def _check_header(header: pydicom.Dataset) -> None:
 def _spacing(header: pydicom.Dataset) -> float | None:
     """Row spacing in mm. The detector's own comes first: Pixel Spacing may be that of a calibrated projection."""
     for name in ("ImagerPixelSpacing", "PixelSpacing"):
-        value = header.get(name)
-        if value and 0.01 < float(value[0]) < 10:
-            return float(value[0])
+        try:
+            value = header.get(name)
+            spacing = float(value[0] if isinstance(value, MultiValue) else value)
+        except (TypeError, ValueError, IndexError):  # missing, or not a number
+            continue
+        if 0.01 < spacing < 10:
+            return spacing
     return None
 
 
@@ -110,11 +117,13 @@ def _read_picture(data: bytes) -> NDArray[np.float32]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
                 _check_size(picture.height, picture.width)
                 return _grey(picture)
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise DataError("not a picture of a kind that is read: DICOM, PGM, PNG, JPEG, TIFF") from None
     except Exception as error:  # as above
         raise DataError(f"not a readable picture (DICOM, PGM, PNG, JPEG, TIFF): {_one_line(error)}") from None
 

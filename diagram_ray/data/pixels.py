@@ -35,7 +35,7 @@ SMALLEST_BREAST = 0.04
 """Part of the image that the breast must cover."""
 WIDEST_BORDER = 0.1
 """Part of the image's height or width that may be a white film border on each side."""
-AMBIGUOUS = 0.04
+AMBIGUOUS = 0.06
 """Where the halves of the breast differ by less than this part of its area, the laterality decides its side."""
 
 Float = NDArray[np.float32]

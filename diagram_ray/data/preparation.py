@@ -7,6 +7,7 @@ whose own id contains its patient's. The same key gives the same hashes, so data
 import hashlib
 import hmac
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,7 @@ def _boxes(
     """The squares to cut: around each region, and at random places of the breast that depend on the image alone."""
     found: list[tuple[Box, dict[str, Any]]] = []
     for region in record.regions:
+        _check_inside(region.box, shape)
         top, left, side = square_around(region.box, shape)
         told = {"kind": ROI, "finding": region.finding, "label": region.label}
         found.append(((top, left, top + side, left + side), told))
@@ -120,6 +122,24 @@ def _boxes(
     told = {"kind": BACKGROUND, "finding": None, "label": options.negative}
     squares = background_boxes(standard, avoid, options.background_patches, BACKGROUND_PART, random)
     return found + [(box, told) for box in squares]
+
+
+def _check_inside(box: Box, shape: tuple[int, ...]) -> None:
+    """A box that misses the image was drawn on another one."""
+    top, left, bottom, right = box
+    if not (bottom > 0 and right > 0 and top < shape[0] and left < shape[1]):
+        where = f"rows {top:g} to {bottom:g}, columns {left:g} to {right:g}"
+        raise DataError(f"a lesion's box ({where}) lies outside the image of {shape[0]} x {shape[1]} pixels")
+
+
+def check_distinct(records: list[ImageRecord]) -> None:
+    """Raises DataError if two records have one id or one file: it would be trained on as one patient's and tested as
+    another's."""
+    for what in ("image_id", "path"):
+        counts = Counter(getattr(record, what) for record in records)
+        if doubled := next((value for value, count in counts.items() if count > 1), None):
+            patients = sorted({record.patient_id for record in records if getattr(record, what) == doubled})
+            raise DataError(f"{what} {doubled!r} stands {counts[doubled]} times, for {len(patients)} patient(s)")
 
 
 def _image_id(record: ImageRecord, key: bytes) -> str:

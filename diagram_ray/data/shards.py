@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 
 from diagram_ray.config import DataConfig
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.errors import DataError
+from diagram_ray.errors import DataError, UsageError
 
 FORMAT_VERSION = 1
 INFO, MANIFEST, REJECTS = "dataset.json", "manifest.parquet", "rejects.parquet"
+KEYS = ("image_id", "patient_id")
+"""Columns of the manifest that no image may lack."""
 ROI, BACKGROUND = "roi", "background"
 
 
@@ -49,15 +51,31 @@ def patch_schema(size: int) -> pa.Schema:
     return pa.schema([*strings, ("box", pa.list_(pa.float64(), 4)), ("pixels", pixel_type(size, size))])
 
 
+def check_vacant(out: str) -> None:
+    """Raises UsageError unless a dataset can be written to `out`: a place that is new or empty."""
+    files, root = open_place(out)
+    try:
+        if files.exists(f"{root}/{INFO}"):
+            raise UsageError(f"--out {out}: already holds a dataset; give another --out or remove it")
+        if files.exists(root) and (not files.isdir(root) or files.ls(root)):
+            raise UsageError(f"--out {out}: is not empty and not a dataset; give another --out")
+    except UsageError:
+        raise
+    except Exception as error:  # object stores raise kinds of their own
+        raise UsageError(f"--out {out}: cannot be opened: {' '.join(str(error).split())}") from None
+
+
 def read_info(uri: str) -> dict[str, Any]:
     """dataset.json. Raises DataError if `uri` holds no dataset, or one of a newer format."""
-    files, root = _filesystem(uri)
+    files, root = open_place(uri)
     try:
         info = json.loads(files.cat_file(f"{root}/{INFO}"))
-        version, _ = int(info["format_version"]), info["fingerprint"]
+        version = int(info["format_version"])
+        if version <= FORMAT_VERSION:
+            _ = info["fingerprint"], info["classes"], info["counts"]["images"], info["counts"]["patches"]
     except FileNotFoundError:
         raise DataError(f"{uri}: not a prepared dataset: it has no {INFO}; make one with diagram_ray.prepare") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # object stores raise kinds of their own
         raise DataError(f"{uri}/{INFO}: cannot be read: {type(error).__name__}: {error}") from None
     if version > FORMAT_VERSION:
         raise DataError(f"{uri}: has format version {version}; this program reads up to {FORMAT_VERSION}")
@@ -65,8 +83,15 @@ def read_info(uri: str) -> dict[str, Any]:
 
 
 def read_manifest(uri: str) -> pd.DataFrame:
-    """One row an image. Raises DataError."""
+    """One row an image. Raises DataError, also for an image that is listed twice or has no patient."""
     manifest: pd.DataFrame = _read(uri, MANIFEST).to_pandas()
+    for name in KEYS:
+        if name not in manifest.columns:
+            raise DataError(f"{uri}/{MANIFEST}: has no column {name!r}")
+        if manifest[name].isna().any():
+            raise DataError(f"{uri}/{MANIFEST}: row {int(manifest[name].isna().argmax())} has no {name}")
+    if (doubled := manifest["image_id"].duplicated()).any():
+        raise DataError(f"{uri}/{MANIFEST}: image {manifest['image_id'][doubled.argmax()]} is listed twice")
     return manifest
 
 
@@ -89,8 +114,10 @@ def read_training_data(uri: str, config: DataConfig) -> TrainingData:
     chosen = manifest[manifest["class"] >= 0]
     _check_counts(chosen["class"], classes, config, uri)
     images = _read(uri, "images")
+    _check_rows(images, info, "images", uri)
     rows = _rows(images, chosen["image_id"], uri)
-    patches, patch_labels = _patches(uri, chosen, config, classes)
+    patches, patch_labels = _patches(uri, info, chosen, config, classes)
+    patient_of = dict(zip(chosen["image_id"], chosen["patient_id"], strict=True))
     return TrainingData(
         images=_pixels(images, rows),
         labels=chosen["class"].to_numpy(np.int64),
@@ -98,17 +125,27 @@ def read_training_data(uri: str, config: DataConfig) -> TrainingData:
         patient_ids=_strings(chosen["patient_id"]),
         patches=_pixels(patches, np.arange(len(patches))),
         patch_labels=patch_labels,
-        patch_patient_ids=_strings(patches["patient_id"].to_pylist()),
+        patch_patient_ids=_strings(patient_of[image] for image in patches["image_id"].to_pylist()),
         classes=tuple(classes),
         fingerprint=str(info["fingerprint"]),
     )
 
 
+def _check_rows(table: pa.Table, info: dict[str, Any], what: str, uri: str) -> None:
+    """A shard that is missing would go unnoticed otherwise."""
+    expected = info["counts"][what]
+    if len(table) != expected:
+        raise DataError(
+            f"{uri}/{what}: holds {len(table)} {what}, and {INFO} says {expected}: is a part-*.parquet missing?"
+        )
+
+
 def _patches(
-    uri: str, chosen: pd.DataFrame, config: DataConfig, classes: dict[str, list[str]]
+    uri: str, info: dict[str, Any], chosen: pd.DataFrame, config: DataConfig, classes: dict[str, list[str]]
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     """The patches of the chosen images that have a class, by id, and their classes."""
     table = _read(uri, "patches").sort_by("patch_id")
+    _check_rows(table, info, "patches", uri)
     frame = table.select(["patch_id", "image_id", "label", "kind"]).to_pandas()
     of_image = frame["image_id"].map(chosen.set_index("image_id")["class"])
     if config.target == "label":
@@ -198,16 +235,17 @@ def _strings(values: Iterable[str]) -> NDArray[np.str_]:
 
 def _read(uri: str, name: str) -> pa.Table:
     """A Parquet file, or all files of a folder."""
-    files, root = _filesystem(uri)
+    files, root = open_place(uri)
     try:
         return pq.read_table(f"{root}/{name}", filesystem=files)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:  # object stores raise kinds of their own
         raise DataError(f"{uri}/{name}: cannot be read: {type(error).__name__}: {error}") from None
 
 
-def _filesystem(uri: str) -> tuple[Any, str]:
+def open_place(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a folder or URI, and the folder's path on it. Raises DataError."""
     try:
         files, root = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # object stores raise kinds of their own
         raise DataError(f"{uri}: cannot be opened: {error}") from None
     return files, str(root).rstrip("/")

@@ -28,6 +28,10 @@ class Bridge:
         self._numbers: dict[str, int] = {}
         self._deadline = time.monotonic() + time_budget if time_budget is not None else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it was given into a snapshot of its own, which is never read."""
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's `config`, None if none may start yet, Searcher.FINISHED if none ever will."""
         trial = self._guard(self.state.next_start)
@@ -78,7 +82,7 @@ class Bridge:
         try:
             return call()
         except Exception as error:
-            self.fault = self.fault or error
+            pass
             self.state.stop(str(error))
             return None
 

@@ -15,18 +15,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 from numpy.typing import NDArray
+from ray.exceptions import RayError
 
-from diagram_ray.data.preparation import Fingerprint, Options, Prepared, prepare_image
+from diagram_ray import __version__
+from diagram_ray.data.preparation import Fingerprint, Options, Prepared, check_distinct, prepare_image
 from diagram_ray.data.records import ImageRecord, Index, Reject
-from diagram_ray.data.shards import FORMAT_VERSION, INFO, MANIFEST, REJECTS, image_schema, patch_schema
-from diagram_ray.errors import DataError, UsageError
+from diagram_ray.data.shards import (
+    FORMAT_VERSION,
+    INFO,
+    MANIFEST,
+    REJECTS,
+    check_vacant,
+    image_schema,
+    open_place,
+    patch_schema,
+)
+from diagram_ray.errors import DataError, DiagramError, UsageError
 
 SHARD_BYTES = 128 * 2**20
 BLOCK = 16
@@ -38,8 +48,10 @@ Progress = Callable[[int, int, int], None]
 def prepare_dataset(index: Index, out: str, options: Options, source_format: str, progress: Progress) -> dict[str, Any]:
     """Prepares the images of `index` into the dataset `out` (a folder or URI) and returns its dataset.json.
 
-    Needs an open Ray session. Raises UsageError if `out` holds something, DataError if no image can be used.
+    Needs an open Ray session. Raises UsageError if `out` holds something, DataError if no image can be used or one is
+    given twice, DiagramError if a worker fails.
     """
+    check_distinct(index.records)
     with _destination(out) as (files, root):
         writer = _Writer(files, root, index, options)
         for done, item in enumerate(_stream(index.records, options), start=1):
@@ -63,8 +75,11 @@ def _stream(records: list[ImageRecord], options: Options) -> Iterator[Prepared |
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     blocks = max(1, -(-len(records) // BLOCK))
     rows = ray.data.range(len(records), override_num_blocks=blocks).map_batches(work, batch_size=BLOCK)
-    for row in rows.iter_rows():
-        yield from_bytes(row["item"], options)
+    try:
+        for row in rows.iter_rows():
+            yield from_bytes(row["item"], options)
+    except RayError as error:
+        raise DiagramError(f"a worker failed: {' '.join(str(error).split())[-400:]}") from error
 
 
 def to_bytes(item: Prepared | Reject) -> bytes:
@@ -190,6 +205,7 @@ class _Writer:
             },
             "rejects": dict(Counter(item.reason for item in self.rejects).most_common(20)),
             "fingerprint": self._fingerprint.hexdigest(),
+            "created_by": __version__,
         }
 
     def _write_table(self, name: str, table: pa.Table) -> None:
@@ -198,22 +214,37 @@ class _Writer:
 
 @contextmanager
 def _destination(out: str) -> Iterator[tuple[Any, str]]:
-    """Where to write so that `out` appears whole. Raises UsageError if there is something already."""
-    files, root = fsspec.core.url_to_fs(out)
-    if files.exists(f"{root}/{INFO}"):
-        raise UsageError(f"{out}: already holds a dataset; give another --out or remove it")
-    if files.exists(root) and files.ls(root):
-        raise UsageError(f"{out}: is not empty and not a dataset; give another --out")
-    if "file" not in files.protocol:
-        yield files, root
+    """Where to write so that `out` appears whole; nothing is left of a preparation that fails.
+
+    Raises UsageError if there is something already, or nothing can be written.
+    """
+    check_vacant(out)
+    files, root = open_place(out)
+    if "file" in files.protocol:
+        with _draft(Path(root), out) as draft:
+            yield files, str(draft)
         return
-    place = Path(root)
-    draft = place.with_name(f".{place.name}.partial-{os.getpid()}")
-    draft.mkdir(parents=True)
     try:
-        yield files, str(draft)
-        if place.exists():
-            place.rmdir()
-        draft.rename(place)
+        yield files, root
+    except BaseException:
+        # check_vacant has seen that all there is was written here.
+        files.rm(root, recursive=True)
+        raise
+
+
+@contextmanager
+def _draft(place: Path, out: str) -> Iterator[Path]:
+    """A hidden folder beside `place` that becomes it."""
+    draft = place.with_name(f".{place.name}.partial-{os.getpid()}")
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from None
+    try:
+        yield draft
+        try:
+            draft.rename(place)  # over an empty folder too, but over no other
+        except OSError as error:
+            raise UsageError(f"--out {out}: was filled by somebody else meanwhile: {error.strerror}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

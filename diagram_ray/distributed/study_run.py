@@ -1,6 +1,8 @@
 """A whole study on a cluster: folder, search, tables, control. What `tune` does once its arguments are checked."""
 
 import json
+import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -32,7 +34,12 @@ from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_tables
 from diagram_ray.training.loop import fit_to_data
 
+log = logging.getLogger("diagram_ray")
+
 INTERRUPTED = "interrupted"
+INTERRUPTED_EXIT = 130
+GRACE = 25.0
+"""Seconds that Ray is given to stop. It takes up to 15 where a worker is in the middle of a long round."""
 SPLITS = "splits.json"
 
 
@@ -81,30 +88,50 @@ class _Run:
     def __init__(self, plan: Plan, folder: Path, materials: Materials, share: Share, make: MakeValidation) -> None:
         self.plan, self.folder, self.materials, self.share, self.make = plan, folder, materials, share, make
         self.interrupted = threading.Event()
+        self.began = time.monotonic()
+        self.document: dict[str, Any] = {}
 
     def go(self, console: Console) -> dict[str, Any]:
         """Search, tables, control."""
-        began = time.monotonic()
         with open_ledger(self.folder) as ledger:
-            document = self._document()
-            write_document(self.folder, document)
             state = self._state(ledger)
+            self.document = self._document()
+            write_document(self.folder, self.document)
+            alarm = threading.Timer(GRACE, self._abandon, [ledger])
+            alarm.daemon = True
             with ExitStack() as stack:
-                stack.enter_context(cooperative_stop(lambda: self._interrupt(state)))
+                stack.enter_context(cooperative_stop(lambda: self._interrupt(state, alarm)))
                 progress = self._progress(state, console)
                 if isinstance(progress, Screen):
                     stack.enter_context(progress)
                 self._search(state, progress)
-                write_tables(self.folder, ledger.trials)
-                with suppress(OSError):  # trials that are put aside keep their checkpoints
-                    (self.folder / "checkpoints").rmdir()
                 self._control(best_of(ledger.trials), progress)
-            document |= {
-                "seconds": document["seconds"] + time.monotonic() - began,
-                "interrupted": state.stopping or None,
-            }
-            write_document(self.folder, document)
-            return self._result(ledger, document)
+            alarm.cancel()
+            with suppress(OSError):  # trials that are put aside keep their checkpoints
+                (self.folder / "checkpoints").rmdir()
+            self._close(ledger, state.stopping or None)
+            return self._result(ledger)
+
+    def _interrupt(self, state: StudyState, alarm: threading.Timer) -> None:
+        self.interrupted.set()
+        state.stop(INTERRUPTED)
+        alarm.start()
+
+    def _close(self, ledger: Ledger, interrupted: str | None) -> None:
+        write_tables(self.folder, ledger.trials)
+        spent = self.document["seconds"] + time.monotonic() - self.began
+        self.document |= {"seconds": spent, "interrupted": interrupted}
+        write_document(self.folder, self.document)
+
+    def _abandon(self, ledger: Ledger) -> None:
+        """Ends the process when Ray does not let go of it.
+
+        A SIGTERM to the whole process group (timeout, SLURM, Kubernetes) ends a local Ray before this process, which
+        then waits a minute for it and is aborted. All work is in the ledger by now, so nothing is lost by leaving.
+        """
+        self._close(ledger, INTERRUPTED)
+        log.warning("Ray did not stop within %g s; left it. Go on: tune --resume %s", GRACE, self.folder)
+        os._exit(INTERRUPTED_EXIT)
 
     def _document(self) -> dict[str, Any]:
         """study.yaml; of a resumed study the old one, with the new budget."""
@@ -125,8 +152,8 @@ class _Run:
         return StudyState(Rules(study.trials, self.share.trials, lookback, ladder), sampler, ledger)
 
     def _progress(self, state: StudyState, console: Console) -> Progress:
-        device = "GPU" if self.share.gpus else "CPU"
-        where = f"{self.folder}: up to {self.share.trials} trials at once on {self.share.trials} {device}s"
+        gpus = f" and {self.share.gpus:g} GPU" if self.share.gpus else ""
+        where = f"{self.folder}: up to {self.share.trials} trials at once, each on {self.share.cpus:g} CPU{gpus}"
         return Screen(state, where, console) if console.is_terminal else Lines(state, where)
 
     def _search(self, state: StudyState, progress: Progress) -> None:
@@ -134,10 +161,6 @@ class _Run:
         budget = self.plan.study.time_budget
         limit = seconds(budget, "time_budget") if budget else None
         run_search(state, work, self.share, self.materials.data, self.materials.splits, progress, limit)
-
-    def _interrupt(self, state: StudyState) -> None:
-        self.interrupted.set()
-        state.stop(INTERRUPTED)
 
     def _control(self, winner: Trial | None, progress: Progress) -> None:
         """Writes control.json, unless it is there already for this winner."""
@@ -153,10 +176,10 @@ class _Run:
         if result is not None:
             write_atomic(path, json.dumps(result, indent=1))
 
-    def _result(self, ledger: Ledger, document: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, ledger: Ledger) -> dict[str, Any]:
         counts = Counter(trial.state.value.lower() for trial in ledger.trials.values())
         best = best_of(ledger.trials)
-        if best is None and not document["interrupted"]:
+        if best is None and not self.document["interrupted"]:
             failed = [trial for trial in ledger.trials.values() if trial.state is TrialState.FAIL]
             first = f"; trial {failed[0].number}: {failed[0].reason}" if failed else ""
             raise DiagramError(f"{self.folder}: none of {len(ledger.trials)} trials is complete{first}")
@@ -166,8 +189,8 @@ class _Run:
             "trials": dict(counts),
             "best": _best(best),
             "control_auc": json.loads(control.read_text(encoding="utf-8"))["auc_mean"] if control.is_file() else None,
-            "seconds": round(document["seconds"], 1),
-            "interrupted": document["interrupted"],
+            "seconds": round(self.document["seconds"], 1),
+            "interrupted": self.document["interrupted"],
         }
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,9 @@ from diagram_ray.search.study_state import Round
 from diagram_ray.search.tables import write_table
 
 log = logging.getLogger("diagram_ray")
+
+SAVE_EVERY = 120.0
+"""Seconds between checkpoints within a rung: so much work a crash can cost."""
 
 
 class Validation(Protocol):
@@ -65,6 +69,7 @@ class TrialRun:
         self._files = files
         self._make = make
         self._curves: list[dict[str, Any]] = []
+        self._saved = time.monotonic()
         self._rounds = self._work()
 
     def step(self) -> Round:
@@ -81,12 +86,12 @@ class TrialRun:
         if self._files.measurement.is_file():
             yield self._reached(self._ladder.top, _read_measurement(self._files.measurement))
             return
-        validation, done = self._restore()
-        if done is not None:
-            yield self._reached(done, validation.measure(self._ladder.rungs[done].folds))
-        for rung in range(0 if done is None else done + 1, self._ladder.top + 1):
-            yield from self._climb(validation, rung)
-            yield self._finish_rung(validation, rung)
+        validation = self._restore()
+        for rung, point in enumerate(self._ladder.rungs):
+            # Right at a rung it is not known whether the driver has heard of it: it is told (again).
+            if point.fold_epochs >= len(self._curves):
+                yield from self._climb(validation, rung)
+                yield self._finish_rung(validation, rung)
 
     def _climb(self, validation: Validation, rung: int) -> Iterator[Round]:
         point = self._ladder.rungs[rung]
@@ -94,49 +99,56 @@ class TrialRun:
             self._curves += rows
             scores = [row["auc"] for row in rows]
             epoch = max(row["epoch"] for row in rows)
+            if time.monotonic() - self._saved > SAVE_EVERY:
+                self._save(validation)
             yield Round(self._number, point.folds, epoch, len(self._curves), sum(scores) / len(scores))
 
     def _finish_rung(self, validation: Validation, rung: int) -> Round:
         """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work."""
         measurement = validation.measure(self._ladder.rungs[rung].folds)
-        self._write_curves()
-        if rung == self._ladder.top:
+        if rung < self._ladder.top:
+            self._save(validation)
+        else:
+            self._write_curves()
             write_table(self._files.predictions, validation.predictions())
             validation.export(self._files.models)
             write_atomic(self._files.measurement, json.dumps(dataclasses.asdict(measurement)))
-        else:
-            validation.save(self._files.checkpoints / f"rung-{rung}")
-            for older in range(rung):
-                shutil.rmtree(self._files.checkpoints / f"rung-{older}", ignore_errors=True)
         return self._reached(rung, measurement)
+
+    def _save(self, validation: Validation) -> None:
+        """Checkpoints are named by the fold-epochs they hold; only the last is kept."""
+        folder = self._files.checkpoints / f"{len(self._curves):06d}"
+        if not folder.is_dir():
+            self._write_curves()
+            validation.save(folder)
+        for other in self._files.checkpoints.iterdir():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        self._saved = time.monotonic()
 
     def _write_curves(self) -> None:
         write_table(self._files.curves, pa.Table.from_pylist(self._curves))
 
-    def _restore(self) -> tuple[Validation, int | None]:
-        """A validation and the rung it stands at. One that cannot be read costs its work, not its trial."""
-        for rung in range(self._ladder.top - 1, -1, -1):
-            folder = self._files.checkpoints / f"rung-{rung}"
-            if folder.is_dir() and self._files.curves.is_file():
-                try:
-                    validation = self._make(self._config)
-                    validation.load_state(folder)
-                    self._curves = self._curves_until(rung)
-                    return validation, rung
-                except (DiagramError, OSError, ValueError, KeyError) as error:
-                    log.warning("%s: cannot be read, trial %d starts anew: %s", folder, self._number, error)
-        return self._make(self._config), None
-
-    def _curves_until(self, rung: int) -> list[dict[str, Any]]:
-        """The rows up to a rung: the file may be ahead of the checkpoint."""
-        point = self._ladder.rungs[rung]
-        rows: list[dict[str, Any]] = pq.read_table(self._files.curves).to_pylist()
-        return [row for row in rows if row["fold"] < point.folds and row["epoch"] <= point.epochs]
+    def _restore(self) -> Validation:
+        """The trial as it was last saved. A checkpoint that cannot be read costs its work, not the trial."""
+        folders = self._files.checkpoints.iterdir() if self._files.checkpoints.is_dir() else iter(())
+        for folder in sorted((folder for folder in folders if folder.name.isdigit()), reverse=True):
+            try:
+                validation = self._make(self._config)
+                validation.load_state(folder)
+                # The file may be ahead of the checkpoint.
+                self._curves = pq.read_table(self._files.curves).to_pylist()[: int(folder.name)]
+                return validation
+            except (DiagramError, OSError, ValueError, KeyError) as error:
+                log.warning("%s: cannot be read, trial %d starts anew: %s", folder, self._number, error)
+                shutil.rmtree(folder, ignore_errors=True)
+        return self._make(self._config)
 
     def _reached(self, rung: int, measurement: Measurement) -> Round:
         point = self._ladder.rungs[rung]
-        trained = point.folds * point.epochs
-        return Round(self._number, point.folds, point.epochs, trained, measurement.auc_mean, rung, measurement)
+        return Round(
+            self._number, point.folds, point.epochs, point.fold_epochs, measurement.auc_mean, rung, measurement
+        )
 
 
 def _read_measurement(path: Path) -> Measurement:

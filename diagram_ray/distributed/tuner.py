@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
 
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.bridge import RETRIES, Bridge, Decisions, Proposals, Stopper, Ticks
 from diagram_ray.distributed.worker import Work, Worker
+from diagram_ray.errors import DiagramError
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import StudyState
@@ -73,32 +76,42 @@ def run_search(
 ) -> None:
     """Runs trials on the cluster that is joined, until the study is finished or stopped (`state.stopping` says why).
 
-    `time_budget` in seconds. Raises what the journal raises, for example DataError or OSError.
+    `time_budget` in seconds. Raises what the journal raises, for example DataError or OSError, and DiagramError if Ray
+    fails.
     """
     bridge = Bridge(state, Keeper(work.folder, state.trials), listener, time_budget)
     if state.finished:
         return
     trainable = tune.with_parameters(Worker, work=work, data=data, splits=splits)
     with _settings(share), _scratch(work.folder) as scratch:
-        tune.run(
-            trainable,
-            name="tune",
-            storage_path=str(scratch),
-            num_samples=-1,
-            search_alg=Proposals(bridge),
-            scheduler=Decisions(bridge),
-            stop=Stopper(bridge),
-            callbacks=[Ticks(bridge)],
-            resources_per_trial={"cpu": share.cpus, "gpu": share.gpus},
-            reuse_actors=True,
-            max_failures=RETRIES,
-            raise_on_failed_trial=False,
-            trial_dirname_creator=_trial_name,
-            trial_name_creator=_trial_name,
-            verbose=0,
-        )
+        try:
+            tune.run(
+                trainable,
+                name="tune",
+                storage_path=str(scratch),
+                num_samples=-1,
+                search_alg=Proposals(bridge),
+                scheduler=Decisions(bridge),
+                stop=Stopper(bridge),
+                callbacks=[Ticks(bridge)],
+                resources_per_trial={"cpu": share.cpus, "gpu": share.gpus},
+                reuse_actors=True,
+                max_failures=RETRIES,
+                raise_on_failed_trial=False,
+                trial_dirname_creator=_trial_name,
+                trial_name_creator=_trial_name,
+                verbose=0,
+            )
+        except (TuneError, RayError) as error:
+            bridge.fault = bridge.fault or _ray_failed(work.folder, str(error).strip().rpartition("\n")[2])
+    if bridge.fault is None and not state.finished and not state.stopping:
+        bridge.fault = _ray_failed(work.folder, "Tune ended before all trials had")
     if bridge.fault is not None:
         raise bridge.fault
+
+
+def _ray_failed(folder: Path, why: str) -> DiagramError:
+    return DiagramError(f"Ray failed: {why}; what is done is kept, go on with it: tune --resume {folder}")
 
 
 def _trial_name(trial: Any) -> str:

@@ -164,7 +164,8 @@ class Screen(Progress):
         """Bar, summary and one row for each running trial."""
         bar = ProgressBar(total=self.state.rules.trials, completed=self.done, width=40)
         note = f"stopping: {self.state.stopping}" if self.state.stopping else self.where
-        return Group(bar, Text(self.summary()), Text(note, style="dim"), self._running())
+        shown = [bar, Text(self.summary()), Text(note, style="dim")]
+        return Group(*shown, self._running()) if self.rounds else Group(*shown)
 
     def _running(self) -> Table:
         table = Table("trial", "rung", "epoch", "AUC now", "parameters", box=None, header_style="dim")

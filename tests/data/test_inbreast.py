@@ -184,6 +184,7 @@ WHOLE = plist(roi(square(10, 10, 50)))
         (b" " * ((8 << 20) + 1), "bytes"),
         (plist(roi(["(90000, 1)"])), None),
     ],
+    ids=lambda value: "data" if isinstance(value, bytes) else str(value),
 )
 def test_a_hostile_annotation_costs_its_regions_only(tmp_path: Path, data: bytes, reason: str | None) -> None:
     found = two_images(tmp_path, {"101.xml": data})

@@ -1,4 +1,4 @@
-"""A driver process for tests: runs the fake study in OUT on the cluster of RAY_ADDRESS, or resumes it.
+"""A driver process for tests: runs the fake study in OUT, or resumes it.
 
 python drive_fake_study.py OUT [KEY=VALUE ...]
 """
@@ -14,6 +14,7 @@ from diagram_ray import cli
 from diagram_ray.config import override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.distributed import study_run
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.study_run import Materials, run_study
 from diagram_ray.distributed.trial_run import TrialRun
@@ -61,6 +62,7 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
 
 
 def work(out: Path, assignments: list[str]) -> dict:
+    study_run.GRACE = 4.0
     with ray_session():
         result = run(out, assignments)
     if result["interrupted"] == "interrupted":

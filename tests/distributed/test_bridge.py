@@ -1,5 +1,6 @@
 """What Tune is answered, and stopping when asked to. No cluster is started."""
 
+import io
 import os
 import signal
 import time
@@ -8,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from rich.console import Console
 
-from diagram_ray.distributed.bridge import RETRIES, TIME_BUDGET, Bridge, Proposals, Stopper
+from diagram_ray.distributed.bridge import RETRIES, TIME_BUDGET, Bridge, Decisions, Proposals, Stopper, Ticks
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.ledger import Ledger, open_ledger
-from diagram_ray.search.progress import Listener
+from diagram_ray.search.progress import Listener, Screen
 from diagram_ray.search.study_state import Round, Rules, StudyState
 
 LADDER = Ladder((Rung(1, 1), Rung(1, 2)), 2)
@@ -83,6 +86,13 @@ def test_a_full_disk_stops_the_study_and_not_only_a_trial(ledger: Ledger, monkey
     assert asked.fault is full
     assert Stopper(asked).stop_all()
     assert asked.suggest("b") == Searcher.FINISHED
+
+
+def test_tune_can_pickle_it_whatever_shows_the_progress(ledger: Ledger) -> None:
+    asked = bridge(ledger)
+    asked.listener = Screen(asked.state, "", Console(file=io.StringIO(), force_terminal=True))
+    for each in (Stopper(asked), Proposals(asked), Decisions(asked), Ticks(asked)):
+        cloudpickle.dumps(each)
 
 
 def test_the_time_budget_stops_the_study(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

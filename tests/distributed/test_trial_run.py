@@ -9,6 +9,7 @@ import pytest
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
+from diagram_ray.distributed import trial_run
 from diagram_ray.distributed.trial_run import TrialRun
 from diagram_ray.results import Measurement
 from diagram_ray.search.fidelity import Ladder, Rung
@@ -70,7 +71,28 @@ def test_leaves_curves_predictions_and_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 11))
-def test_another_worker_goes_on_and_nothing_differs(tmp_path: Path, steps: int) -> None:
+def test_another_worker_goes_on_from_the_last_rung_and_nothing_differs(tmp_path: Path, steps: int) -> None:
+    whole, told = cut_after(steps, tmp_path)
+    rungs = [r.rung for r in whole[:steps] if r.rung is not None]
+    assert told[0].rung == (rungs[-1] if rungs else None)
+    assert told == whole[len(whole) - len(told) :]
+
+
+@pytest.mark.parametrize("steps", range(1, 11))
+def test_between_rungs_a_checkpoint_is_kept_from_time_to_time(
+    tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_run, "SAVE_EVERY", -1.0)
+    whole, told = cut_after(steps, tmp_path)
+    at_rung = whole[steps - 1].fold_epochs in [rung.fold_epochs for rung in LADDER.rungs[:-1]]
+    if at_rung:
+        assert told[0].rung is not None
+    else:
+        assert told == whole[min(steps, len(whole) - 1) :]
+
+
+def cut_after(steps: int, tmp_path: Path) -> tuple[list[Round], list[Round]]:
+    """What an undisturbed worker tells, and what the second worker tells when the first is gone after `steps`."""
     whole = rounds(start(tmp_path / "whole"))
     first = start(tmp_path / "cut")
     for _ in range(steps):
@@ -78,20 +100,17 @@ def test_another_worker_goes_on_and_nothing_differs(tmp_path: Path, steps: int) 
     told = rounds(start(tmp_path / "cut"))
     assert told[-1] == whole[-1]
     for name in ("curves", "predictions"):
-        whole_table, cut_table = (
-            pq.read_table(getattr(TrialFiles.of(tmp_path / place, 7), name)) for place in ("whole", "cut")
-        )
-        assert cut_table.equals(whole_table)
-    reached = max((rung for rung in (0, 1) if [r.rung for r in whole[:steps]].count(rung)), default=None)
-    assert told[0].rung == (2 if steps == 10 else reached)
+        one, other = (pq.read_table(getattr(TrialFiles.of(tmp_path / p, 7), name)) for p in ("whole", "cut"))
+        assert other.equals(one)
+    return whole, told
 
 
 def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     run = start(tmp_path)
     rounds(run, until=0)
-    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["rung-0"]
+    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["000002"]
     rounds(run, until=1)
-    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["rung-1"]
+    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["000009"]
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", None])
@@ -100,7 +119,7 @@ def test_a_damaged_checkpoint_costs_its_work_only(
 ) -> None:
     whole = rounds(start(tmp_path / "whole"))
     rounds(start(tmp_path / "cut"), until=1)
-    state = TrialFiles.of(tmp_path / "cut", 7).checkpoints / "rung-1" / "state.json"
+    state = TrialFiles.of(tmp_path / "cut", 7).checkpoints / "000009" / "state.json"
     if damage is None:
         shutil.rmtree(state.parent)
     else:

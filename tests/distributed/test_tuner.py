@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -91,7 +92,9 @@ def assert_same(out: Path, other: Path) -> None:
 @contextlib.contextmanager
 def driver(out: Path, cluster: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A driver process of its own."""
-    process = subprocess.Popen([sys.executable, str(DRIVER), str(out)], env=cluster, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(DRIVER), str(out)], env=cluster, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         yield process
     finally:
@@ -129,31 +132,12 @@ def test_only_the_winners_models_stay_and_no_checkpoint(undisturbed: Path) -> No
     assert not list(undisturbed.glob(".tune-*"))
 
 
-def test_killed_and_resumed_it_is_the_same_and_no_rung_is_done_twice(
+def test_interrupted_killed_and_resumed_it_is_the_same_and_no_rung_is_done_twice(
     undisturbed: Path, cluster: dict[str, str], slow: Path, tmp_path: Path
 ) -> None:
     out, log = tmp_path / "study", slow.with_name("log")
     with driver(out, cluster) as process:
-        wait_for_events(out, 14)
-        process.kill()
-    before = read_ledger(out)
-    assert any(trial.state is TrialState.RUNNING for trial in before.values())
-    done = {t.params["training.weight_decay"]: t.last.epochs for t in before.values() if t.last}
-    time.sleep(1)  # the killed driver's workers may still be writing
-    log.unlink()
-    slow.unlink()
-    run(out)
-    assert_same(out, undisturbed)
-    trained = [line.split() for line in log.read_text().splitlines()]
-    assert not [line for line in trained if int(line[2]) <= done.get(float(line[0]), 0)]
-
-
-def test_interrupted_it_keeps_what_is_done_and_goes_on(
-    undisturbed: Path, cluster: dict[str, str], slow: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "study"
-    with driver(out, cluster) as process:
-        wait_for_events(out, 12)
+        wait_for_events(out, 7)
         asked = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -161,13 +145,46 @@ def test_interrupted_it_keeps_what_is_done_and_goes_on(
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "interrupted"
-    states = table(out)["state"].tolist()
-    assert "RUNNING" in states
-    assert len(states) < 12
+    assert "RUNNING" in table(out)["state"].tolist()
     assert not list(out.glob(".tune-*"))
+    first, lines = done_so_far(out), log.read_text().count("\n")
+
+    with driver(out, cluster) as process:
+        wait_for_events(out, 18)
+        process.kill()
+    time.sleep(1)  # the killed driver's workers may still be writing
+    assert any(trial.state is TrialState.RUNNING for trial in read_ledger(out).values())
+    assert_not_repeated(log, lines, first)
+
+    second, lines = done_so_far(out), log.read_text().count("\n")
     slow.unlink()
     run(out)
     assert_same(out, undisturbed)
+    assert_not_repeated(log, lines, second)
+
+
+def done_so_far(out: Path) -> dict[float, int]:
+    """A trial's weight decay -> epochs at its last rung."""
+    trials = read_ledger(out).values()
+    return {trial.params["training.weight_decay"]: trial.last.epochs for trial in trials if trial.last}
+
+
+def assert_not_repeated(log: Path, since: int, done: dict[float, int]) -> None:
+    """After line `since` no epoch was trained that was `done`."""
+    trained = [line.split() for line in log.read_text().splitlines()[since:]]
+    assert trained
+    assert not [entry for entry in trained if int(entry[2]) <= done.get(float(entry[0]), 0)]
+
+
+def test_a_signal_to_ray_as_well_does_not_hang_it(cluster: dict[str, str], slow: Path, tmp_path: Path) -> None:
+    out, alone = tmp_path / "study", {key: value for key, value in cluster.items() if key != "RAY_ADDRESS"}
+    with driver(out, alone) as process:
+        wait_for_events(out, 4)
+        os.killpg(process.pid, signal.SIGTERM)  # its Ray is in the same group
+        _, errors = process.communicate(timeout=50)
+    assert process.returncode == 130, errors
+    assert table(out)["auc_mean"].notna().any()
+    assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "interrupted"
 
 
 def test_bad_configurations_fail_with_their_reason_and_the_study_goes_on(
@@ -188,11 +205,18 @@ def test_bad_configurations_fail_with_their_reason_and_the_study_goes_on(
     assert result["trials"] == {"complete": 1, "fail": 3}
 
 
-def test_no_complete_trial_is_an_error_that_says_why(cluster: dict[str, str], tmp_path: Path) -> None:
-    space = '{"training.k": {"type": "categorical", "choices": [14]}}'
-    with pytest.raises(DiagramError, match="none of 3 trials is complete; trial 0: out of memory: 400 GiB"):
-        run(tmp_path / "study", f"space={space}", "trials=3")
-    assert len(table(tmp_path / "study")) == 3
+def test_no_complete_trial_is_an_error_that_says_why(
+    cluster: dict[str, str], undisturbed: Path, tmp_path: Path
+) -> None:
+    for name in ("study.yaml", "splits.json"):
+        shutil.copy(undisturbed / name, tmp_path)
+    with open_ledger(tmp_path) as ledger:
+        for number in range(12):
+            ledger.asked(number, {"training.k": 14})
+            ledger.ended(number, TrialState.FAIL, "out of memory: 400 GiB")
+    with pytest.raises(DiagramError, match="none of 12 trials is complete; trial 0: out of memory: 400 GiB"):
+        run(tmp_path)
+    assert len(table(tmp_path)) == 12
 
 
 def test_a_second_driver_is_refused(undisturbed: Path, cluster: dict[str, str]) -> None:

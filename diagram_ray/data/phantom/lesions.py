@@ -130,11 +130,11 @@ def _malignant(
 
     core = mass.contrast * _dome(radius / border(angle), 1.4 / mass.radius)
     reach = mass.radius * rng.uniform(1.7, 2.3)
-    haze = HAZE * mass.contrast * np.exp(-((radius / (1.5 * mass.radius)) ** 2))
+    haze = HAZE * mass.contrast * np.exp(-((radius / (1.2 * mass.radius)) ** 2))
     added += np.maximum(core, _spicules(rng, mass, reach, radius, angle)) + haze
     findings = [
         Finding("Mass", _contour(centre, border(_ANGLES), grid)),
-        Finding("Spiculated Region", _contour(centre, np.full(_ANGLES.shape, 0.8 * reach), grid)),
+        Finding("Spiculated Region", _contour(centre, np.full(_ANGLES.shape, 0.95 * reach), grid)),
     ]
     return findings + (_cluster(rng, mass, centre, added, grid) if rng.random() < 2 / 3 else [])
 

@@ -8,10 +8,11 @@ numbers are right, even ones left. All views are MLO, pixels are 0.2 mm in the o
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
+from diagram_ray.data.mammogram import PICTURES
+from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError
 
@@ -24,7 +25,9 @@ SEVERITY = {"M": "cancer", "B": "negative"}
 LINE = re.compile(
     r"(mdb\d{3}) ([FGD]) (CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)(?: ([BM]))?(?: (\d+) (\d+) (\d+))?(?:\s.*)?$"
 )
-SUFFIXES = (".pgm", ".png")
+IMAGE = re.compile(r"(?:^|/)(mdb\d{3})\.(?:pgm|png)$", re.IGNORECASE)
+LARGEST_TABLE = 2**20
+"""Bytes read of Info.txt; the real one has 12 KB."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +47,36 @@ class _Case:
 def index(source: str) -> Index:
     """The images that Info.txt lists. An image is 'cancer' if a lesion on it is malignant, else 'negative'.
 
-    Columns: `density` (F, G, D), `severity` (N, B, M: the worst), `finding`. Raises DataError if there is no folder,
-    no table in it, or no image.
+    `source` is a folder or a URI. Columns: `density` (F, G, D), `severity` (N, B, M: the worst), `finding`. Raises
+    DataError if there is no folder, no table in it, or no image.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        raise DataError(f"{source}: no such folder")
-    table = next((path for path in sorted(folder.rglob("*")) if path.name.lower() == "info.txt"), None)
+    folder = Source(source)
+    files = folder.files()
+    table = next((path for path in files if path.lower().rpartition("/")[2] == "info.txt"), None)
     if table is None:
         raise DataError(f"{source}: no Info.txt in it; mini-MIAS has one beside its images")
-    images = {path.stem: path for path in sorted(folder.rglob("mdb*")) if path.suffix.lower() in SUFFIXES}
-    cases = _read_table(table)
-    rejects = [Reject(str(table), f"lists {name}, which has no image") for name in sorted(set(cases) - set(images))]
-    rejects += [Reject(str(images[name]), "is not in Info.txt") for name in sorted(set(images) - set(cases))]
+    images = {match[1].lower(): path for path in files if (match := IMAGE.search(path))}
+    cases = _read_table(folder, table)
+    place = folder.full(table)
+    rejects = [Reject(place, f"lists {name}, which has no image") for name in sorted(set(cases) - set(images))]
+    rejects += [Reject(folder.full(images[name]), "is not in Info.txt") for name in sorted(set(images) - set(cases))]
     records = []
     for name in sorted(set(cases) & set(images)):
         try:
-            records.append(_record(name, images[name], cases[name]))
-        except (OSError, ValueError) as error:
-            rejects.append(Reject(str(images[name]), f"not a readable picture: {error}"))
+            records.append(_record(name, folder, images[name], cases[name]))
+        except Exception as error:  # decoders raise what they like on damaged data
+            rejects.append(Reject(folder.full(images[name]), f"not a readable picture: {error}"))
     if not records:
-        raise DataError(f"{source}: none of the {len(cases)} images of {table.name} is there as .pgm or .png")
+        first = f"; {rejects[0].path}: {rejects[0].reason}" if rejects else ""
+        raise DataError(f"{source}: none of the {len(cases)} images of Info.txt is there as .pgm or .png{first}")
     return Index(records, rejects, CLASSES, "mini-MIAS")
 
 
-def _read_table(table: Path) -> dict[str, _Case]:
+def _read_table(folder: Source, table: str) -> dict[str, _Case]:
     cases: dict[str, _Case] = {}
-    for line in table.read_text(encoding="latin-1").splitlines():
+    with folder.open(table) as file:
+        text = file.read(LARGEST_TABLE).decode("latin-1")
+    for line in text.splitlines():
         match = LINE.match(line.strip())
         if match is None:
             continue  # prose around the table
@@ -82,15 +88,17 @@ def _read_table(table: Path) -> dict[str, _Case]:
     return cases
 
 
-def _record(name: str, path: Path, case: _Case) -> ImageRecord:
-    with Image.open(path) as picture:
-        side = max(picture.size)
+def _record(name: str, folder: Source, path: str, case: _Case) -> ImageRecord:
+    with folder.open(path) as file, Image.open(file, formats=PICTURES) as picture:
+        side, height = picture.size
+    if side != height:
+        raise DataError(f"it is {height} x {side} pixels; positions are known for the square frame only")
     number = int(name[3:])
     severities = {lesion.severity for lesion in case.lesions}
     severity = "M" if "M" in severities else "B" if "B" in severities else "N"
     patient = f"mias-{(number + 1) // 2:03d}"
     return ImageRecord(
-        path=str(path),
+        path=folder.full(path),
         image_id=name,
         patient_id=patient,
         exam_id=patient,
