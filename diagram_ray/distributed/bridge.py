@@ -82,7 +82,7 @@ class Bridge:
         try:
             return call()
         except Exception as error:
-            pass
+            self.fault = self.fault or error
             self.state.stop(str(error))
             return None
 

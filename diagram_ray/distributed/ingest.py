@@ -228,7 +228,9 @@ def _destination(out: str) -> Iterator[tuple[Any, str]]:
         yield files, root
     except BaseException:
         # check_vacant has seen that all there is was written here.
-        files.rm(root, recursive=True)
+        files.invalidate_cache()
+        if files.exists(root):
+            files.rm(root, recursive=True)
         raise
 
 

@@ -164,7 +164,7 @@ class Screen(Progress):
         """Bar, summary and one row for each running trial."""
         bar = ProgressBar(total=self.state.rules.trials, completed=self.done, width=40)
         note = f"stopping: {self.state.stopping}" if self.state.stopping else self.where
-        shown = [bar, Text(self.summary()), Text(note, style="dim")]
+        shown: list[RenderableType] = [bar, Text(self.summary()), Text(note, style="dim")]
         return Group(*shown, self._running()) if self.rounds else Group(*shown)
 
     def _running(self) -> Table:

@@ -150,11 +150,10 @@ def test_damaged_dicom_is_refused_or_read_but_never_crashes(cut: int, flip: tupl
     files.pipe_file("/damaged.dcm", bytes(data))
     try:
         image = read_mammogram("memory://damaged.dcm")
-    except DataError as error:
-        assert str(error)
-    else:
-        assert flip is not None, f"read in full, though cut to {len(data)} bytes"
-        assert image.pixels.ndim == 2
+    except DataError:
+        return
+    assert flip is not None, f"read in full, though cut to {len(data)} bytes"
+    assert image.pixels.ndim == 2
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

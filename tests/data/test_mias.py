@@ -81,7 +81,7 @@ def test_images_that_cannot_be_used_are_rejects(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_mini_mias(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no Info.txt"):
+    with pytest.raises(DataError, match="has one beside its images"):
         index(str(tmp_path))
     with pytest.raises(DataError, match="no such folder"):
         index(str(tmp_path / "missing"))

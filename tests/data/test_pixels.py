@@ -139,9 +139,7 @@ def test_a_patch_is_about_the_mean_of_what_it_covers(draw_breast: DrawBreast) ->
     assert difference(patch, slow.astype(np.uint16)) < 0.02  # a triangle filter reaches into the neighbours
 
 
-@given(
-    top=st.floats(-20, 99), left=st.floats(-20, 79), height=st.floats(0.1, 140), width=st.floats(0.1, 140)
-)
+@given(top=st.floats(-20, 99), left=st.floats(-20, 79), height=st.floats(0.1, 140), width=st.floats(0.1, 140))
 def test_the_square_is_smallest_inside_and_holds_the_box(top: float, left: float, height: float, width: float) -> None:
     y, x, side = square_around((top, left, top + height, left + width), (100, 80))
     assert 0 <= y <= y + side <= 100 + 1e-9

@@ -163,7 +163,10 @@ def test_one_class_only(dataset: Path) -> None:
 
 def test_more_than_two_classes_of_its_own(dataset: Path) -> None:
     change_info(dataset, classes=["negative", "benign", "cancer"])
-    assert "group them" in refusal(dataset)
+    manifest = read_manifest(str(dataset))
+    manifest.loc[:2, "label"] = "benign"
+    manifest.to_parquet(dataset / "manifest.parquet")
+    assert "label has 3 values (negative, benign, cancer) and two classes are needed; group them" in refusal(dataset)
 
 
 def test_a_missing_shard_is_noticed(dataset: Path) -> None:

@@ -18,7 +18,7 @@ from diagram_ray.distributed.bridge import RETRIES, TIME_BUDGET, Bridge, Decisio
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.files import Keeper
+from diagram_ray.search.files import Keeper, TrialFiles
 from diagram_ray.search.ledger import Ledger, open_ledger
 from diagram_ray.search.progress import Listener, Screen
 from diagram_ray.search.study_state import Round, Rules, StudyState
@@ -64,7 +64,10 @@ def test_suggests_waits_and_finishes(ledger: Ledger) -> None:
 def test_a_failed_trial_ends(ledger: Ledger) -> None:
     asked = bridge(ledger)
     asked.suggest("a")
+    checkpoint = TrialFiles.of(ledger.path.parent, 0).checkpoints / "000001"
+    checkpoint.mkdir(parents=True)
     assert asked.result(Round(0, 0, 0, 0, failed="diverged")) == TrialScheduler.STOP
+    assert not checkpoint.parent.exists()
     assert (ledger.trials[0].state, ledger.trials[0].reason) == (TrialState.FAIL, "diverged")
 
 
@@ -74,6 +77,7 @@ def test_a_worker_that_died_too_often_fails_its_trial(ledger: Ledger) -> None:
     searcher.suggest("a")
     searcher.on_trial_complete("a", error=True)
     searcher.on_trial_complete("a", error=True)
+    assert asked.fault is None
     assert ledger.trials[0].reason == f"its worker process died {RETRIES + 1} times"
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -103,6 +104,14 @@ def cut_after(steps: int, tmp_path: Path) -> tuple[list[Round], list[Round]]:
         one, other = (pq.read_table(getattr(TrialFiles.of(tmp_path / p, 7), name)) for p in ("whole", "cut"))
         assert other.equals(one)
     return whole, told
+
+
+def test_curves_that_are_ahead_of_the_checkpoint_are_cut(tmp_path: Path) -> None:
+    whole = rounds(start(tmp_path / "whole"))
+    rounds(start(tmp_path / "cut"), until=0)
+    curves = TrialFiles.of(tmp_path / "cut", 7).curves
+    pq.write_table(pa.concat_tables([pq.read_table(curves)] * 2), curves)
+    assert rounds(start(tmp_path / "cut")) == whole[1:]
 
 
 def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
