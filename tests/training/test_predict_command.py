@@ -87,7 +87,7 @@ def test_a_folder_of_files_is_predicted_and_what_cannot_be_used_is_listed(
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "predictions.parquet"), table)
     rejects = pd.read_csv(tmp_path / "out" / "rejects.csv")
     assert [Path(path).name for path in rejects["path"]] == ["damaged.png"]
-    assert "not a readable picture" in rejects["reason"][0]
+    assert "not a picture of a kind that is read" in rejects["reason"][0]
 
 
 def test_the_predictor_answers_as_the_command_and_as_the_model_itself(
@@ -124,7 +124,13 @@ def test_a_study_answers_with_the_mean_of_its_fold_models(mammograms: Path, smal
 def make_dataset(folder: Path, size: tuple[int, int], count: int = 20) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 65535, (count, *size)).astype(np.uint16)
     (folder / "images").mkdir(parents=True)
-    info = {"format_version": 1, "image_size": list(size), "fingerprint": "f" * 64}
+    info = {
+        "format_version": 1,
+        "image_size": list(size),
+        "classes": ["benign", "cancer"],
+        "counts": {"images": count, "patches": 0},
+        "fingerprint": "f" * 64,
+    }
     (folder / "dataset.json").write_text(json.dumps(info))
     schema = image_schema(*size)
     for part, rows in enumerate((range(12), range(12, count))):

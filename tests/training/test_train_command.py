@@ -33,6 +33,7 @@ def dataset(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "image_size": [32, 32],
         "patch_size": 16,
         "classes": list(data.classes),
+        "counts": {"images": len(data.images), "patches": len(data.patches)},
         "fingerprint": data.fingerprint,
     }
     (folder / "dataset.json").write_text(json.dumps(info))
