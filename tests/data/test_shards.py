@@ -120,6 +120,15 @@ def test_a_lesions_patch_has_its_own_label_and_background_is_negative(dataset: P
     assert data.patch_patient_ids.tolist() == [patches[n]["patient_id"] for n in kept]
 
 
+def test_background_is_negative_whatever_its_image_was_called(dataset: Path) -> None:
+    rows = [{**row, "label": "benign" if row["kind"] == BACKGROUND else row["label"]} for row in rows_of_patches()]
+    pq.write_table(table(rows, PATCHES, patch_schema(S)), dataset / "patches/part-00000.parquet")
+    data = read_training_data(str(dataset), DataConfig())
+    kept = [row for n, row in enumerate(rows) if n // 2 % 4 != 2 and row["label"] is not None]
+    assert data.patch_labels.tolist() == [int(row["label"] == "cancer") for row in kept]
+    assert any(row["kind"] == BACKGROUND for row in kept)
+
+
 def test_with_another_target_a_patch_has_its_images_class(dataset: Path) -> None:
     data = read_training_data(str(dataset), DataConfig(target="density", classes={"fatty": ["F"], "dense": ["D", "G"]}))
     assert data.labels.tolist() == [int(n % 3 > 0) for n in range(N)]

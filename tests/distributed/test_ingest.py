@@ -282,7 +282,7 @@ def wait_until(attempt: Callable[[], object], seconds: float = 30) -> None:
             return
 
 
-def test_from_and_into_an_object_store(store: str, tmp_path: Path) -> None:
+def test_from_and_into_an_object_store(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sources are read from the store by the workers, and the dataset in it is the one on disk."""
     import s3fs
 
@@ -298,9 +298,12 @@ def test_from_and_into_an_object_store(store: str, tmp_path: Path) -> None:
         assert local == remote
         with pytest.raises(UsageError, match="already holds a dataset"):
             prepare(folder.index(f"{store}/in"), f"{store}/sets/out", options)
-        with pytest.raises(KeyboardInterrupt, match="by the user"):
-            prepare_dataset(folder.index(f"{store}/in"), f"{store}/sets/half", options, "folder", interrupt)
-    assert files.find("bucket/sets/half") == []
+        for shard_bytes in (ingest.SHARD_BYTES, 1):  # interrupted before, and after, something was written
+            monkeypatch.setattr(ingest, "SHARD_BYTES", shard_bytes)
+            with pytest.raises(KeyboardInterrupt, match="by the user"):
+                prepare_dataset(folder.index(f"{store}/in"), f"{store}/sets/half", options, "folder", interrupt)
+            files.invalidate_cache()
+            assert files.find("bucket/sets/half") == []
     one = read_training_data(str(tmp_path / "out"), DataConfig())
     two = read_training_data(f"{store}/sets/out", DataConfig())
     np.testing.assert_array_equal(one.images, two.images)
