@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import ray
+import torch
 import yaml
 
 from diagram_ray.distributed.session import ray_session
@@ -241,6 +242,16 @@ def test_the_cluster_is_divided(cluster_resources: dict[str, float], trials: int
     assert share_of(cluster_resources, trials) == expected
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the workers: sums over two threads differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_on_ray_it_is_what_one_process_does_by_hand(cluster: dict[str, str], tmp_path: Path) -> None:
     from drive_fake_study import run_by_hand, run_on
     from fake_training import tiny_data

@@ -47,9 +47,20 @@ def complete(state: StudyState, view: progress.Progress, trial: Trial, auc: floa
     view.ended(state.trials[trial.number])
 
 
-def test_lines_tell_each_end_and_the_best(state: StudyState, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("diagram_ray").propagate = True
-    caplog.set_level(logging.INFO, "diagram_ray")
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is logged, whatever handlers other tests have left."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("diagram_ray")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    return told
+
+
+def test_lines_tell_each_end_and_the_best(state: StudyState, lines: list[str]) -> None:
     view = Lines(state, "2 CPUs")
     first, second = state.next_start(), state.next_start()
     view.started(first)
@@ -57,23 +68,19 @@ def test_lines_tell_each_end_and_the_best(state: StudyState, caplog: pytest.LogC
     complete(state, view, first, 0.8)
     state.failed(second.number, "diverged")
     view.ended(state.trials[second.number])
-    assert caplog.messages[0] == "2 CPUs; 0 of 4 trials"
-    assert caplog.messages[1].startswith("trial 0 COMPLETE: AUC 0.850 ± 0.071 after 2 folds x 4 epochs · 1 of 4 trials")
-    assert caplog.messages[2].startswith(
-        "trial 1 FAIL (diverged) · 2 of 4 trials · 1 complete, 1 fail · best AUC 0.850"
-    )
+    assert lines[0] == "2 CPUs; 0 of 4 trials"
+    assert lines[1].startswith("trial 0 COMPLETE: AUC 0.850 ± 0.071 after 2 folds x 4 epochs · 1 of 4 trials")
+    assert lines[2].startswith("trial 1 FAIL (diverged) · 2 of 4 trials · 1 complete, 1 fail · best AUC 0.850")
 
 
-def test_lines_give_a_sign_of_life(state: StudyState, clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("diagram_ray").propagate = True
-    caplog.set_level(logging.INFO, "diagram_ray")
+def test_lines_give_a_sign_of_life(state: StudyState, clock: list[float], lines: list[str]) -> None:
     view = Lines(state, "2 CPUs")
     view.started(state.next_start())
     for _ in range(10):
         clock[0] += 4
         view.tick()
-    assert len(caplog.messages) == 2
-    assert caplog.messages[1].startswith("trial 0 at epoch 0 · 0 of 4 trials")
+    assert len(lines) == 2
+    assert lines[1].startswith("trial 0 at epoch 0 · 0 of 4 trials")
 
 
 def test_time_left_follows_the_fold_epochs(state: StudyState, clock: list[float]) -> None:
