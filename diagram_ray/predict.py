@@ -119,16 +119,15 @@ def _pictures(predictor: "Predictor", sources: list[str | list[str]], rejects: _
 
 def _dataset(uri: str, image_size: tuple[int, int]) -> "Iterator[Picture]":
     """The images of a prepared dataset, a batch in memory at a time. Raises DataError."""
-    import fsspec
     import pyarrow as pa
     from pyarrow import dataset
 
-    from diagram_ray.data.shards import read_info
+    from diagram_ray.data.shards import open_place, read_info
 
     size = tuple(read_info(uri).get("image_size", ()))
     if size != image_size:
         raise DataError(f"{uri}: its images have the size {size}; the model was trained on {image_size}")
-    files, root = fsspec.core.url_to_fs(uri)
+    files, root = open_place(uri)
     try:
         images = dataset.dataset(f"{root}/images", filesystem=files, format="parquet")
         for batch in images.to_batches(columns=["image_id", "pixels"], batch_size=BATCH):
