@@ -173,7 +173,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError if there is no such file or no mapping in it."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
-    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    values = _yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
     return values

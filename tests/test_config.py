@@ -100,3 +100,10 @@ def test_a_malformed_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         read_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_in_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes("name: dichtë".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"study\.yaml: cannot be read as UTF-8 text"):
+        read_yaml(path)

@@ -19,6 +19,28 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A lesion outlined by a picture of its own. Its box is found when pixels are read: masks are as large as images."""
+
+    paths: tuple[str, ...]
+    """Where it may be. One of these files is the mask, which its content tells: names err."""
+    finding: str
+    """As in Region."""
+    label: str | None
+    """As in Region."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """What the file of a digitised film does not say of itself."""
+
+    shape: tuple[int, int]
+    """(rows, columns): a DDSM file may name them in the wrong order."""
+    scanner: str
+    """Which curve leads from its grey levels to optical density: a key of `diagram_ray.data.optical_density.CURVES`."""
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One image that can be read, and what the source's tables say of it."""
 
@@ -40,6 +62,10 @@ class ImageRecord:
     regions: tuple[Region, ...] = ()
     spacing_mm: float | None = None
     """Size of a pixel; None where only the image's own header gives it."""
+    masks: tuple[Mask, ...] = ()
+    """Regions that are not known before their masks are read."""
+    film: Film | None = None
+    """None where the file says all that its decoder needs."""
 
 
 @dataclass(frozen=True)
