@@ -7,7 +7,9 @@ something the user can correct, 1 for a failure while working, 130 for an interr
 import json
 import logging
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,32 @@ def check_free(out: Path) -> None:
         raise UsageError(f"--out {out}: must be a folder on a local or shared disk")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
+
+
+@contextmanager
+def progress_bar(what: str, between_lines: float) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields report(done, total, text): on a terminal a bar with the time left, elsewhere plain lines.
+
+    The lines come `between_lines` seconds apart at least, but for the last.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    told = time.monotonic()
+    columns = (
+        TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(done: int, total: int, text: str = "") -> None:
+            nonlocal told
+            bar.update(task, completed=done, total=total, description=text)
+            now = time.monotonic()
+            if bar.disable and (done >= total or now - told >= between_lines):
+                told = now
+                log.info("%s %d of %d%s", what, done, total, f": {text}" if text else "")
+
+        yield report
 
 
 def configure_logging(debug: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from diagram_ray.errors import ConfigError
 
@@ -99,11 +99,43 @@ class TrainingConfig(Frozen):
     """Decoupled weight decay."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rates over the epochs; `cosine` ends at zero after `epochs`."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """Epochs in which the learning rates rise, in equal steps, to their values; fewer than `epochs`."""
+    clip_norm: float | None = Field(default=None, gt=0.0)
+    """Largest norm of the gradient of each gradient step; a larger gradient is scaled down to it."""
+    ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Above 0: the model that is scored and kept has the exponential moving average of the weights, with this decay an
+    image step."""
+    validation_part: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Part of the training patients that is set aside to choose the epoch whose weights are kept. 0: the last one."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better score on the validation part after which training stops."""
     balance_classes: bool = True
     """Draw the classes of each minibatch of patches and images in equal numbers."""
     augment: AugmentConfig = AugmentConfig()
+    multi_task: bool = True
+    """False: whole images only, by the step on L_i (Eq. 7), without patches and GAN: the paper's supervised fine-tuning
+    (Sect. 2.4)."""
+    freeze: int = Field(default=0, ge=0, le=4)
+    """F's first layers that keep the weights they start with."""
+    features_rate: float = Field(default=1.0, gt=0.0)
+    """Factor on F's learning rates; below 1 its weights stay nearer to those they start with."""
     seed: int = Field(default=0, ge=0)
     """Seed of weights, minibatches, noise and augmentation."""
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _below_epochs(cls, value: int, info: ValidationInfo) -> int:
+        if value >= info.data.get("epochs", value + 1):
+            raise ValueError(f"must be below training.epochs, which is {info.data['epochs']}")
+        return value
+
+    @field_validator("patience")
+    @classmethod
+    def _needs_validation(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("validation_part", 1.0):
+            raise ValueError("needs a training.validation_part above 0 to be measured on")
+        return value
 
 
 class ExperimentConfig(Frozen):
@@ -237,7 +269,7 @@ def _explain(kind: type[Frozen], error: ValidationError, where: str) -> str:
         return f"{where}: {key} is missing"
     if isinstance(value, str) and _is_number(value):
         return f"{where}: {key}: {value!r} is text, not a number (YAML wants a point in it): write {_number(value)}"
-    return f"{where}: {key}: {value!r} is not allowed: {first['msg']}"
+    return f"{where}: {key}: {value!r} is not allowed: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _is_number(text: str) -> bool:

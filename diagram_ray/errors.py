@@ -27,3 +27,15 @@ class DataError(UsageError):
 
 class LeakageError(DataError):
     """A patient stands on both sides of a split. The message names the patient and the folds."""
+
+
+class MismatchError(DataError):
+    """A checkpoint of another configuration, dataset or split. The message names what differs, with both values."""
+
+
+class OutOfMemory(DiagramError):  # noqa: N818 - what happened to the trial, and the trial's reason
+    """Memory ran out, and smaller micro-batches do not help. The message begins with "out of memory"."""
+
+
+class CheckpointError(DiagramError):
+    """A checkpoint cannot be written or fetched, after several attempts. The message names the last good one."""

@@ -122,12 +122,12 @@ def _dataset(uri: str, image_size: tuple[int, int]) -> "Iterator[Picture]":
     import pyarrow as pa
     from pyarrow import dataset
 
-    from diagram_ray.data.shards import open_place, read_info
+    from diagram_ray.data.shards import open_dataset, read_info
 
     size = tuple(read_info(uri).get("image_size", ()))
     if size != image_size:
         raise DataError(f"{uri}: its images have the size {size}; the model was trained on {image_size}")
-    files, root = open_place(uri)
+    files, root = open_dataset(uri)
     try:
         images = dataset.dataset(f"{root}/images", filesystem=files, format="parquet")
         for batch in images.to_batches(columns=["image_id", "pixels"], batch_size=BATCH):

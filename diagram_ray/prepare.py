@@ -1,39 +1,46 @@
 """Prepare mammograms: from a data set's own files to a dataset of Parquet shards that everything else reads.
 
-    python -m diagram_ray.prepare phantom  --out runs/phantom                     # made up; about a minute
-    python -m diagram_ray.prepare inbreast --source ~/INbreast --out data/inbreast
-    python -m diagram_ray.prepare mias     --source ~/mias --out data/mias --image-size 128x96 --background-patches 4
-    python -m diagram_ray.prepare folder   --source ~/images --table ~/images.csv --out s3://bucket/ours
+    python -m diagram_ray.prepare phantom   --out runs/phantom                     # made up; about a minute
+    python -m diagram_ray.prepare ddsm      --source s3://bucket/DDSM --out s3://bucket/ddsm
+    python -m diagram_ray.prepare cbis-ddsm --source ~/CBIS-DDSM --out data/cbis
+    python -m diagram_ray.prepare inbreast  --source ~/INbreast --out data/inbreast
+    python -m diagram_ray.prepare mias      --source ~/mias --out data/mias --image-size 128x96 --background-patches 4
+    python -m diagram_ray.prepare folder    --source ~/images --table ~/images.csv --out data/ours --update
 
-Leaves dataset.json, manifest.parquet, images/, patches/ and rejects.parquet. A file that cannot be used becomes a row
-of rejects.parquet with its reason, and preparation goes on.
+Leaves dataset.json, manifest.parquet, images/, patches/, rejects.parquet and sources.parquet. A file that cannot be
+used becomes a row of rejects.parquet with its reason, and preparation goes on. The same command goes on with a run that
+was cut off; --update takes over from the dataset that is there what has not changed in the source.
 """
 
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diagram_ray import cli
-from diagram_ray.errors import UsageError
+from diagram_ray.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from diagram_ray.data.readers import Asked
     from diagram_ray.data.records import Index
+    from diagram_ray.distributed.tally import Tally
 
 PUBLIC_KEY = b"diagram_ray"
-"""Of the hashes where no --key is given: fit for public data, whose patient ids are no secret."""
+"""Of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
 PHANTOM_SIZE = (96, 72)
 FULL_SIZE = (512, 384)
 PHANTOM_HEIGHT = 416
 PHANTOM_PATIENTS = 120
 PHANTOM_DIFFICULTY = 0.3
+BETWEEN_LINES = 60.0
+"""Seconds, where progress is no bar but lines."""
 
 app = cli.new_app()
 
@@ -42,6 +49,8 @@ class Format(StrEnum):
     """What can be read."""
 
     phantom = "phantom"
+    ddsm = "ddsm"
+    cbis_ddsm = "cbis-ddsm"
     inbreast = "inbreast"
     mias = "mias"
     folder = "folder"
@@ -52,181 +61,191 @@ Source = Annotated[
     typer.Option("--source", help="The data set's folder or URI. phantom: where its DICOM files are to be kept"),
 ]
 Out = Annotated[str, typer.Option("--out", help="The dataset: a new folder or a URI such as s3://bucket/name")]
+Update = Annotated[bool, typer.Option("--update", help="OUT may be there: only what is new or changed is decoded")]
 Size = Annotated[
     str | None, typer.Option("--image-size", metavar="HxW", help="Default: 512x384; 96x72 for the phantom")
 ]
 PatchSize = Annotated[int, typer.Option("--patch-size", min=16, help="Side of a patch in pixels, a multiple of 16")]
-Key = Annotated[Path | None, typer.Option("--key", help="File with the secret that patient ids are hashed with")]
+Key = Annotated[
+    Path | None,
+    typer.Option("--key", help="File with the secret that patient ids are hashed with. Default: the user's own"),
+]
 Background = Annotated[
     int | None,
     typer.Option("--background-patches", min=0, help="Per image. Default: 4 where no lesion is marked, else 0"),
 ]
+Normals = Annotated[bool, typer.Option("--normals", help="ddsm: normal films are negative, as benign ones are")]
 Table = Annotated[str | None, typer.Option("--table", help="folder: CSV or Parquet with path, patient, label, ...")]
 Positive = Annotated[str | None, typer.Option("--positive", help="folder: the positive class")]
 Pattern = Annotated[
     str | None, typer.Option("--patient-pattern", help="folder: regular expression; its group is the patient in a name")
 ]
-Patients = Annotated[int, typer.Option("--patients", min=1, help="phantom: how many, with four images each")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="phantom: same seed, same files")]
-Difficulty = Annotated[float, typer.Option("--difficulty", min=0, max=1, help="phantom: how faint lesions are, 0 to 1")]
+Keep = Annotated[
+    str | None, typer.Option("--keep-columns", metavar="A,B", help="folder: further columns of the table to keep")
+]
+Patients = Annotated[
+    int | None,
+    typer.Option("--patients", min=1, help=f"phantom: how many, of four images. Default: {PHANTOM_PATIENTS}"),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="phantom: same seed, same files. Default: 0")]
+Difficulty = Annotated[
+    float | None, typer.Option("--difficulty", min=0, max=1, help=f"phantom: faintness. Default: {PHANTOM_DIFFICULTY}")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print dataset.json on one line of standard output")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks")]
 
 
 @app.command(epilog="Example: python -m diagram_ray.prepare phantom --out runs/phantom --patients 20")
 def prepare(
-    format_: Annotated[Format, typer.Argument(metavar="FORMAT", help="phantom, inbreast, mias or folder")],
+    format_: Annotated[Format, typer.Argument(metavar="FORMAT", help=", ".join(Format))],
     out: Out,
     source: Source = None,
+    update: Update = False,
     image_size: Size = None,
     patch_size: PatchSize = 32,
     key: Key = None,
     background_patches: Background = None,
+    normals: Normals = False,
     table: Table = None,
     positive: Positive = None,
     patient_pattern: Pattern = None,
-    patients: Patients = PHANTOM_PATIENTS,
-    seed: Seed = 0,
-    difficulty: Difficulty = PHANTOM_DIFFICULTY,
+    keep_columns: Keep = None,
+    patients: Patients = None,
+    seed: Seed = None,
+    difficulty: Difficulty = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Prepare mammograms as a dataset of Parquet shards."""
 
     def work() -> dict[str, Any]:
-        from diagram_ray.data.shards import check_vacant
-
-        _check_size(patch_size)
-        _check_options(
-            format_, source, {"--table": table, "--positive": positive, "--patient-pattern": patient_pattern}
-        )
-        check_vacant(out)
+        _check_options(format_, source, patch_size, {
+            "--normals": (normals or None, Format.ddsm), "--table": (table, Format.folder),
+            "--positive": (positive, Format.folder), "--patient-pattern": (patient_pattern, Format.folder),
+            "--keep-columns": (keep_columns, Format.folder), "--patients": (patients, Format.phantom),
+            "--seed": (seed, Format.phantom), "--difficulty": (difficulty, Format.phantom),
+        })  # fmt: skip
         size = _size(image_size) if image_size else PHANTOM_SIZE if format_ == Format.phantom else FULL_SIZE
-        secret = _read_key(key)
-        with _index(format_, source, patients, seed, difficulty, (table, positive, patient_pattern)) as index:
-            info = prepare_index(index, out, format_.value, size, patch_size, secret, background_patches)
-        counts = info["counts"]
-        cli.log.info(
-            "%s: %d images of %d patients, %d patches, %d rejected%s",
-            out,
-            counts["images"],
-            counts["patients"],
-            counts["patches"],
-            counts["rejects"],
-            "; the reasons are in rejects.parquet" if counts["rejects"] else "",
+        _check_place(out, update)
+        making = Making(size, patch_size, background_patches, _secret(key) if key else None, update)
+        if format_ == Format.phantom:
+            chosen = patients or PHANTOM_PATIENTS, seed or 0, PHANTOM_DIFFICULTY if difficulty is None else difficulty
+            with _raw_phantom(source, out, *chosen) as raw:
+                return prepare_phantom(out, raw, *chosen, making)
+        from diagram_ray.data.readers import Asked
+
+        columns = tuple(name.strip() for name in (keep_columns or "").split(",") if name.strip())
+        return _prepare_source(
+            format_, source or "", out, Asked(normals, table, positive, patient_pattern, columns), making
         )
-        return info
 
     cli.run(work, as_json=as_json, debug=debug)
 
 
+@dataclass(frozen=True)
+class Making:
+    """How the dataset is to be made."""
+
+    image_size: tuple[int, int] = PHANTOM_SIZE
+    patch_size: int = 32
+    background_patches: int | None = None
+    """Per image; None: 4 where the reader found no region at all, else 0."""
+    key: bytes | None = None
+    """None: the public one for phantoms, the user's own for all else."""
+    update: bool = False
+
+
 def prepare_phantom(
-    out: str, raw: Path, patients: int, seed: int = 0, difficulty: float = PHANTOM_DIFFICULTY
-) -> dict[str, Any]:
-    """Makes phantom mammograms in `raw` and prepares them as the dataset `out`; returns its dataset.json."""
-    with _phantom_index(raw, patients, seed, difficulty) as index:
-        return prepare_index(index, out, Format.phantom.value, PHANTOM_SIZE, 32, PUBLIC_KEY, None)
-
-
-def prepare_index(
-    index: "Index",
     out: str,
-    source_format: str,
-    image_size: tuple[int, int],
-    patch_size: int,
-    key: bytes,
-    background_patches: int | None,
+    raw: Path,
+    patients: int,
+    seed: int = 0,
+    difficulty: float = PHANTOM_DIFFICULTY,
+    making: Making = Making(),
 ) -> dict[str, Any]:
-    """Prepares what a reader found, on a Ray cluster or this machine, and returns dataset.json.
+    """Makes phantom mammograms in `raw`, or takes those of an equal call, and prepares them; returns dataset.json."""
+    from diagram_ray.data.phantom import make_phantom
+    from diagram_ray.data.readers import inbreast
 
-    `background_patches` per image; None: 4 where the reader found no region at all, else 0.
-    """
+    with cli.progress_bar("making phantoms", BETWEEN_LINES) as report:
+        make_phantom(
+            raw, patients, seed, difficulty, PHANTOM_HEIGHT, progress=lambda done, all_: report(done, all_, "")
+        )
+    index = replace(inbreast.index(str(raw)), name="phantom")
+    return prepare_index(index, out, "phantom", str(raw), replace(making, key=making.key or PUBLIC_KEY))
+
+
+def _prepare_source(format_: Format, source: str, out: str, asked: "Asked", making: Making) -> dict[str, Any]:
+    from diagram_ray.data.readers import open_index, root_of
+
+    if format_ == Format.folder and not asked.table and not asked.patient_pattern:
+        cli.log.info("a file's patient is what its name begins with, up to - or _; --patient-pattern changes that")
+    index = open_index(format_.value, source, asked)
+    for note in index.notes:
+        cli.log.info("%s", note)
+    return prepare_index(index, out, format_.value, root_of(source), making)
+
+
+def prepare_index(index: "Index", out: str, source_format: str, root: str, making: Making) -> dict[str, Any]:
+    """Prepares what a reader found in the folder `root`, on a Ray cluster or this machine; returns dataset.json."""
     from diagram_ray.data.preparation import Options
     from diagram_ray.distributed.ingest import prepare_dataset
     from diagram_ray.distributed.session import ray_session
 
-    if background_patches is None:
-        background_patches = 0 if any(record.regions for record in index.records) else 4
-    options = Options(image_size, patch_size, background_patches, key, index.classes[0])
-    with ray_session(), _progress("preparing", "images") as report:
-        return prepare_dataset(index, out, options, source_format, report)
-
-
-@contextmanager
-def _index(
-    format_: Format,
-    source: str | None,
-    patients: int,
-    seed: int,
-    difficulty: float,
-    folder_options: tuple[str | None, str | None, str | None],
-) -> Iterator["Index"]:
-    """What is in the source."""
-    if format_ == Format.phantom:
-        with (
-            tempfile.TemporaryDirectory(prefix="phantom-") as scratch,
-            _phantom_index(Path(source) if source else Path(scratch) / "raw", patients, seed, difficulty) as index,
-        ):
-            yield index
-        return
-    yield _read_index(format_, source or "", folder_options)
-
-
-def _read_index(format_: Format, source: str, options: tuple[str | None, str | None, str | None]) -> "Index":
-    if format_ == Format.inbreast:
-        from diagram_ray.data.readers import inbreast
-
-        return inbreast.index(source)
-    if format_ == Format.mias:
-        from diagram_ray.data.readers import mias
-
-        return mias.index(source)
-    from diagram_ray.data.readers import folder
-
-    table, positive, pattern = options
-    if not table:
-        cli.log.info(
-            "a file's patient is the group of %r in its name; --patient-pattern changes that", pattern or folder.PATIENT
-        )
-    return folder.index(source, table, positive, pattern or folder.PATIENT)
-
-
-@contextmanager
-def _phantom_index(raw: Path, patients: int, seed: int, difficulty: float) -> Iterator["Index"]:
-    """The phantom, made in `raw` as an INbreast-like tree and read back as one."""
-    from diagram_ray.data.phantom import make_phantom
-    from diagram_ray.data.readers import inbreast
-
-    with _progress("making phantoms", "images") as report:
-        make_phantom(
-            raw, patients, seed, difficulty, PHANTOM_HEIGHT, progress=lambda done, total: report(done, total, 0)
-        )
-    yield replace(inbreast.index(str(raw)), name="phantom")
-
-
-@contextmanager
-def _progress(what: str, unit: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar on standard error: done of all, per second, rejected, time left. Plain lines where it is no terminal."""
-    columns = (
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[rejects]}"), TimeRemainingColumn(),
+    wanted = making.background_patches
+    if wanted is None:
+        wanted = 0 if any(record.regions or record.masks for record in index.records) else 4
+    key = making.key or _secret(None)
+    options = Options(making.image_size, making.patch_size, wanted, key, index.classes[0], root)
+    with ray_session(), _progress() as show:
+        info = prepare_dataset(index, out, options, source_format, show, making.update)
+    counts = info["counts"]
+    cli.log.info(
+        "%s: %d images of %d patients, %d patches, %d rejected%s",
+        out, counts["images"], counts["patients"], counts["patches"], counts["rejects"],
+        "; the reasons are in rejects.parquet" if counts["rejects"] else "",
     )  # fmt: skip
-    with Progress(*columns, console=cli.stderr, disable=not cli.stderr.is_terminal) as bar:
-        task = bar.add_task(what, total=None, rate="", rejects="")
-        step = 0
+    return info
 
-        def report(done: int, total: int, rejects: int) -> None:
-            nonlocal step
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(
-                task, completed=done, total=total,
-                rate=f"{speed:.0f} {unit}/s" if speed else "", rejects=f"{rejects} rejected" if rejects else "",
-            )  # fmt: skip
-            if not cli.stderr.is_terminal and (done == total or done * 4 // max(total, 1) > step):
-                step = done * 4 // max(total, 1)
-                cli.log.info("%s: %d of %d %s, %d rejected", what, done, total, unit, rejects)
 
-        yield report
+@contextmanager
+def _raw_phantom(source: str | None, out: str, patients: int, seed: int, difficulty: float) -> Iterator[Path]:
+    """Where the phantom's files go. Those that nobody asked for stay until the dataset is whole, for the next run."""
+    from diagram_ray.data.phantom.settings import already_made, settings
+
+    if source:
+        yield Path(source)
+    elif "://" in out:
+        with tempfile.TemporaryDirectory(prefix="phantom-") as scratch:
+            yield Path(scratch) / "raw"
+    else:
+        raw = Path(out).with_name(f".{Path(out).name}.phantom")
+        try:
+            already_made(raw, settings(patients, seed, difficulty, PHANTOM_HEIGHT))
+        except DataError:  # of a run that asked for others
+            shutil.rmtree(raw)
+        yield raw
+        shutil.rmtree(raw, ignore_errors=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[["Tally"], None]]:
+    """A bar for each stage: files and megapixels a second, rejects, time left."""
+    from diagram_ray.distributed.tally import Speed
+
+    with ExitStack() as stack:
+        stage, speed = "", Speed()
+        report: Callable[[int, int, str], None] = lambda done, total, text: None  # noqa: E731
+
+        def show(tally: "Tally") -> None:
+            nonlocal stage, report
+            if tally.what != stage:
+                stack.close()
+                stage = tally.what
+                report = stack.enter_context(cli.progress_bar(stage, BETWEEN_LINES))
+            report(tally.done, tally.total, speed.text(tally))
+
+        yield show
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -236,33 +255,32 @@ def _size(text: str) -> tuple[int, int]:
     return size
 
 
-def _check_options(format_: Format, source: str | None, of_folder: dict[str, str | None]) -> None:
+def _check_options(
+    format_: Format, source: str | None, patch_size: int, of_one_format: dict[str, tuple[object, Format]]
+) -> None:
     """What does not go together is refused, not ignored."""
+    if patch_size % 16:
+        raise UsageError(f"--patch-size {patch_size}: must be a multiple of 16")
     if format_ == Format.phantom and source and "://" in source:
         raise UsageError(f"--source {source}: phantoms are made in a local folder")
     if format_ != Format.phantom and not source:
         raise UsageError(f"prepare {format_.value}: --source is missing: the folder that holds the data set's files")
-    for name, value in of_folder.items():
-        if value is not None and format_ != Format.folder:
-            raise UsageError(f"{name} {value}: is for prepare folder, not for prepare {format_.value}")
+    for name, (value, only) in of_one_format.items():
+        if value is not None and format_ != only:
+            raise UsageError(f"{name} is for prepare {only.value}, not for prepare {format_.value}")
 
 
-def _check_size(patch_size: int) -> None:
-    if patch_size % 16:
-        raise UsageError(f"--patch-size {patch_size}: must be a multiple of 16")
+def _check_place(out: str, update: bool) -> None:
+    from diagram_ray.data.shards import check_vacant
+
+    if not update:
+        check_vacant(out)
 
 
-def _read_key(path: Path | None) -> bytes:
-    if path is None:
-        cli.log.info("patient ids are hashed with a public key: fit for public data; give --key FILE for your own")
-        return PUBLIC_KEY
-    try:
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"--key {path}: cannot be read: {error.strerror}") from None
-    if len(key) < 16:
-        raise UsageError(f"--key {path}: has {len(key)} bytes; at least 16 are needed")
-    return key
+def _secret(path: Path | None) -> bytes:
+    from diagram_ray.data.keys import read_key
+
+    return read_key(path)
 
 
 if __name__ == "__main__":

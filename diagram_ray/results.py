@@ -2,6 +2,7 @@
 
 study.yaml            the resolved configuration as run, versions, the dataset and its fingerprint
 splits.json           fold of each patient
+images.parquet        laterality of each image
 ledger.jsonl          what happened, in order: the truth from which the rest is made
 trials.parquet        one row a trial
 curves.parquet        one row a (trial, fold, epoch)
@@ -45,7 +46,9 @@ class Measurement:
     fold_auc: tuple[float, ...]
     fold_accuracy: tuple[float, ...]
     seconds: float
-    """Time one worker has spent on the trial so far."""
+    """That the trial has taken so far."""
+    worker_seconds: float | None = None
+    """The same, added up over all the workers it has had; None: one worker."""
 
     @property
     def auc_mean(self) -> float:
@@ -146,6 +149,11 @@ class Study:
     def predictions(self) -> pd.DataFrame:
         """Out-of-fold scores: `trial, repeat, fold, image_id, patient_id, label, score`."""
         return self._table("predictions.parquet")
+
+    @cached_property
+    def images(self) -> pd.DataFrame | None:
+        """`image_id, laterality` ("L", "R" or missing); None for a study that did not record it."""
+        return self._table("images.parquet") if (self.path / "images.parquet").is_file() else None
 
     @cached_property
     def best(self) -> "pd.Series[Any]":

@@ -1,115 +1,282 @@
-"""Trains one model on all images of a prepared dataset, to be used by predict.
+"""Trains one model on a prepared dataset, to be used by predict: on all images, or on the training part of one fold.
 
     python -m diagram_ray.train --data runs/phantom --from runs/my_study --out runs/model
     python -m diagram_ray.train --data runs/phantom --set training.epochs=20 --set model.width=16 --out runs/model
+    python -m diagram_ray.train --data runs/inbreast --init-from runs/ddsm_study --fold 0 --out runs/fine-tuned
+    python -m diagram_ray.train --resume runs/model
 
-How good the model is cannot be measured on the images it was trained on: the cross-validation of `tune` tells that.
-Leaves config.yaml and model.safetensors.
+How good the model is cannot be measured on the images it was trained on: the cross-validation of `tune` tells that, or
+--fold for one fold. Leaves config.yaml and model.safetensors; beside them curves.parquet, tensorboard/ and generated/,
+pictures of the patches that G made. Ctrl-C ends the training after the epoch, and --resume goes on with it.
 """
 
+import shlex
+import sys
+import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import yaml
 
 from diagram_ray import cli
-from diagram_ray.config import ExperimentConfig, override, parse_assignment
+from diagram_ray.config import ExperimentConfig, build, override, parse_assignment, read_yaml
+from diagram_ray.errors import DataError, UsageError
+from diagram_ray.results import write_atomic
 
 if TYPE_CHECKING:
-    from diagram_ray.training.loop import Trainer
+    from diagram_ray.data.dataset import TrainingData
+    from diagram_ray.data.splits import Splits
+    from diagram_ray.training.run import Task, TrainingRun
+
+DOCUMENT, SPLITS, FINISHED = "train.yaml", "splits.json", "config.yaml"
 
 app = cli.new_app()
 
-Data = Annotated[str, typer.Option("--data", help="Prepared dataset: a folder or a URI")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty")]
+Data = Annotated[str | None, typer.Option("--data", help="Prepared dataset: a folder or a URI")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; must be new or empty")]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="STUDY", help="Takes the best configuration of a study, or a model's")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Sets a key of the configuration")]
+InitFrom = Annotated[
+    str | None,
+    typer.Option("--init-from", metavar="STUDY|MODEL", help="Fine-tunes F and E of a study, a model or one file"),
+]
+FoldNumber = Annotated[
+    int | None, typer.Option("--fold", min=0, help="Leaves this fold out, and scores it; folds of --from if a study")
+]
+Folds = Annotated[int, typer.Option("--folds", min=2, help="Of --fold, where --from has none")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Goes on with the training in this folder")]
+Checkpoints = Annotated[
+    str | None, typer.Option("--checkpoints", metavar="DIR|URI", help="Default: a folder in --out, removed at the end")
+]
+SaveEvery = Annotated[float, typer.Option("--save-every", min=0.0, help="Minutes between checkpoints")]
+Pictures = Annotated[
+    int, typer.Option("--picture-every", min=0, help="Epochs between pictures of G's patches; 0: none")
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as train.yaml keeps it."""
+
+    data: str
+    experiment: ExperimentConfig
+    fold: int | None
+    init_from: str | None
+    checkpoints: str | None
+    weights: str | None = None
+    """SHA-256 of what `init_from` named when the training began."""
+
+
 @app.command(epilog="Example: python -m diagram_ray.train --data runs/phantom --from runs/my_study --out runs/model")
 def train(
-    data: Data,
-    out: Out,
+    data: Data = None,
+    out: Out = None,
     from_: From = None,
     set_: Set = None,
+    init_from: InitFrom = None,
+    fold: FoldNumber = None,
+    folds: Folds = 5,
+    resume: Resume = None,
+    checkpoints: Checkpoints = None,
+    save_every: SaveEvery = 10.0,
+    picture_every: Pictures = 5,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train the best configuration of a study, or the one given, on all images of a prepared dataset."""
+    """Train the best configuration of a study, or the one given, on a prepared dataset."""
 
     def work() -> dict[str, Any]:
-        cli.check_free(out)
-        assignments = dict(parse_assignment(text) for text in set_ or [])
-        override(ExperimentConfig(), assignments, "--set")  # a wrong key is answered before anything is loaded
-        return _train(data, _experiment(from_, assignments), out, device)
+        if resume is not None:
+            _refuse({"--out": out, "--from": from_, "--set": set_, "--init-from": init_from, "--fold": fold})
+            request, folder = _read_request(resume, data, checkpoints), resume
+        else:
+            request, folder = _new_request(data, out, from_, set_ or [], init_from, fold, checkpoints)
+        how = _How(folder, device, 60.0 * save_every, picture_every)
+        return _train(request, how, None if resume is not None else from_, folds)
 
     cli.run(work, as_json=as_json, debug=debug)
 
 
-def _experiment(study: Path | None, assignments: dict[str, Any]) -> ExperimentConfig:
-    if study is None:
-        return override(ExperimentConfig(), assignments, "--set")
-    from diagram_ray.training.model_store import read_card
+@dataclass(frozen=True)
+class _How:
+    """What does not change the result."""
 
-    return override(read_card(study).experiment, assignments, "--set")
+    out: Path
+    device: str
+    save_every: float
+    picture_every: int
 
 
-def _train(dataset: str, experiment: ExperimentConfig, out: Path, device: str) -> dict[str, Any]:
-    import numpy as np
+def _new_request(
+    data: str | None, out: Path | None, study: Path | None, texts: list[str], init_from: str | None, fold: int | None,
+    checkpoints: str | None,
+) -> tuple[Request, Path]:  # fmt: skip
+    if data is None or out is None:
+        raise UsageError(f"{'--data' if data is None else '--out'} is needed, unless --resume is given")
+    cli.check_free(out)
+    assignments = dict(parse_assignment(text) for text in texts)
+    override(ExperimentConfig(), assignments, "--set")  # a wrong key is answered before anything is loaded
+    experiment = override(_experiment(study, init_from), assignments, "--set")
+    return Request(_absolute(data), experiment, fold, init_from and _absolute(init_from), checkpoints), out
 
-    from diagram_ray.data.shards import read_training_data
+
+def _experiment(study: Path | None, init_from: str | None) -> ExperimentConfig:
+    """What --set is applied to: of --from, else of fine-tuning where there is --init-from, else the defaults."""
+    if study is not None:
+        from diagram_ray.training.model_store import read_card
+
+        return read_card(study).experiment
+    if init_from is not None:
+        from diagram_ray.training.transfer import starting_config
+
+        return starting_config(init_from)
+    return ExperimentConfig()
+
+
+def _read_request(folder: Path, data: str | None, checkpoints: str | None) -> Request:
+    path = folder / DOCUMENT
+    if not path.is_file():
+        raise UsageError(f"{folder}: nothing to resume: it has no {DOCUMENT}")
+    if (folder / FINISHED).exists():
+        raise UsageError(f"{folder}: nothing to resume: the training is finished")
+    document = read_yaml(path)
+    try:
+        experiment = build(ExperimentConfig, document["experiment"], str(path))
+        initial = document["init_from"] or {}
+        return Request(
+            _absolute(data) if data else str(document["data"]),
+            experiment,
+            document["fold"],
+            initial.get("source"),
+            checkpoints or document["checkpoints"],
+            initial.get("weights"),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
+
+
+def _refuse(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if value or value == 0:
+            raise UsageError(f"{name} cannot be given with --resume: the training goes on as it was begun")
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).resolve())
+
+
+def _train(request: Request, how: _How, study: Path | None, folds: int) -> dict[str, Any]:
+    from diagram_ray.distributed.interrupt import cooperative_stop
     from diagram_ray.training.device import choose_device
-    from diagram_ray.training.loop import Trainer
-    from diagram_ray.training.model_store import card_for, write_models
+    from diagram_ray.training.run import Outputs, TrainingRun
 
-    chosen = choose_device(device)
-    data = read_training_data(dataset, experiment.data)
-    every_image, every_patch = np.arange(len(data.images)), np.arange(len(data.patches))
-    trainer = Trainer(experiment, data, every_image, every_patch, device=chosen)
+    device = choose_device(how.device)
+    task = _task(request, how.out, study, folds)
+    place = request.checkpoints or str(how.out / "checkpoints")
+    run = TrainingRun(task, Outputs(how.out, place, how.save_every, how.picture_every), device)
+    if not (how.out / DOCUMENT).exists():
+        _write_request(how.out, request, task)
+    stop = threading.Event()
     started = time.perf_counter()
-    last = _advance(trainer, trainer.config.training.epochs)
-    write_models(out, card_for(trainer.config, data), {"model": trainer.model})
-    cli.log.info("%d images of %s, %d epochs: %s", len(data.images), dataset, trainer.epoch, out)
-    return {
-        "out": str(out),
-        "images": len(data.images),
-        "patches": len(data.patches),
-        "classes": list(data.classes),
-        "epochs": trainer.epoch,
-        "seconds": time.perf_counter() - started,
-        **{name: value for name, value in last.items() if name.startswith("loss_")},
-    }
+    with cooperative_stop(stop.set):
+        done = _go(run, stop)
+    if not done:
+        cli.log.info("stopped, and what is done is kept; go on: python -m diagram_ray.train --resume %s", how.out)
+        raise KeyboardInterrupt
+    cli.log.info("%d images of %s, %d epochs: %s", len(run.fold.train_images), request.data, run.trainer.epoch, how.out)
+    return _result(run, how.out, time.perf_counter() - started)
 
 
-def _advance(trainer: "Trainer", epochs: int) -> dict[str, Any]:
-    """Trains the epochs, shown as a bar on a terminal and as a line an epoch elsewhere. The last curve row."""
-    row: dict[str, Any] = {}
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=cli.stderr, disable=not cli.stderr.is_terminal) as progress:
-        task = progress.add_task("", total=epochs)
-        for _ in range(epochs):
-            row = trainer.advance()
-            losses = ", ".join(
-                f"{key[5:]} {row[key]:.3f}" for key in row if key.startswith("loss_") and row[key] is not None
+def _task(request: Request, out: Path, study: Path | None, folds: int) -> "Task":
+    from diagram_ray.data.shards import read_training_data
+    from diagram_ray.training.loop import fit_to_data
+    from diagram_ray.training.run import Task
+    from diagram_ray.training.transfer import read_initial
+
+    data = read_training_data(request.data, request.experiment.data)
+    splits = None if request.fold is None else _splits(data, request, out, study, folds)
+    if splits is not None and request.fold is not None:
+        splits.fold(data, request.fold)  # a fold that there is not is told before anything else
+    initial = None
+    if request.init_from is not None:
+        config = fit_to_data(request.experiment, data)
+        initial = read_initial(request.init_from, config, data, splits, request.fold)
+        if request.weights not in (None, initial.digest):
+            raise UsageError(
+                f"{out}: was begun with the weights of {request.init_from} with the SHA-256 {request.weights}; they "
+                f"are now others: {initial.digest}"
             )
-            progress.update(task, advance=1, description=f"losses: {losses}")
-            if progress.disable:
-                cli.log.info("epoch %d of %d: losses: %s; %.1f s", row["epoch"], epochs, losses, row["seconds"])
-    return row
+    return Task(request.experiment, data, splits, request.fold, initial)
+
+
+def _splits(data: "TrainingData", request: Request, out: Path, study: Path | None, folds: int) -> "Splits":
+    """Those the training was begun with, else those of the study, else new ones."""
+    from diagram_ray.data.splits import Splits, make_splits
+
+    for path in (out / SPLITS, *([study / SPLITS] if study is not None else [])):
+        if path.is_file():
+            return Splits.from_json(path.read_text(encoding="utf-8"), str(path))
+    return make_splits(data, folds, request.experiment.training.seed)
+
+
+def _write_request(out: Path, request: Request, task: "Task") -> None:
+    from diagram_ray.search.study_folder import versions
+
+    if task.splits is not None:
+        write_atomic(out / SPLITS, task.splits.to_json())
+    document = {
+        "data": request.data,
+        "fingerprint": task.data.fingerprint,
+        "fold": request.fold,
+        "init_from": task.initial.describe() if task.initial is not None else None,
+        "checkpoints": request.checkpoints,
+        "experiment": request.experiment.model_dump(mode="json"),
+        "versions": versions(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    write_atomic(out / DOCUMENT, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _result(run: "TrainingRun", out: Path, seconds: float) -> dict[str, Any]:
+    trained = [row for row in run.curves if row["loss_image"] is not None][-1]
+    result = {
+        "out": str(out),
+        "images": len(run.fold.train_images),
+        "patches": len(run.fold.train_patches),
+        "classes": list(run.task.data.classes),
+        "epochs": run.trainer.epoch,
+        "seconds": seconds,
+        **{name: value for name, value in trained.items() if name.startswith("loss_")},
+    }
+    if run.trainer.best_epoch is not None:
+        result["best_epoch"] = run.trainer.best_epoch
+    if run.task.fold is not None:
+        result |= {"fold": run.task.fold, **run.test_scores()}
+        typer.echo(f"fold {run.task.fold}: AUC {result['auc']:.3f}, accuracy {result['accuracy']:.3f}")
+    return result
+
+
+def _go(run: "TrainingRun", stop: threading.Event) -> bool:
+    """Trains, shown as a bar on a terminal and as a line an epoch elsewhere. False if it was stopped."""
+    epochs = run.trainer.config.training.epochs
+    with cli.progress_bar("epoch", between_lines=0.0) as report:
+        return run.go(lambda row: report(row["epoch"], epochs, _figures(row)), stop.is_set)
+
+
+def _figures(row: Mapping[str, Any]) -> str:
+    losses = [f"{key[5:]} {value:.3f}" for key, value in row.items() if key.startswith("loss_") and value is not None]
+    validation = f"; validation AUC {row['validation_auc']:.3f}" if row.get("validation_auc") is not None else ""
+    return f"losses: {', '.join(losses)}{validation}; {row['seconds']:.1f} s"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from diagram_ray import cli
+from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import UsageError
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
@@ -35,6 +36,10 @@ Out = Annotated[str | None, typer.Option("--out", help="Folder of the study. Def
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Sets a key of the study or model")]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials")]
 Budget = Annotated[str | None, typer.Option("--time-budget", help="For example 2h or 90m")]
+InitFrom = Annotated[
+    str | None,
+    typer.Option("--init-from", metavar="STUDY|MODEL", help="Trials start with F and E of this study, model or file"),
+]
 Resume = Annotated[Path | None, typer.Option("--resume", help="Goes on with the study in this folder")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Prints the plan and what it can cost; starts nothing")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
@@ -49,6 +54,7 @@ def tune(
     set_: Set = None,
     trials: Trials = None,
     time_budget: Budget = None,
+    init_from: InitFrom = None,
     resume: Resume = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -62,10 +68,10 @@ def tune(
 
     def work() -> dict[str, Any]:
         if resume is not None:
-            _refuse({"STUDY.yaml": study, "--out": out, "--set": set_})
+            _refuse({"STUDY.yaml": study, "--out": out, "--set": set_, "--init-from": init_from})
             plan = _resumed(resume, data, trials, time_budget)
         else:
-            plan = _new_plan(study, data, out, [*(set_ or []), *_assignments(trials, time_budget)])
+            plan = _new_plan(study, data, out, [*(set_ or []), *_assignments(trials, time_budget, init_from)])
         if dry_run:
             return _show(plan)
         return _run(plan, make_phantom=resume is None and study is None and data is None)
@@ -74,7 +80,9 @@ def tune(
 
 
 def _new_plan(study: Path | None, data: str | None, out: str | None, assignments: list[str]) -> Plan:
-    config, base = read_study(study or _quickstart(), assignments)
+    config, base = read_study(study or _quickstart(), assignments, _fine_tuning)
+    if config.init_from is not None:
+        config = config.model_copy(update={"init_from": _absolute(config.init_from)})
     if study is not None and data is None:
         raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
     if out is not None and "://" in out:
@@ -105,8 +113,14 @@ def _refuse(given: dict[str, Any]) -> None:
             )
 
 
-def _assignments(trials: int | None, time_budget: str | None) -> list[str]:
-    given = {"trials": trials, "time_budget": time_budget}
+def _fine_tuning(source: str) -> ExperimentConfig:
+    from diagram_ray.training.transfer import starting_config
+
+    return starting_config(source)
+
+
+def _assignments(trials: int | None, time_budget: str | None, init_from: str | None) -> list[str]:
+    given = {"trials": trials, "time_budget": time_budget, "init_from": init_from}
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
 
 
@@ -158,6 +172,8 @@ def _run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
             stack.enter_context(ray_session())  # one Ray for the dataset and the search
             _make_phantom()
         materials = load(plan)
+        if not plan.resume:
+            materials = replace(materials, info=materials.info | {"audit": _audit(plan.data, materials.info)})
         stack.enter_context(ray_session())
         result = run_study(plan, materials, cli.stderr)
     _summarise(result)
@@ -184,6 +200,22 @@ def _summarise(result: dict[str, Any]) -> None:
         typer.echo(f"best: trial {best['number']}, AUC {best['auc_mean']:.3f} ± {best['auc_sd']:.3f} ({params})")
     if result["control_auc"] is not None:
         typer.echo(f"no-signal control (labels shuffled by patient): AUC {result['control_auc']:.3f}, expected 0.5")
+
+
+def _audit(data: str, info: dict[str, Any]) -> dict[str, Any] | None:
+    """The audit that the study records and its report tells; what is wrong with the dataset is said at once."""
+    from diagram_ray.audit import audited
+
+    audit = audited(data, info)
+    if audit is None or audit["fingerprint"] != info["fingerprint"]:
+        cli.log.warning("the dataset has not been audited: python -m diagram_ray.audit %s", data)
+        return audit
+    told = [finding for finding in audit["findings"] if finding["severity"] != "info"]
+    for finding in told:
+        cli.log.warning("audit: %s: %s", finding["severity"], finding["sentence"])
+    if not told:
+        cli.log.info("audit: nothing that would make a number measured on %s untrustworthy", data)
+    return audit
 
 
 def _make_phantom() -> None:

@@ -1,21 +1,40 @@
 """The command: what it refuses before it starts anything, and one whole run as a user would do it."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
+import diagram_ray.prepare
+from diagram_ray import cli
 from diagram_ray.config import DataConfig
+from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
+from diagram_ray.data.phantom.ddsm_files import make_ddsm_phantom
+from diagram_ray.data.readers import Asked, open_index, root_of
+from diagram_ray.data.records import Index
 from diagram_ray.data.shards import read_training_data
-from diagram_ray.prepare import app
+from diagram_ray.distributed.tally import Tally
+from diagram_ray.prepare import PUBLIC_KEY, Making, _progress, app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own key is not that of whoever runs the tests."""
+    place = tmp_path_factory.mktemp("home") / "patient.key"
+    monkeypatch.setenv("DIAGRAM_RAY_KEY", str(place))
+    return place
 
 
 def refusal(*arguments: str) -> str:
@@ -35,20 +54,29 @@ def refusal(*arguments: str) -> str:
         (["folder", "--source", "x", "--image-size", "16x512"], "--image-size '16x512'"),
         (["folder", "--source", "x", "--patch-size", "40"], "--patch-size 40: must be a multiple of 16"),
         (["folder", "--source", "x", "--key", "missing.key"], "--key missing.key: cannot be read"),
-        (["mias", "--source", "x", "--table", "t.csv"], "--table t.csv: is for prepare folder, not for prepare mias"),
+        (["mias", "--source", "x", "--table", "t.csv"], "--table is for prepare folder, not for prepare mias"),
+        (
+            ["mias", "--source", "x", "--keep-columns", "a"],
+            "--keep-columns is for prepare folder, not for prepare mias",
+        ),
+        (["cbis-ddsm", "--source", "x", "--normals"], "--normals is for prepare ddsm, not for prepare cbis-ddsm"),
+        (["folder", "--source", "x", "--patients", "9"], "--patients is for prepare phantom, not for prepare folder"),
+        (["ddsm"], "prepare ddsm: --source is missing"),
+        (["ddsm", "--source", "nowhere"], "nowhere: no such folder"),
         (["phantom", "--source", "s3://a/b"], "phantoms are made in a local folder"),
     ],
 )
-def test_what_cannot_be_done_is_said_at_once(tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_what_cannot_be_done_is_said_at_once(tmp_path: Path, arguments: list[str], reason: str, own_key: Path) -> None:
     assert reason in refusal(*arguments, "--out", str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
+    assert not own_key.exists()
 
 
 def test_unknown_formats_and_short_keys(tmp_path: Path) -> None:
     assert "phantom" in refusal("dicomdir", "--out", str(tmp_path / "out"))
     (tmp_path / "key").write_text("short")
     message = refusal("mias", "--source", "x", "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key"))
-    assert "has 5 bytes; at least 16 are needed" in message
+    assert "has 5 bytes; a key has at least 16" in message
 
 
 def test_an_out_that_is_taken_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -67,7 +95,7 @@ def test_help_needs_neither_torch_nor_ray() -> None:
 
 
 @pytest.mark.ray
-def test_a_table_from_start_to_end(tmp_path: Path) -> None:
+def test_a_table_from_start_to_end(tmp_path: Path, own_key: Path) -> None:
     lines = ["path,patient,label,density,top,left,bottom,right"]
     for number in range(8):
         y, x = np.mgrid[:240, :180]
@@ -78,10 +106,9 @@ def test_a_table_from_start_to_end(tmp_path: Path) -> None:
         lines.append(f"film{number}.png,doe-{number // 2},{label},{density},100,20,130,60")
     lines.append("../film0.png,thief,cancer,a,,,,")
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    (tmp_path / "key").write_text("0123456789abcdef")
     command = [sys.executable, "-m", "diagram_ray.prepare", "folder", "--source", str(tmp_path)]
     command += ["--table", str(tmp_path / "table.csv"), "--out", str(tmp_path / "set" / "out"), "--image-size", "96x64"]
-    command += ["--key", str(tmp_path / "key"), "--background-patches", "2", "--json"]
+    command += ["--background-patches", "2", "--keep-columns", "density", "--json"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
@@ -99,3 +126,74 @@ def test_a_table_from_start_to_end(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["out"]
     density = read_training_data(str(tmp_path / "set" / "out"), DataConfig(target="density"))
     assert density.classes == ("a", "b")
+    assert own_key.stat().st_mode & 0o777 == 0o600
+    assert "preparing images 8 of 8" in result.stderr
+    assert "writing shards 2 of 2" in result.stderr
+    again = subprocess.run([*command, "--update"], cwd=REPOSITORY, capture_output=True, text=True, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert "nothing has changed" in again.stderr
+    assert json.loads(again.stdout.splitlines()[-1]) == info
+
+
+def test_phantoms_that_are_there_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that a run which was cut off has left; they go when the dataset is whole."""
+    prepared: list[tuple[Path, list[str]]] = []
+
+    def prepare_index(index: Index, out: str, source_format: str, root: str, making: Making) -> dict[str, Any]:
+        assert (index.name, source_format, making.key) == ("phantom", "phantom", PUBLIC_KEY)
+        prepared.append((Path(root), [record.path for record in index.records]))
+        if len(prepared) == 1:
+            raise KeyboardInterrupt
+        return {}
+
+    monkeypatch.setattr(diagram_ray.prepare, "prepare_index", prepare_index)
+    arguments = ["phantom", "--out", str(tmp_path / "out"), "--patients", "2"]
+    assert CliRunner().invoke(app, arguments).exit_code == 130
+    (raw,) = tmp_path.iterdir()
+    times = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
+    monkeypatch.setattr("diagram_ray.data.phantom.tree.write_patients", None)
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert prepared[0] == prepared[1]
+    assert len(prepared[0][1]) == 8
+    assert times
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(app, [*arguments[:-1], "3"]).exit_code == 1, "others are made anew, which fails here"
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen = io.StringIO()
+    for terminal in (True, False):
+        monkeypatch.setattr(cli, "stderr", Console(file=screen, force_terminal=terminal, width=150))
+        with _progress() as show, caplog.at_level("INFO", "diagram_ray"):
+            for tally in (
+                Tally("preparing images", 5, 20), Tally("preparing images", 12, 20, 3, 90.0),
+                Tally("preparing images", 20, 20, 4, 200.0), Tally("writing shards", 1, 2),
+                Tally("writing shards", 2, 2),
+            ):  # fmt: skip
+                show(tally)
+        if terminal:
+            assert caplog.text == ""
+            assert re.search(
+                r"preparing images.*20/20.*0:00:00.*files/s, .* megapixels/s, 4 rejected", screen.getvalue()
+            )
+            assert re.search(r"writing shards.*2/2", screen.getvalue())
+    assert [re.sub(r"[\d.]+(?= files| mega)", "N", message) for message in caplog.messages] == [
+        "preparing images 20 of 20: N files/s, N megapixels/s, 4 rejected",
+        "writing shards 2 of 2",
+    ]
+
+
+def test_every_format_has_its_reader(tmp_path: Path) -> None:
+    make_ddsm_phantom(tmp_path / "ddsm", 3, 0, height=104, workers=1)
+    make_cbis_phantom(tmp_path / "cbis", 2, 0, height=104, workers=1)
+    for format_, asked, classes in (
+        ("ddsm", Asked(), ("benign", "cancer")),
+        ("ddsm", Asked(normals=True), ("negative", "cancer")),
+        ("cbis-ddsm", Asked(), ("benign", "cancer")),
+    ):
+        source = str(tmp_path / format_.removesuffix("-ddsm"))
+        index = open_index(format_, source, asked)
+        assert index.classes == classes
+        assert all(record.path.startswith(f"{root_of(source)}/") for record in index.records)

@@ -38,6 +38,8 @@ WRONG = {
     ("--resume", "nowhere", "--set", "training.k=1"): "--set cannot be given with --resume",
     ("--resume", "nowhere", QUICKSTART): "STUDY.yaml cannot be given with --resume",
     (QUICKSTART, "--data", "nowhere"): "nowhere: not a prepared dataset",
+    ("--init-from", "nowhere"): "nowhere: not a model: it has no config.yaml",
+    ("--resume", "nowhere", "--init-from", "model"): "--init-from cannot be given with --resume",
 }
 
 

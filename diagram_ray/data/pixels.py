@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage.morphology import isotropic_opening
 
+from diagram_ray.data.breast import Anatomy, chest_wall_is_right, find_breast, is_inverted
 from diagram_ray.data.mammogram import Mammogram
 from diagram_ray.errors import DataError
 
@@ -23,20 +23,8 @@ WORKING_SIDE = 512
 LEVELS = 65535
 RANGE = (1.0, 99.5)
 """Percentiles of the breast's grey levels that become 0 and 65535."""
-EXTREME = 0.05
-"""Part of an image's range, at either end, in which a pixel may be background."""
-WHITE = 0.9
-"""Part of an image's range above which a line along the edge may be film border."""
-UNDECIDED = 0.05
-"""Difference between the parts of nearly white and nearly black pixels below which the header tells the polarity."""
-TISSUE = 0.06
-"""Part of the range between background and white above which a pixel is tissue rather than background."""
-SMALLEST_BREAST = 0.04
-"""Part of the image that the breast must cover."""
-WIDEST_BORDER = 0.1
-"""Part of the image's height or width that may be a white film border on each side."""
-AMBIGUOUS = 0.06
-"""Where the halves of the breast differ by less than this part of its area, the laterality decides its side."""
+SHARES = (5, 25, 50, 75, 95)
+"""Percentiles of the breast's grey levels that are told."""
 
 Float = NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -62,8 +50,14 @@ class Standardised:
     """The original grey levels (after undoing the polarity) that became 0 and 65535."""
     breast: NDArray[np.bool_]
     """The breast on the working copy."""
+    foreign: NDArray[np.bool_]
+    """Film labels and white borders on the working copy: blanked wherever they come into a picture."""
     working_factor: int
     """Original pixels per pixel of the working copy."""
+    film: dict[str, float]
+    """What a look past the breast tells of the film: label_part and border_part, the parts of the image that are bright
+    labels outside the breast and white film border; and of the breast's grey levels, polarity undone, in parts of the
+    image's range: grey_mean, grey_sd, and the percentiles grey_p05 to grey_p95."""
 
     def to_output(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where original (row, column) points (N, 2) lie in `pixels`."""
@@ -85,11 +79,12 @@ def standardise(mammogram: Mammogram, size: tuple[int, int], laterality: str | N
     """
     factor = max(1, round(max(mammogram.pixels.shape) / WORKING_SIDE))
     small = _shrink(mammogram.pixels, factor)
-    inverted = _is_inverted(small, mammogram.inverted)
+    inverted = is_inverted(small, mammogram.inverted)
     if inverted:
         small = -small
-    breast = _find_breast(small)
-    mirrored = _chest_wall_is_right(breast, laterality or mammogram.laterality)
+    anatomy = find_breast(small)
+    breast = anatomy.breast
+    mirrored = chest_wall_is_right(breast, laterality or mammogram.laterality)
     crop = _crop(breast, factor, mammogram.pixels.shape)
     low, high = np.percentile(small[ndimage.binary_erosion(breast, iterations=2, border_value=1)], RANGE)
     if not high > low:
@@ -100,7 +95,10 @@ def standardise(mammogram: Mammogram, size: tuple[int, int], laterality: str | N
     inside = _resize(breast.astype(np.float32), tuple(edge / factor for edge in crop), shape) > 0.5
     levels = _to_levels(-picture if inverted else picture, (float(low), float(high))) * inside
     pixels, offset = _place(levels, size, mirrored)
-    return Standardised(pixels, inverted, mirrored, crop, scale, offset, (float(low), float(high)), breast, factor)
+    return Standardised(
+        pixels, inverted, mirrored, crop, scale, offset, (float(low), float(high)), breast,
+        anatomy.labels | anatomy.border, factor, _film(small, anatomy),
+    )  # fmt: skip
 
 
 def cut_patch(mammogram: Mammogram, standard: Standardised, box: Box, patch_size: int) -> NDArray[np.uint16]:
@@ -111,6 +109,9 @@ def cut_patch(mammogram: Mammogram, standard: Standardised, box: Box, patch_size
     top, left, side = square_around(box, mammogram.pixels.shape)
     cut = _resize(mammogram.pixels, (top, left, top + side, left + side), (patch_size, patch_size))
     levels = _to_levels(-cut if standard.inverted else cut, standard.levels)
+    edges = tuple(edge / standard.working_factor for edge in (top, left, top + side, left + side))
+    if standard.foreign.any():
+        levels *= _resize(standard.foreign.astype(np.float32), edges, (patch_size, patch_size)) < 0.5
     return np.ascontiguousarray(levels[:, ::-1] if standard.mirrored else levels).round().astype(np.uint16)
 
 
@@ -143,73 +144,26 @@ def background_boxes(
     ]
 
 
+def _film(small: Float, anatomy: Anatomy) -> dict[str, float]:
+    """`Standardised.film`, from the working copy."""
+    greys = (small[anatomy.breast] - small.min()) / max(float(np.ptp(small)), 1e-12)
+    told = {
+        "label_part": anatomy.labels.mean(),
+        "border_part": anatomy.border.mean(),
+        "grey_mean": greys.mean(),
+        "grey_sd": greys.std(),
+    }
+    shares = np.percentile(greys, SHARES)
+    told |= {f"grey_p{share:02d}": value for share, value in zip(SHARES, shares, strict=True)}
+    return {name: round(float(value), 4) for name, value in told.items()}
+
+
 def _shrink(pixels: Float, factor: int) -> Float:
     """Means of factor × factor blocks; a rest at the bottom and right edge is left out."""
     rows, columns = (length // factor for length in pixels.shape)
     blocks = pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
     means: Float = blocks.mean(axis=(1, 3), dtype=np.float32)
     return means
-
-
-def _is_inverted(small: Float, header: bool) -> bool:
-    """Whether the background is bright.
-
-    A mammogram's background is a large even area at one end of the grey scale. Tissue, labels and film borders at the
-    other end are smaller. Where the two ends hold about as many pixels, the header's word counts.
-    """
-    low, high = np.percentile(small, (0.5, 99.5))
-    relative = (small - low) / max(float(high - low), 1e-12)
-    bright, dark = float((relative > 1 - EXTREME).mean()), float((relative < EXTREME).mean())
-    return header if abs(bright - dark) < UNDECIDED else bright > dark
-
-
-def _find_breast(small: Float) -> NDArray[np.bool_]:
-    """The largest connected area of tissue, its holes filled. Raises DataError if it is too small."""
-    low, high = np.percentile(small, (0.5, 99.5))
-    relative = (small - low) / max(float(high - low), 1e-12)
-    background = float(np.median(relative[relative < EXTREME]))
-    tissue = (relative > background + TISSUE) & ~_film_border(relative)
-    labels, count = ndimage.label(_opened(tissue, radius=max(1, round(max(small.shape) / 100))))
-    if count:
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        breast: NDArray[np.bool_] = ndimage.binary_fill_holes(labels == sizes.argmax())
-        if breast.mean() >= SMALLEST_BREAST:
-            return breast
-    raise DataError(f"no breast found: nothing brighter than the background covers {SMALLEST_BREAST:.0%} of the image")
-
-
-def _opened(tissue: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Tissue without what is narrower than a disk of `radius`; at the image's edge the breast is taken to go on.
-
-    It goes on as its mirror image: a bright line along the film's edge, which joins labels to the breast, stays narrow.
-    """
-    opened: NDArray[np.bool_] = isotropic_opening(np.pad(tissue, radius, mode="symmetric"), radius)  # type: ignore[no-untyped-call]
-    return opened[radius:-radius, radius:-radius]
-
-
-def _film_border(relative: Float) -> NDArray[np.bool_]:
-    """White stripes along the edges: lines there that are nearly white from end to end."""
-    border = np.zeros(relative.shape, dtype=bool)
-    for axis in (0, 1):
-        white = (relative > WHITE).mean(axis=1 - axis) > 0.9
-        limit = round(WIDEST_BORDER * len(white))
-        lines = np.zeros(len(white), dtype=bool)
-        lines[:limit] = np.logical_or.accumulate(white[:limit][::-1])[::-1]
-        lines[-limit:] |= np.logical_or.accumulate(white[-limit:])
-        border |= lines[:, None] if axis == 0 else lines[None, :]
-    return border
-
-
-def _chest_wall_is_right(breast: NDArray[np.bool_], laterality: str | None) -> bool:
-    """The chest wall is where the breast is tallest: its half of the bounding box holds more of the breast."""
-    columns = breast.sum(axis=0)[np.flatnonzero(breast.any(axis=0))[0] :]
-    columns = np.trim_zeros(columns, "b")
-    half = len(columns) // 2
-    difference = float(columns[len(columns) - half :].sum() - columns[:half].sum()) / float(columns.sum())
-    if abs(difference) < AMBIGUOUS and laterality is not None:
-        return laterality == "R"
-    return difference > 0
 
 
 def _crop(breast: NDArray[np.bool_], factor: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -1,22 +1,29 @@
 """What `prepare` does to one image: decode, standardise, cut patches. It does not know who runs it, or where.
 
-Identities leave here as keyed hashes (HMAC-SHA-256, 16 hexadecimal digits): of patients, of exams, and of an image
-whose own id contains its patient's. The same key gives the same hashes, so datasets prepared with it can be joined.
+Identities leave here as keyed hashes (`identities`): of patients, of exams, and of an image whose own id contains its
+patient's.
 """
 
 import hashlib
-import hmac
 import json
+import traceback
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data import masks
+from diagram_ray.data.identities import anonymous, hidden, names, source_folder
+from diagram_ray.data.identities import anonymous_rejects as anonymous_rejects
+from diagram_ray.data.identities import common_root as common_root
+from diagram_ray.data.identities import keyed_hash as keyed_hash
+from diagram_ray.data.mammogram import Mammogram, read_mammogram
 from diagram_ray.data.pixels import Box, Standardised, background_boxes, cut_patch, square_around, standardise
-from diagram_ray.data.records import ImageRecord, Reject
+from diagram_ray.data.records import ImageRecord, Region, Reject
 from diagram_ray.data.shards import BACKGROUND, ROI
 from diagram_ray.errors import DataError
 
@@ -33,10 +40,12 @@ class Options:
     patch_size: int
     background_patches: int
     """Wanted per image; small breasts may give fewer."""
-    key: bytes
+    key: bytes = field(repr=False)
     """Of the hashes."""
     negative: str
     """The class of background patches."""
+    root: str = ""
+    """The folder that the data set's files are in: the manifest tells each image's folder inside it."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +62,21 @@ class Prepared:
 
 
 def prepare_image(record: ImageRecord, options: Options) -> Prepared | Reject:
-    """Prepares one image, or says why it cannot be used."""
+    """Prepares one image, or says why it cannot be used. It raises nothing, and neither result tells the patient."""
     try:
         return _prepare(record, options)
     except DataError as error:
-        return Reject(record.path, str(error))
+        reason = str(error)
     except MemoryError:
-        return Reject(record.path, "does not fit in memory")
-
-
-def keyed_hash(key: bytes, text: str) -> str:
-    """16 hexadecimal digits that stand for `text` and do not tell it to anyone without the key."""
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:16]
+        reason = "does not fit in memory"
+    except Exception as error:  # a fault of this program; one image must not end the whole, nor its values be logged
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"could not be prepared ({type(error).__name__} in {Path(place.filename).name}, line {place.lineno})"
+    return anonymous(Reject(record.path, reason, record.patient_id), options.root, options.key)
 
 
 def _prepare(record: ImageRecord, options: Options) -> Prepared:
-    mammogram = read_mammogram(record.path)
+    mammogram = read_mammogram(record.path, record.film)
     standard = standardise(mammogram, options.image_size, record.laterality)
     height, width = standard.crop[2] - standard.crop[0], standard.crop[3] - standard.crop[1]
     if min(height, width) < options.patch_size:
@@ -76,8 +84,8 @@ def _prepare(record: ImageRecord, options: Options) -> Prepared:
             f"the breast is {height} x {width} pixels, smaller than a patch of "
             f"{options.patch_size} x {options.patch_size}"
         )
-    boxes = _boxes(record, mammogram.pixels.shape, standard, options)
-    image_id = _image_id(record, options.key)
+    boxes = _boxes(_regions(record, mammogram), mammogram.pixels.shape, standard, options)
+    image_id = image_id_of(record, options.key)
     patches = [
         {
             "patch_id": f"{image_id}-{number:03d}",
@@ -98,27 +106,37 @@ def _prepare(record: ImageRecord, options: Options) -> Prepared:
         "view": record.view or mammogram.view,
         "label": record.label,
         "spacing_mm": mammogram.spacing_mm or record.spacing_mm,
+        "burned_in": mammogram.burned_in,
+        "rows": mammogram.pixels.shape[0],
+        "columns": mammogram.pixels.shape[1],
+        "source_folder": source_folder(record, options.root, options.key),
         "inverted": standard.inverted,
         "mirrored": standard.mirrored,
         "breast_part": round(standard.breast_part, 4),
-        "digest": _digest(standard.pixels),
+        **standard.film,
+        "digest": pixel_digest(standard.pixels),
     }
     empty = np.zeros((0, options.patch_size, options.patch_size), dtype=np.uint16)
     return Prepared(manifest, standard.pixels, patches, np.stack(cuts) if cuts else empty)
 
 
+def _regions(record: ImageRecord, mammogram: Mammogram) -> tuple[Region, ...]:
+    rows, columns = mammogram.pixels.shape
+    return record.regions + masks.regions(record.masks, (rows, columns))
+
+
 def _boxes(
-    record: ImageRecord, shape: tuple[int, ...], standard: Standardised, options: Options
+    regions: tuple[Region, ...], shape: tuple[int, ...], standard: Standardised, options: Options
 ) -> list[tuple[Box, dict[str, Any]]]:
     """The squares to cut: around each region, and at random places of the breast that depend on the image alone."""
     found: list[tuple[Box, dict[str, Any]]] = []
-    for region in record.regions:
+    for region in regions:
         _check_inside(region.box, shape)
         top, left, side = square_around(region.box, shape)
         told = {"kind": ROI, "finding": region.finding, "label": region.label}
         found.append(((top, left, top + side, left + side), told))
-    random = np.random.default_rng(int(_digest(standard.pixels)[:16], 16))
-    avoid = [region.box for region in record.regions]
+    random = np.random.default_rng(int(pixel_digest(standard.pixels)[:16], 16))
+    avoid = [region.box for region in regions]
     told = {"kind": BACKGROUND, "finding": None, "label": options.negative}
     squares = background_boxes(standard, avoid, options.background_patches, BACKGROUND_PART, random)
     return found + [(box, told) for box in squares]
@@ -139,29 +157,29 @@ def check_distinct(records: list[ImageRecord]) -> None:
         counts = Counter(getattr(record, what) for record in records)
         if doubled := next((value for value, count in counts.items() if count > 1), None):
             patients = sorted({record.patient_id for record in records if getattr(record, what) == doubled})
-            raise DataError(f"{what} {doubled!r} stands {counts[doubled]} times, for {len(patients)} patient(s)")
+            shown = doubled
+            for patient in patients:
+                shown = hidden(shown, patient, "...")
+            raise DataError(f"{what} {shown!r} stands {counts[doubled]} times, for {len(patients)} patient(s)")
 
 
-def _image_id(record: ImageRecord, key: bytes) -> str:
-    """The source's own id, unless it tells the patient."""
-    return keyed_hash(key, record.image_id) if record.patient_id in record.image_id else record.image_id
+def image_id_of(record: ImageRecord, key: bytes) -> str:
+    """The image's id in the dataset: the source's own, or its keyed hash if that tells the patient."""
+    return keyed_hash(key, record.image_id) if names(record.image_id, record.patient_id) else record.image_id
 
 
-def _digest(pixels: NDArray[np.uint16]) -> str:
+def pixel_digest(pixels: NDArray[np.uint16]) -> str:
+    """SHA-256 of the pixels alone, in hexadecimal digits."""
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-class Fingerprint:
-    """A digest of all that a dataset says, whatever the order in which it was prepared."""
+def digest_of(prepared: Prepared) -> str:
+    """Of all that is said of one image and its patches; the image's pixels count by the manifest's digest."""
+    told = [prepared.manifest, prepared.patches, pixel_digest(prepared.patch_pixels)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._lines = [json.dumps(settings, sort_keys=True)]
 
-    def add(self, prepared: Prepared) -> None:
-        """Takes one image and its patches into account; the image's pixels count by their digest."""
-        patches = _digest(prepared.patch_pixels)
-        self._lines.append(json.dumps([prepared.manifest, prepared.patches, patches], sort_keys=True, default=str))
-
-    def hexdigest(self) -> str:
-        """The first 16 hexadecimal digits of SHA-256 over everything, sorted."""
-        return hashlib.sha256("\n".join(sorted(self._lines)).encode()).hexdigest()[:16]
+def fingerprint(settings: dict[str, Any], digests: Iterable[str]) -> str:
+    """16 hexadecimal digits that stand for all a dataset says, whatever the order in which it was prepared."""
+    lines = [json.dumps(settings, sort_keys=True), *sorted(digests)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -5,6 +5,13 @@ A reader opens tables and annotation files only. Pixels, and whatever stands in 
 
 from dataclasses import dataclass, field
 
+OWN_COLUMNS = (
+    *("image_id", "patient_id", "exam_id", "laterality", "view", "label", "spacing_mm", "burned_in", "rows", "columns"),
+    *("source_folder", "inverted", "mirrored", "breast_part", "label_part", "border_part", "grey_mean", "grey_sd"),
+    *("grey_p05", "grey_p25", "grey_p50", "grey_p75", "grey_p95", "digest"),
+)
+"""Columns of the manifest that preparation fills; `ImageRecord.columns` has others."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -20,7 +27,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Mask:
-    """A lesion outlined by a picture of its own. Its box is found when pixels are read: masks are as large as images."""
+    """A lesion outlined by a picture of its own, as large as the image. Its box is found when pixels are read."""
 
     paths: tuple[str, ...]
     """Where it may be. One of these files is the mask, which its content tells: names err."""
@@ -70,10 +77,16 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Reject:
-    """A file, or a part of one, that was left out, and why."""
+    """A file, or a part of one, that was left out, and why.
+
+    The reason quotes no cell of a table and no value of a header: it names the row and column, or the tag.
+    """
 
     path: str
     reason: str
+    patient_id: str | None = None
+    """The source's own key of the patient that the path or the reason may tell; it becomes a hash before it is written.
+    None if the reader knows none."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +97,5 @@ class Index:
     rejects: list[Reject]
     classes: tuple[str, ...]
     name: str
+    notes: tuple[str, ...] = ()
+    """What whoever uses the data set should know of it: one sentence each, with counts and without names."""

@@ -5,12 +5,16 @@
     images/part-*.parquet pixels (H, W) uint16 with image_id, patient_id, label
     patches/part-*.parquet pixels (s, s) uint16 with patch_id, image_id, patient_id, label, kind, finding, box
     rejects.parquet       path, reason
+    sources.parquet       what each image was made from: for `prepare --update`
 
+In an object store, which cannot rename, `prepare --update` leaves all but dataset.json in a folder inside it that
+dataset.json names: a reader sees the old dataset or the new one.
 Any place that pyarrow or fsspec can open will do: a folder, s3://, gs://, abfs://.
 """
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +31,10 @@ from diagram_ray.data.dataset import TrainingData
 from diagram_ray.errors import DataError, UsageError
 
 FORMAT_VERSION = 1
-INFO, MANIFEST, REJECTS = "dataset.json", "manifest.parquet", "rejects.parquet"
+INFO, MANIFEST, REJECTS, SOURCES = "dataset.json", "manifest.parquet", "rejects.parquet", "sources.parquet"
+IMAGES, PATCHES = "images", "patches"
+UNFINISHED = ".partial"
+"""In an object store: the folder inside a dataset's place where preparation keeps what it has done so far."""
 KEYS = ("image_id", "patient_id")
 """Columns of the manifest that no image may lack."""
 ROI, BACKGROUND = "roi", "background"
@@ -55,14 +62,20 @@ def check_vacant(out: str) -> None:
     """Raises UsageError unless a dataset can be written to `out`: a place that is new or empty."""
     files, root = open_place(out)
     try:
+        files.invalidate_cache()
         if files.exists(f"{root}/{INFO}"):
-            raise UsageError(f"--out {out}: already holds a dataset; give another --out or remove it")
-        if files.exists(root) and (not files.isdir(root) or files.ls(root)):
+            raise UsageError(f"--out {out}: already holds a dataset; give --update, give another --out or remove it")
+        if files.exists(root) and (not files.isdir(root) or files.ls(root)) and not _begun(files, root):
             raise UsageError(f"--out {out}: is not empty and not a dataset; give another --out")
     except UsageError:
         raise
     except Exception as error:  # object stores raise kinds of their own
         raise UsageError(f"--out {out}: cannot be opened: {' '.join(str(error).split())}") from None
+
+
+def _begun(files: Any, root: str) -> bool:
+    """Whether what is there was left by a preparation that was cut off."""
+    return not is_local(files) and bool(files.exists(f"{root}/{UNFINISHED}"))
 
 
 def read_info(uri: str) -> dict[str, Any]:
@@ -129,6 +142,15 @@ def read_training_data(uri: str, config: DataConfig) -> TrainingData:
         classes=tuple(classes),
         fingerprint=str(info["fingerprint"]),
     )
+
+
+def read_sides(uri: str, image_ids: Iterable[str]) -> pa.Table:
+    """`image_id, laterality` ("L", "R" or null) of the images asked for, by id. Raises DataError."""
+    manifest = read_manifest(uri).set_index("image_id")
+    names = sorted(map(str, image_ids))
+    known = manifest["laterality"].to_dict() if "laterality" in manifest else {}
+    sides = [known.get(name) if known.get(name) in ("L", "R") else None for name in names]
+    return pa.table({"image_id": pa.array(names, pa.string()), "laterality": pa.array(sides, pa.string())})
 
 
 def _check_rows(table: pa.Table, info: dict[str, Any], what: str, uri: str) -> None:
@@ -235,11 +257,25 @@ def _strings(values: Iterable[str]) -> NDArray[np.str_]:
 
 def _read(uri: str, name: str) -> pa.Table:
     """A Parquet file, or all files of a folder."""
-    files, root = open_place(uri)
+    files, root = open_dataset(uri)
     try:
         return pq.read_table(f"{root}/{name}", filesystem=files)
     except Exception as error:  # object stores raise kinds of their own
         raise DataError(f"{uri}/{name}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def open_dataset(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a dataset, and the folder where its tables and shards are. Raises DataError."""
+    folder = str(read_info(uri).get("folder", ""))
+    if not re.fullmatch(r"[\w-]*", folder):
+        raise DataError(f"{uri}/{INFO}: folder {folder!r}: expected a name")
+    files, root = open_place(uri)
+    return files, f"{root}/{folder}".rstrip("/")
+
+
+def is_local(files: Any) -> bool:
+    """Whether an fsspec file system is this machine's own."""
+    return "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
 
 
 def open_place(uri: str) -> tuple[Any, str]:

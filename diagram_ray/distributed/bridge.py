@@ -8,6 +8,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from diagram_ray.errors import CheckpointError
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import Round, StudyState
@@ -67,6 +68,8 @@ class Bridge:
         return str(TrialScheduler.STOP)
 
     def _goes_on(self, round_: Round) -> bool:
+        if round_.halted:
+            raise CheckpointError(f"trial {round_.number}: {round_.halted}")
         if round_.failed:
             self.state.failed(round_.number, round_.failed)
             return False

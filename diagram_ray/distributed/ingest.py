@@ -1,252 +1,238 @@
-"""Preparation on Ray Data: records are decoded on all machines, and stream through the driver into Parquet shards.
+"""Preparation on Ray Data, at any size: tasks decode images into pieces, and other tasks make even shards of those.
 
-Bounded memory: Ray Data lets the decoders run ahead only as far as its object store allows, and the driver holds one
-shard. The dataset appears at once: a local folder is built beside its place and renamed; in an object store
-dataset.json, without which nothing is a dataset, is written last.
+Pixels never pass through the driver, which holds the tables only, about 2 KB an image. A task holds one image and the
+piece it is part of. Pieces are kept when a run is cut off, and the next one goes on with them. A file whose decoding
+kills its worker is found by trying the images of its piece alone, and becomes a reject.
 """
 
+import dataclasses
 import json
 import logging
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import ray.data
-from numpy.typing import NDArray
-from ray.exceptions import RayError
+from diagram_ray.data.assembly import Shard, dataset_info, plan_shards, write_shard, write_tables
+from diagram_ray.data.identities import anonymous, anonymous_rejects, keyed_hash
+from diagram_ray.data.pieces import PIECE_BYTES, PIECE_IMAGES, Entry, PieceWriter, read_entries, whole_pieces
+from diagram_ray.data.preparation import Options, check_distinct, prepare_image
+from diagram_ray.data.records import Index, Reject
+from diagram_ray.data.reuse import OldImage, old_images, old_parts, take_over
+from diagram_ray.data.shards import PATCHES, read_rejects
+from diagram_ray.data.sources import Wanted, wanted
+from diagram_ray.data.work_area import WorkArea, work_area
+from diagram_ray.distributed.tally import Tally
+from diagram_ray.distributed.tasks import UNLIMITED, processors, run_tasks
+from diagram_ray.errors import DataError, DiagramError
 
-from diagram_ray import __version__
-from diagram_ray.data.preparation import Fingerprint, Options, Prepared, check_distinct, prepare_image
-from diagram_ray.data.records import ImageRecord, Index, Reject
-from diagram_ray.data.shards import (
-    FORMAT_VERSION,
-    INFO,
-    MANIFEST,
-    REJECTS,
-    check_vacant,
-    image_schema,
-    open_place,
-    patch_schema,
-)
-from diagram_ray.errors import DataError, DiagramError, UsageError
+log = logging.getLogger("diagram_ray")
 
-SHARD_BYTES = 128 * 2**20
-BLOCK = 16
-"""Images in one task: a few seconds of work."""
-Progress = Callable[[int, int, int], None]
-"""(images done, images in all, of them rejected)"""
+KILLERS = 50
+"""Files that may kill their worker. More are no matter of single files, but of the machine's memory or of a decoder."""
+UNTOLD = ("key", "negative", "root")
+"""Options that dataset.json does not give: a secret, what the classes say, and a place on somebody's disk."""
+KILLED = "its decoding killed the worker"
 
 
-def prepare_dataset(index: Index, out: str, options: Options, source_format: str, progress: Progress) -> dict[str, Any]:
+Progress = Callable[[Tally], None]
+Decoded = tuple[list[Entry], list[tuple[str, Reject]]]
+"""What became of a piece: its images, and the identities of its rejects."""
+
+
+def prepare_dataset(
+    index: Index, out: str, options: Options, source_format: str, progress: Progress, update: bool = False
+) -> dict[str, Any]:
     """Prepares the images of `index` into the dataset `out` (a folder or URI) and returns its dataset.json.
 
-    Needs an open Ray session. Raises UsageError if `out` holds something, DataError if no image can be used or one is
-    given twice, DiagramError if a worker fails.
+    The same files and options give the same dataset, however it came about. `update`: `out` may hold a dataset, whose
+    images stay if what they were made from has not changed. A run that is cut off is gone on with by the next call.
+    Needs an open Ray session. Raises UsageError if `out` holds something else or another run prepares it, DataError if
+    no image can be used or one is given twice, DiagramError if workers fail.
     """
     check_distinct(index.records)
-    with _destination(out) as (files, root):
-        writer = _Writer(files, root, index, options)
-        for done, item in enumerate(_stream(index.records, options), start=1):
-            writer.add(item)
-            progress(done, len(index.records), len(writer.rejects))
-        return writer.finish(source_format)
+    with work_area(out, _settings(index, options, source_format), update) as area:
+        run = _Run(area, index, options, progress)
+        try:
+            run.decode()
+            return run.finish(source_format)
+        except (KeyboardInterrupt, DiagramError):
+            if run.in_pieces:
+                log.info(
+                    "%d of %d images are kept in %s: the same command goes on with them",
+                    run.in_pieces, len(run.images), area.path,
+                )  # fmt: skip
+            raise
 
 
-def _stream(records: list[ImageRecord], options: Options) -> Iterator[Prepared | Reject]:
-    """The prepared images, in the order of the records."""
-    shared = ray.put(records)
-
-    def work(batch: Any) -> Any:
-        mine = ray.get(shared)
-        items = [to_bytes(prepare_image(mine[number], options)) for number in batch["id"].tolist()]
-        return {"item": np.array(items, dtype=object)}
-
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    blocks = max(1, -(-len(records) // BLOCK))
-    rows = ray.data.range(len(records), override_num_blocks=blocks).map_batches(work, batch_size=BLOCK)
-    try:
-        for row in rows.iter_rows():
-            yield from_bytes(row["item"], options)
-    except RayError as error:
-        raise DiagramError(f"a worker failed: {' '.join(str(error).split())[-400:]}") from error
+def _settings(index: Index, options: Options, source_format: str) -> dict[str, Any]:
+    """How a dataset is made, as dataset.json says it. What was made otherwise is not mixed with it."""
+    told = {name: value for name, value in dataclasses.asdict(options).items() if name not in UNTOLD}
+    told |= {"classes": index.classes, "key_id": keyed_hash(options.key, "which key this is")}
+    return dict(json.loads(json.dumps({"source_format": source_format, **told})))
 
 
-def to_bytes(item: Prepared | Reject) -> bytes:
-    """An item as bytes: a line of JSON, then the pixels."""
-    if isinstance(item, Reject):
-        return json.dumps({"reject": [item.path, item.reason]}).encode()
-    head = json.dumps({"manifest": item.manifest, "patches": item.patches}).encode()
-    return head + b"\n" + item.pixels.tobytes() + item.patch_pixels.tobytes()
+class _Run:
+    """One preparation: what is wanted, and what has become of it so far."""
 
+    def __init__(self, area: WorkArea, index: Index, options: Options, progress: Progress) -> None:
+        self._area, self._index, self._options, self._progress = area, index, options, progress
+        self.images = wanted(index.records, options)
+        self._left_out = anonymous_rejects(index, options.key)
+        self._entries: dict[str, Entry] = {}
+        self._rejects: dict[str, Reject] = {}
+        self._old: list[OldImage] = old_images(area.out) if area.old else []
+        self._megapixels = 0.0
 
-def from_bytes(data: bytes, options: Options) -> Prepared | Reject:
-    """The item that `to_bytes` made bytes of."""
-    head, _, pixels = data.partition(b"\n")
-    told = json.loads(head)
-    if "reject" in told:
-        return Reject(*told["reject"])
-    flat = np.frombuffer(pixels, dtype=np.uint16)
-    rows, columns = options.image_size
-    patches = flat[rows * columns :].reshape(-1, options.patch_size, options.patch_size)
-    return Prepared(told["manifest"], flat[: rows * columns].reshape(rows, columns), told["patches"], patches)
+    @property
+    def in_pieces(self) -> int:
+        """Images that need not be decoded again."""
+        return len(self._entries)
 
-
-class _Shards:
-    """Parquet files of even size in one folder of a dataset."""
-
-    def __init__(self, files: Any, folder: str, schema: pa.Schema, expected: int) -> None:
-        self._files, self._folder, self._schema = files, folder, schema
-        shape = schema.field("pixels").type.shape
-        row_bytes = 2 * shape[0] * shape[1]
-        shards = max(1, round(expected * row_bytes / SHARD_BYTES))
-        self._limit = max(1, -(-expected // shards))
-        self._rows: list[dict[str, Any]] = []
-        self._pixels: list[NDArray[np.uint16]] = []
-        self._parts = 0
-        self.written = 0
-
-    def add(self, row: dict[str, Any], pixels: NDArray[np.uint16]) -> None:
-        self._rows.append(row)
-        self._pixels.append(pixels)
-        if len(self._rows) >= self._limit:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what is held; an empty first shard too, so that the folder can be read."""
-        if not self._rows and self._parts:
+    def decode(self) -> None:
+        """Brings every image into a piece or among the rejects."""
+        self._take_up()
+        kept = {image.identity for image in self._old} & {image.identity for image in self.images}
+        kept -= self._entries.keys()
+        if self._area.old:
+            log.info("%d of %d images are as they were when %s was made", len(kept), len(self.images), self._area.out)
+        self._report(len(kept))
+        self._decode(kept)
+        if self._unchanged():
             return
-        kind = self._schema.field("pixels").type
-        flat = np.concatenate([picture.ravel() for picture in self._pixels] or [np.empty(0, np.uint16)])
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.shape[0] * kind.shape[1])
-        columns = [
-            pa.array([row.get(name) for row in self._rows], type=self._schema.field(name).type)
-            for name in self._schema.names[:-1]
-        ]
-        table = pa.Table.from_arrays(
-            [*columns, pa.ExtensionArray.from_storage(kind, lists.cast(kind.storage_type))], schema=self._schema
-        )
-        name = f"{self._folder}/part-{self._parts:05d}.parquet"
-        pq.write_table(table, name, filesystem=self._files, compression="zstd", row_group_size=256)
-        self.written += len(self._rows)
-        self._parts += 1
-        self._rows, self._pixels = [], []
-
-
-class _Writer:
-    """Collects prepared images into a dataset's files."""
-
-    def __init__(self, files: Any, root: str, index: Index, options: Options) -> None:
-        self._files, self._root, self._index, self._options = files, root, index, options
-        regions = sum(len(record.regions) for record in index.records)
-        expected = regions + options.background_patches * len(index.records)
-        for folder in ("images", "patches"):
-            files.makedirs(f"{root}/{folder}", exist_ok=True)
-        self._images = _Shards(files, f"{root}/images", image_schema(*options.image_size), len(index.records))
-        self._patches = _Shards(files, f"{root}/patches", patch_schema(options.patch_size), expected)
-        self._manifest: list[dict[str, Any]] = []
-        self.rejects = list(index.rejects)
-        self._settings = {
-            "image_size": list(options.image_size),
-            "patch_size": options.patch_size,
-            "classes": list(index.classes),
-        }
-        self._fingerprint = Fingerprint(self._settings)
-
-    def add(self, item: Prepared | Reject) -> None:
-        if isinstance(item, Reject):
-            self.rejects.append(item)
-            return
-        self._fingerprint.add(item)
-        self._manifest.append(item.manifest)
-        self._images.add(item.manifest, item.pixels)
-        for row, pixels in zip(item.patches, item.patch_pixels, strict=True):
-            self._patches.add(row, pixels)
+        parts = old_parts(self._old, kept)
+        take = partial(take_over, self._area.out, self._area.files, self._area.pieces, self._options)
+        for _, entries in run_tasks(take, parts):
+            self._entries |= {entry.identity: entry for entry in entries}
+        self._decode(frozenset())
 
     def finish(self, source_format: str) -> dict[str, Any]:
-        if not self._manifest:
-            first, count = self.rejects[0], len(self._index.records)
-            raise DataError(f"none of the {count} images can be used; the first reason: {first.path}: {first.reason}")
-        self._images.flush()
-        self._patches.flush()
-        manifest = pd.DataFrame(self._manifest).sort_values("image_id")
-        self._write_table(MANIFEST, pa.Table.from_pandas(manifest, preserve_index=False))
-        rejects = {"path": [item.path for item in self.rejects], "reason": [item.reason for item in self.rejects]}
-        self._write_table(
-            REJECTS, pa.table(rejects, schema=pa.schema([("path", pa.string()), ("reason", pa.string())]))
-        )
-        info = self._info(manifest, source_format)
-        self._files.pipe_file(f"{self._root}/{INFO}", json.dumps(info, indent=1).encode())
+        """Makes the dataset of the pieces; returns its dataset.json."""
+        rejects = self._all_rejects()
+        if self._area.old and self._unchanged():
+            log.info("%s: nothing has changed", self._area.out)
+            return self._area.old
+        entries = [self._entries[image.identity] for image in self.images if image.identity in self._entries]
+        if not entries:
+            raise DataError(
+                f"none of the {len(self.images)} images can be used; "
+                f"the first reason: {rejects[0].path}: {rejects[0].reason}"
+            )
+        self._check_pieces(entries)
+        draft = self._area.make_draft()
+        shards = plan_shards(entries, self._options)
+        rows = self._write(shards, draft)
+        write_tables(self._area.files, draft, entries, shards, rejects)
+        settings = _settings(self._index, self._options, source_format)
+        info = dataset_info(self._index, entries, rows[PATCHES], rejects, settings)
+        info = self._area.publish(draft, info)
+        self._area.remove()
         return info
 
-    def _info(self, manifest: pd.DataFrame, source_format: str) -> dict[str, Any]:
-        labels = manifest["label"].fillna("(none)").value_counts()
-        return {
-            "format_version": FORMAT_VERSION,
-            "name": self._index.name,
-            "source_format": source_format,
-            **self._settings,
-            "counts": {
-                "images": len(manifest),
-                "patients": int(manifest["patient_id"].nunique()),
-                "patches": self._patches.written,
-                "rejects": len(self.rejects),
-                "labels": {str(name): int(count) for name, count in labels.items()},
-            },
-            "rejects": dict(Counter(item.reason for item in self.rejects).most_common(20)),
-            "fingerprint": self._fingerprint.hexdigest(),
-            "created_by": __version__,
-        }
+    def _take_up(self) -> None:
+        """Finds what an earlier run has left."""
+        left = read_entries(self._area.files, self._area.pieces)
+        mine = {image.identity for image in self.images}
+        self._entries = {entry.identity: entry for entry in left if entry.identity in mine}
+        if self._entries:
+            log.info("%d of %d images are there from an earlier run", len(self._entries), len(self.images))
+        elif left:
+            log.info("%d images of an earlier run are of no use: their files, or this program, have changed", len(left))
 
-    def _write_table(self, name: str, table: pa.Table) -> None:
-        pq.write_table(table, f"{self._root}/{name}", filesystem=self._files)
+    def _decode(self, kept: Collection[str]) -> None:
+        """Decodes what is neither there nor `kept`. Lost images are tried alone, then alone on the whole cluster."""
+        done = self._entries.keys() | kept | self._rejects.keys()
+        todo = [image for image in self.images if image.identity not in done]
+        lost = self._round(_pieces(todo, self._options), len(kept))
+        lost = self._round([[image] for image in lost], len(kept), losses=KILLERS)
+        lost = self._round([[image] for image in lost], len(kept), losses=KILLERS, at_a_time=1)
+        for image in lost:
+            reject = Reject(image.record.path, KILLED, image.record.patient_id)
+            self._rejects[image.identity] = anonymous(reject, self._options.root, self._options.key)
+
+    def _round(
+        self, pieces: list[list[Wanted]], kept: int, losses: int = UNLIMITED, at_a_time: int | None = None
+    ) -> list[Wanted]:
+        """Decodes pieces; returns the images of those whose worker has died."""
+        work = partial(_decode, self._area.files, self._area.pieces, self._options)
+        lost = {image.identity: image for piece in pieces for image in piece}
+        for piece, (entries, rejects) in run_tasks(work, pieces, at_a_time, losses):
+            for image in piece:
+                del lost[image.identity]
+            self._entries |= {entry.identity: entry for entry in entries}
+            self._rejects |= dict(rejects)
+            self._megapixels += sum(_megapixels(entry) for entry in entries)
+            self._report(kept)
+        return list(lost.values())
+
+    def _report(self, kept: int) -> None:
+        rejects = len(self._left_out) + len(self._rejects)
+        done = len(self._entries) + len(self._rejects) + kept
+        self._progress(Tally("preparing images", done, len(self.images), rejects, self._megapixels))
+
+    def _all_rejects(self) -> list[Reject]:
+        mine = [self._rejects[image.identity] for image in self.images if image.identity in self._rejects]
+        return [*self._left_out, *mine]
+
+    def _unchanged(self) -> bool:
+        """Whether there is a dataset already that is what this run would make."""
+        if self._area.old is None:
+            return False
+        if {image.identity for image in self._old} != {image.identity for image in self.images} - self._rejects.keys():
+            return False
+        rejects = read_rejects(self._area.out)
+        return list(zip(rejects["path"], rejects["reason"], strict=True)) == [
+            (reject.path, reject.reason) for reject in self._all_rejects()
+        ]
+
+    def _check_pieces(self, entries: Sequence[Entry]) -> None:
+        there = whole_pieces(self._area.files, self._area.pieces)
+        if not {entry.piece for entry in entries} <= set(there):
+            raise DiagramError(
+                f"--out {self._area.out}: what other machines have written is not seen on this one; "
+                "a cluster needs a shared disk or an object store"
+            )
+
+    def _write(self, shards: list[Shard], draft: str) -> dict[str, int]:
+        """Writes the shards; returns the rows in each folder. A shard whose worker dies is tried once more."""
+        work = partial(write_shard, self._area.files, self._area.pieces, draft, self._options)
+        rows: Counter[str] = Counter()
+        todo = {shard.name: shard for shard in shards}
+        for _ in range(2):
+            for shard, written in run_tasks(work, list(todo.values())):
+                del todo[shard.name]
+                rows[shard.folder] += written
+                self._progress(Tally("writing shards", len(shards) - len(todo), len(shards)))
+        if todo:
+            raise DiagramError(f"the worker that writes {min(todo)} has died twice")
+        return rows
 
 
-@contextmanager
-def _destination(out: str) -> Iterator[tuple[Any, str]]:
-    """Where to write so that `out` appears whole; nothing is left of a preparation that fails.
-
-    Raises UsageError if there is something already, or nothing can be written.
-    """
-    check_vacant(out)
-    files, root = open_place(out)
-    if "file" in files.protocol:
-        with _draft(Path(root), out) as draft:
-            yield files, str(draft)
-        return
-    try:
-        yield files, root
-    except BaseException:
-        # check_vacant has seen that all there is was written here.
-        files.invalidate_cache()
-        if files.exists(root):
-            files.rm(root, recursive=True)
-        raise
+def _pieces(images: list[Wanted], options: Options) -> list[list[Wanted]]:
+    """The images that one task prepares: neighbours in the dataset. The last pieces are small: all end together."""
+    prepared = 2 * options.image_size[0] * options.image_size[1]
+    most = max(1, min(PIECE_IMAGES, PIECE_BYTES // prepared))
+    pieces, start = [], 0
+    while start < len(images):
+        size = max(1, min(most, (len(images) - start) // (2 * processors())))
+        pieces.append(images[start : start + size])
+        start += size
+    return pieces
 
 
-@contextmanager
-def _draft(place: Path, out: str) -> Iterator[Path]:
-    """A hidden folder beside `place` that becomes it."""
-    draft = place.with_name(f".{place.name}.partial-{os.getpid()}")
-    try:
-        draft.mkdir(parents=True)
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from None
-    try:
-        yield draft
-        try:
-            draft.rename(place)  # over an empty folder too, but over no other
-        except OSError as error:
-            raise UsageError(f"--out {out}: was filled by somebody else meanwhile: {error.strerror}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+def _decode(files: Any, folder: str, options: Options, piece: list[Wanted]) -> Decoded:
+    """Prepares the images of a piece, one after the other, and saves them. Runs in a task."""
+    writer = PieceWriter()
+    rejects = []
+    for image in piece:
+        item = prepare_image(image.record, options)
+        if isinstance(item, Reject):
+            rejects.append((image.identity, item))
+        else:
+            writer.add(image.identity, item)
+    return writer.save(files, folder), rejects
+
+
+def _megapixels(entry: Entry) -> float:
+    told = entry.told
+    return float(told.get("rows", 0) * told.get("columns", 0)) / 1e6

@@ -8,15 +8,17 @@ import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 from rich.console import Console
 
 from diagram_ray.config import override, read_yaml
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.shards import read_info, read_training_data
+from diagram_ray.data.shards import read_info, read_sides, read_training_data
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.control import Control, run_control
 from diagram_ray.distributed.interrupt import cooperative_stop
@@ -31,8 +33,9 @@ from diagram_ray.search.progress import Lines, Progress, Screen
 from diagram_ray.search.study import seconds
 from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
-from diagram_ray.search.tables import write_tables
+from diagram_ray.search.tables import write_table, write_tables
 from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.transfer import InitialWeights, read_initial
 
 log = logging.getLogger("diagram_ray")
 
@@ -41,6 +44,7 @@ INTERRUPTED_EXIT = 130
 GRACE = 25.0
 """Seconds that Ray is given to stop. It takes up to 15 where a worker is in the middle of a long round."""
 SPLITS = "splits.json"
+IMAGES = "images.parquet"
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,17 @@ class Materials:
     splits: Splits
     info: dict[str, Any]
     """dataset.json"""
+    initial: InitialWeights | None = None
+    """Weights that the trials start with."""
+    sides: pa.Table | None = None
+    """image_id and laterality of the images; None leaves it unrecorded."""
 
 
 def load(plan: Plan) -> Materials:
-    """Data and folds; nothing is written. Raises DataError, or UsageError if a study is resumed on other data."""
+    """Data, folds and initial weights; nothing is written.
+
+    Raises DataError, UsageError if a study is resumed on other data or weights, and what `read_initial` raises.
+    """
     info = read_info(plan.data)
     if plan.resume and plan.out is not None:
         _check_same(plan.out, info)
@@ -64,12 +75,15 @@ def load(plan: Plan) -> Materials:
         splits = Splits.from_json(path.read_text(encoding="utf-8"), str(path))
     else:
         splits = make_splits(data, plan.study.folds, plan.study.seed)
-    return Materials(data, splits, info)
+    initial = None
+    if plan.study.init_from is not None:
+        initial = read_initial(plan.study.init_from, fit_to_data(plan.base, data), data, splits)
+        if plan.resume and plan.out is not None:
+            _check_same_weights(plan.out, initial)
+    return Materials(data, splits, info, initial, read_sides(plan.data, data.image_ids))
 
 
-def run_study(
-    plan: Plan, materials: Materials, console: Console, make: MakeValidation = cross_validation
-) -> dict[str, Any]:
+def run_study(plan: Plan, materials: Materials, console: Console, make: MakeValidation | None = None) -> dict[str, Any]:
     """Runs or resumes a study on the cluster that is joined; returns what the command prints.
 
     Raises DiagramError if no trial is complete, UsageError if the folder is taken or another driver is at it.
@@ -79,7 +93,8 @@ def run_study(
     folder = plan.out if plan.resume and plan.out else make_folder(plan.out, plan.study.name)
     study = plan.study.resolved(plan.base.training.epochs, share.trials)
     base = fit_to_data(plan.base, materials.data)
-    return _Run(replace(plan, study=study, base=base), folder.absolute(), materials, share, make).go(console)
+    real = partial(cross_validation, initial=materials.initial)
+    return _Run(replace(plan, study=study, base=base), folder.absolute(), materials, share, make or real).go(console)
 
 
 class _Run:
@@ -96,6 +111,8 @@ class _Run:
         with open_ledger(self.folder) as ledger:
             state = self._state(ledger)
             self.document = self._document()
+            if self.materials.sides is not None:
+                write_table(self.folder / IMAGES, self.materials.sides)
             write_document(self.folder, self.document)
             alarm = threading.Timer(GRACE, self._abandon, [ledger])
             alarm.daemon = True
@@ -137,7 +154,9 @@ class _Run:
         """study.yaml; of a resumed study the old one, with the new budget."""
         if not self.plan.resume:
             write_atomic(self.folder / SPLITS, self.materials.splits.to_json())
-            return new_document(self.plan, self.materials.info, self.materials.data.classes)
+            initial = self.materials.initial
+            started = initial.describe() if initial is not None else None
+            return new_document(self.plan, self.materials.info, self.materials.data.classes, started)
         document = read_yaml(self.folder / DOCUMENT)
         dataset = {**document["dataset"], "uri": self.plan.data}
         return document | {"study": self.plan.study.model_dump(mode="json"), "dataset": dataset}
@@ -207,4 +226,13 @@ def _check_same(folder: Path, info: dict[str, Any]) -> None:
     if before != info["fingerprint"]:
         raise UsageError(
             f"{folder}: was run on the dataset with the fingerprint {before}; this one has {info['fingerprint']}"
+        )
+
+
+def _check_same_weights(folder: Path, initial: InitialWeights) -> None:
+    before = (read_yaml(folder / DOCUMENT).get("init_from") or {}).get("weights")
+    if before != initial.digest:
+        raise UsageError(
+            f"{folder}: its trials started with weights of {initial.source} with the SHA-256 {before}; they are now "
+            f"others: {initial.digest}"
         )

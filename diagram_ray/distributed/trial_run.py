@@ -5,29 +5,32 @@ died goes on from the last rung.
 """
 
 import dataclasses
+import errno
 import json
 import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.errors import DiagramError
+from diagram_ray.errors import CheckpointError, DiagramError
 from diagram_ray.results import Measurement, write_atomic
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.study_state import Round
 from diagram_ray.search.tables import write_table
+from diagram_ray.training.checkpoint_store import CheckpointStore
+from diagram_ray.training.descent import is_out_of_memory
 
 log = logging.getLogger("diagram_ray")
 
 SAVE_EVERY = 120.0
 """Seconds between checkpoints within a rung: so much work a crash can cost."""
+KEEP_LAST = 2
+"""Checkpoints: one more than is needed, for the case that the newest is damaged."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Validation(Protocol):
@@ -42,11 +45,15 @@ class Validation(Protocol):
     def predictions(self) -> pa.Table:
         """Out-of-fold scores of all images."""
 
-    def save(self, folder: Path) -> None:
-        """Writes the state of all folds, atomically."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must be of, so that this may go on from it."""
 
-    def load_state(self, folder: Path) -> None:
-        """Takes the state back from `folder`."""
+    def state_dict(self) -> dict[str, Any]:
+        """The state of all folds: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the state back."""
 
     def export(self, folder: Path) -> None:
         """Writes config.yaml and the folds' weights."""
@@ -69,80 +76,85 @@ class TrialRun:
         self._files = files
         self._make = make
         self._curves: list[dict[str, Any]] = []
-        self._saved = time.monotonic()
         self._rounds = self._work()
 
     def step(self) -> Round:
-        """The next round. A failure of any kind is a result too: it ends this trial, not the study."""
+        """The next round. A failure of any kind is a result too: it ends this trial, not the study.
+
+        But where nothing can be written any more, all trials would fail: there the study ends, to be resumed.
+        """
         try:
             return next(self._rounds)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
+            if _cannot_write(error):
+                return Round(self._number, 0, 0, len(self._curves), halted=_reason(error))
             if self._curves:
                 self._write_curves()
             return Round(self._number, 0, 0, len(self._curves), failed=_reason(error))
 
-    def _work(self) -> Iterator[Round]:
+    def close(self) -> None:
+        """Ends the trial's work here, wherever it stands, once a checkpoint that is being written is whole."""
+        try:
+            self._rounds.close()
+        except CheckpointError as error:
+            log.warning("trial %d: %s", self._number, error)
+
+    def _work(self) -> Generator[Round]:
         if self._files.measurement.is_file():
             yield self._reached(self._ladder.top, _read_measurement(self._files.measurement))
             return
-        validation = self._restore()
-        for rung, point in enumerate(self._ladder.rungs):
-            # Right at a rung it is not known whether the driver has heard of it: it is told (again).
-            if point.fold_epochs >= len(self._curves):
-                yield from self._climb(validation, rung)
-                yield self._finish_rung(validation, rung)
+        validation = self._make(self._config)
+        place = self._files.checkpoints
+        with CheckpointStore(place, validation.identity, keep_last=KEEP_LAST, every=SAVE_EVERY) as store:
+            self._restore(validation, store)
+            for rung, point in enumerate(self._ladder.rungs):
+                # Right at a rung it is not known whether the driver has heard of it: it is told (again).
+                if point.fold_epochs >= len(self._curves):
+                    yield from self._climb(validation, rung, store)
+                    yield self._finish_rung(validation, rung, store)
 
-    def _climb(self, validation: Validation, rung: int) -> Iterator[Round]:
+    def _climb(self, validation: Validation, rung: int, store: CheckpointStore) -> Iterator[Round]:
         point = self._ladder.rungs[rung]
         for rows in validation.advance(point.folds, point.epochs):
             self._curves += rows
             scores = [row["auc"] for row in rows]
             epoch = max(row["epoch"] for row in rows)
-            if time.monotonic() - self._saved > SAVE_EVERY:
-                self._save(validation)
+            if store.due:
+                self._save(validation, store)
             yield Round(self._number, point.folds, epoch, len(self._curves), sum(scores) / len(scores))
 
-    def _finish_rung(self, validation: Validation, rung: int) -> Round:
-        """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work."""
+    def _finish_rung(self, validation: Validation, rung: int, store: CheckpointStore) -> Round:
+        """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work.
+
+        Nothing is being written any more when the driver hears of the rung: it may remove the trial's checkpoints.
+        """
         measurement = validation.measure(self._ladder.rungs[rung].folds)
         if rung < self._ladder.top:
-            self._save(validation)
+            self._save(validation, store)
+            store.wait()
         else:
+            store.wait()
             self._write_curves()
             write_table(self._files.predictions, validation.predictions())
             validation.export(self._files.models)
             write_atomic(self._files.measurement, json.dumps(dataclasses.asdict(measurement)))
         return self._reached(rung, measurement)
 
-    def _save(self, validation: Validation) -> None:
-        """Checkpoints are named by the fold-epochs they hold; only the last is kept."""
-        folder = self._files.checkpoints / f"{len(self._curves):06d}"
-        if not folder.is_dir():
-            self._write_curves()
-            validation.save(folder)
-        for other in self._files.checkpoints.iterdir():
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
-        self._saved = time.monotonic()
+    def _save(self, validation: Validation, store: CheckpointStore) -> None:
+        """A checkpoint's position is the fold-epochs it holds."""
+        self._write_curves()
+        store.save(len(self._curves), {"curves": list(self._curves), "validation": validation.state_dict()})
 
     def _write_curves(self) -> None:
         write_table(self._files.curves, pa.Table.from_pylist(self._curves))
 
-    def _restore(self) -> Validation:
-        """The trial as it was last saved. A checkpoint that cannot be read costs its work, not the trial."""
-        folders = self._files.checkpoints.iterdir() if self._files.checkpoints.is_dir() else iter(())
-        for folder in sorted((folder for folder in folders if folder.name.isdigit()), reverse=True):
-            try:
-                validation = self._make(self._config)
-                validation.load_state(folder)
-                # The file may be ahead of the checkpoint.
-                self._curves = pq.read_table(self._files.curves).to_pylist()[: int(folder.name)]
-                return validation
-            except (DiagramError, OSError, ValueError, KeyError) as error:
-                log.warning("%s: cannot be read, trial %d starts anew: %s", folder, self._number, error)
-                shutil.rmtree(folder, ignore_errors=True)
-        return self._make(self._config)
+    def _restore(self, validation: Validation, store: CheckpointStore) -> None:
+        """The trial as it was last saved. Checkpoints that cannot be read cost their work, not the trial."""
+        found = store.load()
+        if found is not None:
+            validation.load_state_dict(found[1]["validation"])
+            self._curves = found[1]["curves"]
 
     def _reached(self, rung: int, measurement: Measurement) -> Round:
         point = self._ladder.rungs[rung]
@@ -163,6 +175,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, DiagramError):
         return str(error)
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return f"out of memory: {text[:300]}"
     return f"{type(error).__name__}: {text[:300]}"
+
+
+def _cannot_write(error: Exception) -> bool:
+    return isinstance(error, CheckpointError) or (isinstance(error, OSError) and error.errno in NO_SPACE)

@@ -17,11 +17,13 @@ MakeValidation = Callable[[ExperimentConfig, TrainingData, Any, str], Validation
 """(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`."""
 
 
-def cross_validation(config: ExperimentConfig, data: TrainingData, splits: Any, device: str) -> Validation:
-    """The real one."""
+def cross_validation(
+    config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None
+) -> Validation:
+    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any."""
     from diagram_ray.training.cross_validation import CrossValidation
 
-    return CrossValidation(config, data, splits, device)
+    return CrossValidation(config, data, splits, device, initial=initial)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Worker(tune.Trainable):
 
         torch.set_num_threads(1)  # trials run side by side: one core each
         self._work, self._data, self._splits = work, data, splits
+        self._run: TrialRun | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -54,9 +57,16 @@ class Worker(tune.Trainable):
         def make(experiment: ExperimentConfig) -> Validation:
             return work.make(experiment, self._data, self._splits, work.device)
 
+        self.cleanup()
         self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make)
         return True
 
     def step(self) -> dict[str, Any]:
         """One round."""
+        assert self._run is not None  # noqa: S101 - set in `setup`
         return {"round": self._run.step()}
+
+    def cleanup(self) -> None:
+        """Called when the process is not needed any more."""
+        if self._run is not None:
+            self._run.close()

@@ -1,5 +1,6 @@
 """The extended classification network E (paper Sect. 2.2, Eq. 3)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,7 +51,18 @@ class ExtendedClassifier(nn.Module):
         nn.init.normal_(self.output.weight, std=0.02)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """The logits of images' feature maps."""
-        logits: Tensor = self.output(self.dropout(self.blocks(maps).mean(dim=(2, 3))))
+    def forward(self, maps: Tensor, dropout: Tensor | None = None) -> Tensor:
+        """The logits of images' feature maps; with the `dropout` drawn before, if it is given."""
+        pooled = self.blocks(maps).mean(dim=(2, 3))
+        logits: Tensor = self.output(self.dropout(pooled) if dropout is None else pooled * dropout)
         return logits
+
+    def sample_dropout(self, count: int, random: torch.Generator) -> Tensor | None:
+        """What the inputs of the output layer are multiplied with, for `count` images: (count, 8 * width) on the CPU.
+
+        None without dropout.
+        """
+        kept = 1.0 - self.dropout.p
+        if kept == 1.0:
+            return None
+        return torch.empty(count, self.output.in_features).bernoulli_(kept, generator=random).div_(kept)

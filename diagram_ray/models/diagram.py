@@ -20,7 +20,10 @@ class DiaGRAM(nn.Module):
         self.discriminator = Discriminator(config)
         self.classifier = ExtendedClassifier(config)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, m) of images (B, 1, H, W) in [-1, 1], H and W at least 16."""
-        logits: Tensor = self.classifier(self.features(images))
+    def forward(self, images: Tensor, dropout: Tensor | None = None) -> Tensor:
+        """Class logits (B, m) of images (B, 1, H, W) in [-1, 1], H and W at least 16.
+
+        `dropout`, of `classifier.sample_dropout`, takes the place of what a model in train mode would draw.
+        """
+        logits: Tensor = self.classifier(self.features(images), dropout)
         return logits

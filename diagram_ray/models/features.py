@@ -29,6 +29,11 @@ class FeatureExtractor(nn.Module):
             layers += [convolution, *normalised, nn.LeakyReLU(SLOPE)]
         self.layers = nn.Sequential(*layers)
 
+    def first(self, count: int) -> nn.Sequential:
+        """The first `count` of the four layers, each a convolution with what follows it."""
+        ends = [place + 1 for place, layer in enumerate(self.layers) if isinstance(layer, nn.LeakyReLU)]
+        return nn.Sequential(*list(self.layers)[: ends[count - 1] if count else 0])
+
     def forward(self, pixels: Tensor) -> Tensor:
         """The feature maps of images or patches."""
         maps: Tensor = self.layers(pixels)

@@ -11,6 +11,9 @@ import pandas as pd
 from diagram_ray.errors import DataError, DiagramError, LeakageError
 from diagram_ray.evaluation.estimates import ControlCheck, Estimates, check_control, estimate
 from diagram_ray.evaluation.metrics import MeanRoc, Roc, mean_roc, roc
+from diagram_ray.evaluation.operating import Operating, operating
+from diagram_ray.evaluation.out_of_fold import out_of_fold
+from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade, verdict
 from diagram_ray.results import Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
@@ -84,6 +87,19 @@ class Facts:
     def estimates(self) -> Estimates | None:
         """None if no trial is complete."""
         return None if self.number is None else estimate(self.predictions, self.number)
+
+    @cached_property
+    def units(self) -> list[UnitEstimate]:
+        """The best trial's AUC by image, breast (if the images' sides are recorded) and patient."""
+        if self.study.images is None:
+            return unit_estimates(self.of_best, None)
+        table = _with(self.study.images, ["image_id", "laterality"], self.study.path / "images.parquet").dropna()
+        return unit_estimates(self.of_best, dict(zip(table["image_id"], table["laterality"], strict=True)))
+
+    @cached_property
+    def operating(self) -> Operating | None:
+        """What decisions by the best trial's scores are worth; None if no trial is complete."""
+        return None if self.number is None else operating(out_of_fold(self.of_best))
 
     @cached_property
     def control(self) -> ControlCheck | None:

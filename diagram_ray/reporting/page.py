@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from diagram_ray.errors import UsageError
+from diagram_ray.reporting.certainty import between_studies
 from diagram_ray.reporting.facts import Facts
 from diagram_ray.reporting.scale import Line, draw
 from diagram_ray.reporting.sections import study_page, summary
@@ -39,20 +40,29 @@ def make_report(study_paths: Sequence[Path], out: Path | None = None) -> tuple[P
 
 
 def render(studies: Sequence[Facts]) -> str:
-    """The page. Everything that comes from a study is escaped."""
-    environment = Environment(
+    """The page."""
+    several = studies if len(studies) > 1 else []
+    lines = [Line(each.name, each.estimates.corrected.auc, "main") for each in several if each.estimates]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            studies=[study_page(each) for each in studies],
+            summaries=[summary(each) for each in several],
+            scale=draw(lines),
+            between=between_studies(several),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Of the templates: whatever is put into a page is escaped, and what is missing is an error."""
+    return Environment(
         loader=PackageLoader("diagram_ray.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    several = studies if len(studies) > 1 else []
-    lines = [Line(each.name, each.estimates.corrected.auc, "main") for each in several if each.estimates]
-    return environment.get_template("report.html.j2").render(
-        studies=[study_page(each) for each in studies],
-        summaries=[summary(each) for each in several],
-        scale=draw(lines),
     )
 
 

@@ -1,10 +1,12 @@
 """One study as the template wants it: plain values and finished text, section by section."""
 
+import dataclasses
 from typing import Any
 
 import pandas as pd
 
-from diagram_ray.reporting import findings, pictures
+from diagram_ray.reporting import certainty, findings, pictures
+from diagram_ray.reporting.audit_note import audit_note
 from diagram_ray.reporting.facts import Facts, mapping, plain
 from diagram_ray.reporting.winner import winner
 from diagram_ray.results import TrialState
@@ -28,6 +30,7 @@ def study_page(facts: Facts) -> dict[str, Any]:
         "grade": facts.grade.value,
         "verdict": facts.verdict,
         "warnings": facts.warnings(),
+        "audit": audit_note(facts),
         "complete": complete,
         "paper": PAPER,
         "history": pictures.of_history(facts),
@@ -54,6 +57,7 @@ def summary(facts: Facts) -> dict[str, Any]:
         "grade": facts.grade.value,
         "best": facts.number,
         "control_auc": control.value if control else None,
+        "audit": audit_note(facts)["state"],
     }
     if best is None or estimates is None:
         return found
@@ -64,6 +68,9 @@ def summary(facts: Facts) -> dict[str, Any]:
         "corrected_auc": estimates.corrected.auc.value,
         "corrected_low": estimates.corrected.auc.low,
         "corrected_high": estimates.corrected.auc.high,
+        "units": [dataclasses.asdict(unit) for unit in facts.units],
+        "decisions": certainty.decisions(facts),
+        "power": certainty.power_words(facts),
     }
 
 
@@ -158,12 +165,18 @@ def _origin(facts: Facts) -> list[tuple[str, str]]:
         f"{name} {value}" for name, value in versions.items() if name not in ("git", "commit", "git_commit")
     )
     sampler = mapping(facts.config.get("sampler"))
+    initial = mapping(facts.document.get("init_from"))
+    begun = [
+        ("trials started with F and E of", str(initial.get("source", "not recorded"))),
+        ("SHA-256 of these weights", str(initial.get("weights", "not recorded"))),
+    ]
     return [
         ("started", str(facts.document.get("started", "not recorded"))),
         ("seed of sampler and folds", str(facts.config.get("seed", "not recorded"))),
         ("sampler", str(sampler.get("name", "not recorded"))),
         ("dataset", str(facts.dataset.get("uri", "not recorded"))),
         ("its fingerprint", str(facts.dataset.get("fingerprint", "not recorded"))),
+        *(begun if initial else []),
         ("versions", shown),
         ("git commit", str(commit)),
     ]

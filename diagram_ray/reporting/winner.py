@@ -10,9 +10,16 @@ import yaml
 
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.reporting import findings, pictures
+from diagram_ray.reporting import certainty, findings, pictures
 from diagram_ray.reporting.facts import Facts, plain
 from diagram_ray.reporting.scale import Line, draw
+
+PLURAL = {"image": "images", "breast": "breasts", "patient": "patients"}
+UNITS = {
+    "image": "By image ({}), mean over folds",
+    "breast": "By breast ({}), mean of its views",
+    "patient": "By patient ({}), the highest score",
+}
 
 
 def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
@@ -32,6 +39,10 @@ def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
         "corrected_interval": _interval(auc),
         "selection": _selection(estimates),
         "control": _control(facts),
+        "units": _units(facts),
+        "decisions": certainty.decisions(facts),
+        "settings": certainty.settings(facts),
+        "power": certainty.power_words(facts),
         "scale": draw(_lines(facts, estimates)),
         "roc": pictures.of_roc(facts),
         "curves": pictures.of_curves(facts),
@@ -58,7 +69,7 @@ def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
     lines = [
         Line("Corrected for selection (BBC-CV)", estimates.corrected.auc, "main"),
         Line("Mean over folds ± sd, as in the paper", Interval(mean, max(0.0, mean - sd), min(1.0, mean + sd))),
-        Line("Mean over folds, bootstrap by patient", estimates.fold_mean),
+        *(Line(UNITS[unit.unit].format(unit.count), unit.auc) for unit in facts.units if unit.auc is not None),
         Line("Pooled, bootstrap by patient", estimates.pooled),
         Line("Pooled, DeLong (images independent)", estimates.pooled_delong),
     ]
@@ -66,6 +77,19 @@ def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
         chance = Interval(facts.control.value, facts.control.low, facts.control.high)
         lines.append(Line("No-signal control, and what chance allows", chance, "chance"))
     return lines
+
+
+def _units(facts: Facts) -> str:
+    """What is counted, and what could not be."""
+    found = {unit.unit: unit for unit in facts.units}
+    missing = [name for name, unit in found.items() if unit.auc is None]
+    counts = ", ".join(f"{unit.positive} of {unit.count} {PLURAL[name]}" for name, unit in found.items())
+    words = [f"Positive are {counts}."]
+    if "breast" not in found:
+        words.append("Breasts cannot be counted: this study's folder does not say of every image which side it shows.")
+    if missing:
+        words.append(f"No fold has both classes by {' or '.join(missing)}.")
+    return " ".join(words)
 
 
 def _selection(estimates: Estimates) -> str:

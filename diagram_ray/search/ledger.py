@@ -120,6 +120,7 @@ def _measured(trials: dict[int, Trial], event: dict[str, Any]) -> None:
         fold_auc=tuple(map(float, values["fold_auc"])),
         fold_accuracy=tuple(map(float, values["fold_accuracy"])),
         seconds=float(values["seconds"]),
+        worker_seconds=values.get("worker_seconds"),
     )
     trials[trial.number] = dataclasses.replace(trial, measurements=(*trial.measurements, measurement))
 

@@ -11,7 +11,7 @@ ladder: {rungs: [[5, 1], [5, 3], [5, 9]], reduction: 3}      # (folds, epochs)
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +31,10 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
 
+Start = Callable[[str], ExperimentConfig]
+"""What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
+FROM_WEIGHTS = ("model.width", "model.norm")
+"""Keys that are given by the weights where a study has `init_from`."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
 
 
@@ -70,6 +74,8 @@ class StudyConfig(Frozen):
     """One study, as its file says it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    init_from: str | None = None
+    """A study, a model folder or a .safetensors file whose F and E the trials start with (paper Sect. 2.4)."""
     base: dict[str, Any] = Field(default={})
     space: dict[str, FloatRange | IntRange | Choices]
     folds: int = Field(default=5, ge=2)
@@ -106,25 +112,29 @@ class StudyConfig(Frozen):
         return Ladder(tuple(Rung(*pair) for pair in self.ladder.rungs), self.ladder.reduction)
 
 
-def read_study(path: Path, assignments: Sequence[str] = ()) -> tuple[StudyConfig, ExperimentConfig]:
+def read_study(
+    path: Path, assignments: Sequence[str] = (), start: Start | None = None
+) -> tuple[StudyConfig, ExperimentConfig]:
     """The study in a file, with `KEY=VALUE` texts of --set applied, and the configuration its trials start from.
 
-    A KEY of ExperimentConfig goes to `base`; if the space searches it, it is fixed and leaves the space. Raises
-    ConfigError.
+    A KEY of ExperimentConfig goes to `base`; if the space searches it, it is fixed and leaves the space. `start` makes
+    the configuration of a study with `init_from`. Raises ConfigError, and what `start` raises.
     """
     raw = read_yaml(path)
     for text in assignments:
         _assign(raw, *parse_assignment(text))
-    return build_study(raw, str(path))
+    return build_study(raw, str(path), start)
 
 
-def build_study(raw: Mapping[str, Any], where: str) -> tuple[StudyConfig, ExperimentConfig]:
-    """The study in a mapping (of a file, or of study.yaml). Raises ConfigError."""
+def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) -> tuple[StudyConfig, ExperimentConfig]:
+    """The study in a mapping (of a file, or of study.yaml), as `read_study`."""
     if "space" in raw:
         raw = {**raw, "space": parse_space(raw["space"], where)}
     study = build(StudyConfig, raw, where)
-    base = override(ExperimentConfig(), study.base, f"{where}: base")
+    defaults = start(study.init_from) if start is not None and study.init_from is not None else ExperimentConfig()
+    base = override(defaults, study.base, f"{where}: base")
     check_space(study.space, base, where)
+    _check_initial(study, where)
     _check_ladder(study, base.training.epochs, where)
     if study.time_budget is not None:
         seconds(study.time_budget, f"{where}: time_budget")
@@ -164,6 +174,14 @@ def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise ConfigError(f"--set: {key} is {section!r} in the study; a key below it cannot be set")
     return section
+
+
+def _check_initial(study: StudyConfig, where: str) -> None:
+    if study.init_from is not None and (both := [key for key in FROM_WEIGHTS if key in study.space]):
+        raise ConfigError(
+            f"{where}: space.{both[0]}: cannot be searched, because it is given by the weights of init_from "
+            f"{study.init_from}"
+        )
 
 
 def _check_ladder(study: StudyConfig, epochs: int, where: str) -> None:

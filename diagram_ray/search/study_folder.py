@@ -47,9 +47,9 @@ def read_plan(folder: Path) -> Plan:
         raise UsageError(f"{folder}: nothing to resume: it has no {DOCUMENT}")
     document, where = read_yaml(folder / DOCUMENT), str(folder / DOCUMENT)
     try:
-        study, _ = build_study(document["study"], where)
         # As it was run: the defaults of this version may be others.
         base = build(ExperimentConfig, document["experiment"], where)
+        study, _ = build_study(document["study"], where, start=lambda _: base)
         return Plan(study, base, str(document["dataset"]["uri"]), folder, resume=True)
     except (KeyError, TypeError) as error:
         raise DataError(f"{where}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
@@ -79,13 +79,19 @@ def check_free(out: Path) -> None:
         raise UsageError(f"{out}: exists and is not an empty folder; choose another --out")
 
 
-def new_document(plan: Plan, dataset: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
-    """study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike."""
+def new_document(
+    plan: Plan, dataset: Mapping[str, Any], classes: tuple[str, ...], initial: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike.
+
+    `initial` says with which weights the trials start, if they do not start anew.
+    """
     return {
         "study": plan.study.model_dump(mode="json"),
         "experiment": plan.base.model_dump(mode="json"),
         "dataset": {**dataset, "uri": plan.data},
         "classes": list(classes),
+        "init_from": dict(initial) if initial is not None else None,
         "versions": versions(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

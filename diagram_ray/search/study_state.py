@@ -63,6 +63,8 @@ class Round:
     measurement: Measurement | None = None
     failed: str = ""
     """Why the trial cannot go on."""
+    halted: str = ""
+    """Why no trial can: what they leave cannot be written. The study ends, and goes on when it is resumed."""
 
 
 class StudyState:

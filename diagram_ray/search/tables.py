@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diagram_ray.results import Trial, TrialState, write_atomic
+from diagram_ray.results import Measurement, Trial, TrialState, write_atomic
 from diagram_ray.search.files import TrialFiles, best_of, copy_folder
 
 Trials = Mapping[int, Trial]
@@ -53,10 +53,13 @@ def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:
             "epochs": pa.array([m.epochs if m else 0 for m in last], pa.int64()),
             "fold_epochs": pa.array([fold_epochs.get(trial.number, 0) for trial in ordered], pa.int64()),
             "seconds": pa.array([m.seconds if m else 0.0 for m in last], floats),
-            # One worker a trial; a trial on several devices will count them here.
-            "worker_seconds": pa.array([m.seconds if m else 0.0 for m in last], floats),
+            "worker_seconds": pa.array([_worker_seconds(m) if m else 0.0 for m in last], floats),
         }
     )
+
+
+def _worker_seconds(measurement: Measurement) -> float:
+    return measurement.seconds if measurement.worker_seconds is None else measurement.worker_seconds
 
 
 def write_table(path: Path, table: pa.Table) -> None:

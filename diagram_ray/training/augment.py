@@ -21,12 +21,12 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-def to_tensor(pixels: NDArray[np.uint16], device: torch.device) -> Tensor:
-    """Images or patches (B, H, W) of 0..65535 as (B, 1, H, W) float32 in [-1, 1].
+def to_tensor(pixels: NDArray[np.uint16], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Images or patches (B, H, W) of 0..65535 as (B, 1, H, W) in [-1, 1].
 
     `pixels` must be writable, as the copy is that NumPy makes when it is given indices.
     """
-    values = to_device(torch.from_numpy(pixels), device).to(torch.float32)
+    values = to_device(torch.from_numpy(pixels), device).to(dtype)
     return values.mul_(2.0 / FULL).sub_(1.0).unsqueeze(1)
 
 

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,12 +13,17 @@ from torch import Tensor
 
 from diagram_ray.config import AugmentConfig, ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.errors import DiagramError
+from diagram_ray.errors import ConfigError, DiagramError
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.augment import draw_transforms, to_device, to_tensor, transform
+from diagram_ray.training.averaging import Average
+from diagram_ray.training.context import ALONE, Context, share
+from diagram_ray.training.descent import Descent, Losses
+from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
 from diagram_ray.training.scoring import probabilities
-from diagram_ray.training.step import InnerBatch, Losses, Optimizers, iterate
+from diagram_ray.training.step import InnerBatch, Optimizers, iterate
+from diagram_ray.training.validation import BestEpoch, set_aside, validation_score
 
 LOSSES = ("adversarial", "patch", "image", "generator")
 
@@ -36,8 +41,10 @@ def fit_to_data(config: ExperimentConfig, data: TrainingData) -> ExperimentConfi
 class Trainer:
     """One DiaGRAM and its optimizers at an epoch's end, ready for the next epoch.
 
-    `fold` is a part of the seed of everything drawn, and is named in messages. Raises DataError if the training part
-    has no patches or too few images.
+    `fold` is a part of the seed of everything drawn, and is named in messages. `initial` are weights, by their names
+    in the model, that training starts with in the place of random ones. The processes of `context` train one model:
+    each makes its own Trainer with the same arguments, and all of them call the same methods. Raises DataError if the
+    training part has no patches or too few images, ConfigError if batch norm is asked for in more than one process.
     """
 
     def __init__(
@@ -48,96 +55,184 @@ class Trainer:
         patches: Indices,
         fold: int = 0,
         device: torch.device | str = "cpu",
+        initial: Mapping[str, Tensor] | None = None,
+        context: Context = ALONE,
     ) -> None:
         self.config = fit_to_data(config, data)
         self.data = data
         self.fold = fold
         self.device = torch.device(device)
+        self.context = context
+        _check_norm(self.config, context)
         self.epoch = 0
         """Epochs done."""
         training = self.config.training
-        self._schedule = make_schedule(training, fold, images, data.labels, patches, data.patch_labels)
+        parts = set_aside(data, images, patches, training.validation_part, training.seed, fold)
+        self._schedule = make_schedule(training, fold, parts.images, data.labels, parts.patches, data.patch_labels)
         with _seeded(seed_for(training.seed, fold, Purpose.WEIGHTS), self.device):
             self.model = DiaGRAM(self.config.model)
         # Channels last is a fifth faster on CPUs.
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if initial is not None:
+            self.model.load_state_dict(self.model.state_dict() | dict(initial))
+        self._frozen = self.model.features.first(training.freeze).requires_grad_(False)
         self._optimizers = Optimizers(self.model, training)
+        self._descent = Descent(context, splits=self.config.model.norm != "batch")
+        self._average = Average(self.model, training.ema_decay) if training.ema_decay else None
+        self._validation = parts.validation
+        self._best = BestEpoch(self.model, training.patience) if len(parts.validation) else None
+
+    @property
+    def result(self) -> DiaGRAM:
+        """The model to score and to keep: of the best epoch if there is a validation part, averaged if asked for."""
+        return self._best.model if self._best else self.current
+
+    @property
+    def current(self) -> DiaGRAM:
+        """The model as it is now, averaged if asked for."""
+        return self._average.model if self._average else self.model
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the epoch before, by the name of the gradient step."""
+        return {name: optimizer.param_groups[-1]["lr"] for name, optimizer in self._optimizers.named().items()}
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch that scored best on the validation part, from 1; 0 before the first. None without such a part."""
+        return self._best.epoch if self._best else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training has ended early: the epochs that are left change nothing."""
+        return self._best is not None and self._best.exhausted(self.epoch)
 
     def advance(self) -> dict[str, Any]:
         """Trains one epoch. Its curve row: `fold`, `epoch` (from 1), `loss_*` (None where unused) and `seconds`.
 
-        Each loss is the mean over the epoch's steps. Raises Diverged if one is not finite.
+        With a validation part also `validation_auc` and `validation_loss`. Each loss is the mean over the epoch's
+        steps; all are None in an epoch after the training has stopped early. Raises Diverged if one is not finite.
         """
         started = time.perf_counter()
-        training = self.config.training
-        self._optimizers.scale_learning_rates(self._rate_factor())
-        self.model.train()
-        with _seeded(seed_for(training.seed, self.fold, Purpose.EPOCH, self.epoch), self.device):
-            means = _means(list(self._gradient_steps()))
+        means = {} if self.stopped else self._train_epoch()
         self.epoch += 1
         row = {f"loss_{name}": means.get(name) for name in LOSSES}
         self._check_finite({f"{name} loss": value for name, value in means.items()})
+        row |= self._validate(trained=bool(means))
         return {"fold": self.fold, "epoch": self.epoch, **row, "seconds": time.perf_counter() - started}
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
 
     def score(self, images: Indices) -> NDArray[np.float64]:
         """The probability of the positive class, the last one, of images by index. Raises Diverged if not finite."""
-        scores: NDArray[np.float64] = probabilities(self.model, self.data.images, images)[:, -1]
+        scores: NDArray[np.float64] = probabilities(self.result, self.data.images, images, self.context)[:, -1]
         self._check_finite({"score": float(scores.sum())})
         return scores
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizers and position: training goes on from it bit by bit as if it had not stopped."""
         optimizers = {name: optimizer.state_dict() for name, optimizer in self._optimizers.named().items()}
-        return {"epoch": self.epoch, "model": self.model.state_dict(), "optimizers": optimizers}
+        others = {name: part.state_dict() for name, part in self._others().items()}
+        return {"epoch": self.epoch, "model": self.model.state_dict(), "optimizers": optimizers, **others}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from what `state_dict` of a trainer with the same configuration and data returned."""
         self.model.load_state_dict(state["model"])
         for name, optimizer in self._optimizers.named().items():
             optimizer.load_state_dict(state["optimizers"][name])
+        for name, part in self._others().items():
+            part.load_state_dict(state[name])
         self.epoch = int(state["epoch"])
 
-    def _rate_factor(self) -> float:
+    def _others(self) -> dict[str, Average | BestEpoch]:
+        """What has a state besides the model and the optimizers."""
+        parts = {"average": self._average, "best": self._best}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _train_epoch(self) -> dict[str, float]:
+        """The means of the losses."""
         training = self.config.training
-        if training.schedule == "constant":
-            return 1.0
-        return 0.5 * (1.0 + math.cos(math.pi * min(self.epoch / training.epochs, 1.0)))
+        self._optimizers.scale_learning_rates(rate_factor(training, self.epoch))
+        self.model.train()
+        self._frozen.eval()
+        means = _means(list(self._averaged(self._gradient_steps())), self.context)
+        self._descent.check()
+        return means
+
+    def _averaged(self, steps: Iterator[Losses]) -> Iterator[Losses]:
+        """Goes through gradient steps; after each image step the average of the weights follows."""
+        updates = self.epoch * self._schedule.inner_steps
+        for losses in steps:
+            if self._average is not None and "image" in losses:
+                self._average.update(self.model, updates)
+                updates += 1
+            yield losses
+
+    def _validate(self, trained: bool) -> dict[str, float | None]:
+        """Scores the validation part, if there is one and the epoch was trained, and keeps the best epoch's weights."""
+        if self._best is None:
+            return {}
+        if not trained:
+            return {"validation_auc": None, "validation_loss": None}
+        found = probabilities(self.current, self.data.images, self._validation, self.context)
+        self._check_finite({"validation score": float(found.sum())})
+        score = validation_score(self.data.labels[self._validation], found)
+        self._best.see(self.epoch, score, self.current)
+        return {"validation_auc": score.auc, "validation_loss": -score.negative_loss}
 
     def _gradient_steps(self) -> Iterator[Losses]:
         k = self.config.training.k
+        dropout = self._random(Purpose.EPOCH)
         for first in range(0, self._schedule.inner_steps, k):
-            batches = (self._inner_batch(step) for step in range(first, first + k))
+            batches = (self._inner_batch(step, dropout) for step in range(first, first + k))
             noise = self._noise(self._random(Purpose.GENERATOR_STEP, first))
-            yield from iterate(self.model, self._optimizers, batches, noise)
+            yield from iterate(self.model, self._optimizers, batches, noise, self._descent)
 
-    def _inner_batch(self, step: int) -> InnerBatch:
+    def _inner_batch(self, step: int, dropout: torch.Generator) -> InnerBatch:
+        """Everything is drawn for the whole minibatch, whichever share of it is this process's."""
         random = self._random(Purpose.INNER_STEP, step)
         patches = self._schedule.patch_batch_of(self.epoch, step)
         images = self._schedule.image_batch(self.epoch, step)
         return InnerBatch(
-            patches=self._augmented(self.data.patches[patches], random),
-            patch_labels=to_device(torch.from_numpy(self.data.patch_labels[patches]), self.device),
+            patches=self._augmented(self.data.patches, patches, random),
+            patch_labels=self._shared(torch.from_numpy(self.data.patch_labels[patches])),
             noise=self._noise(random),
-            images=self._augmented(self.data.images[images], random),
-            image_labels=to_device(torch.from_numpy(self.data.labels[images]), self.device),
+            images=self._augmented(self.data.images, images, random),
+            image_labels=self._shared(torch.from_numpy(self.data.labels[images])),
+            dropout=self._shared(self.model.classifier.sample_dropout(len(images), dropout)),
+            m=len(patches),
+            n=len(images),
         )
 
-    def _augmented(self, pixels: NDArray[np.uint16], random: torch.Generator) -> Tensor:
-        batch = to_tensor(pixels, self.device)
+    def _augmented(self, pixels: NDArray[np.uint16], drawn: Indices, random: torch.Generator) -> Tensor:
+        """This process's share of the images or patches `drawn`."""
+        batch = to_tensor(pixels[drawn[share(len(drawn), self.context)]], self.device, self._dtype)
         augment = self.config.training.augment
-        if augment == NO_AUGMENTATION:
+        if augment == NO_AUGMENTATION or not len(drawn):
             return batch
-        maps = draw_transforms(len(batch), (batch.shape[2], batch.shape[3]), augment, random)
-        return transform(batch, to_device(maps, self.device))
+        maps = draw_transforms(len(drawn), (batch.shape[2], batch.shape[3]), augment, random)
+        return transform(batch, self._shared(maps).to(batch.dtype)) if len(batch) else batch
 
     def _noise(self, random: torch.Generator) -> Tensor | None:
         generator = self.model.generator
         if generator is None:
             return None
-        return to_device(generator.sample_noise(self.config.training.patch_batch, random), self.device)
+        return self._shared(generator.sample_noise(self.config.training.patch_batch, random))
 
-    def _random(self, purpose: Purpose, step: int) -> torch.Generator:
-        return random_for(self.config.training.seed, self.fold, purpose, self.epoch, step)
+    @overload
+    def _shared(self, drawn: Tensor) -> Tensor: ...
+
+    @overload
+    def _shared(self, drawn: None) -> None: ...
+
+    def _shared(self, drawn: Tensor | None) -> Tensor | None:
+        """This process's share of what was drawn on the CPU, on the device."""
+        return None if drawn is None else to_device(drawn[share(len(drawn), self.context)], self.device)
+
+    def _random(self, purpose: Purpose, *step: int) -> torch.Generator:
+        return random_for(self.config.training.seed, self.fold, purpose, self.epoch, *step)
 
     def _check_finite(self, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -156,11 +251,19 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _means(steps: list[Losses]) -> dict[str, float]:
-    """The mean of each loss over the steps that have it. The one place of an epoch that waits for the device."""
-    means = {}
-    for name in LOSSES:
-        values = [losses[name] for losses in steps if name in losses]
-        if values:
-            means[name] = float(torch.stack(values).double().mean())
-    return means
+def _means(steps: list[Losses], context: Context) -> dict[str, float]:
+    """The mean of each loss over the steps that have it, of all processes together.
+
+    The one place of an epoch that waits for the device.
+    """
+    values = {name: [losses[name] for losses in steps if name in losses] for name in LOSSES}
+    means = {name: torch.stack(found).double().mean() for name, found in values.items() if found}
+    return dict(zip(means, context.sum(torch.stack(list(means.values()))).tolist(), strict=True))
+
+
+def _check_norm(config: ExperimentConfig, context: Context) -> None:
+    if config.model.norm == "batch" and context.world_size > 1:
+        raise ConfigError(
+            f"model.norm: batch: one model is trained by {context.world_size} processes, and batch norm would need the "
+            "minibatches of all of them in one place; set model.norm: group"
+        )

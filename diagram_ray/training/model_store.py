@@ -1,10 +1,12 @@
 """Models on disk: a folder with config.yaml and one or more .safetensors files.
 
 A folder of `train` holds model.safetensors; a study's best/ holds fold-0.safetensors, fold-1.safetensors, … which
-together are one ensemble. What is read back may come from anywhere: nothing is unpickled, and names, types and shapes
-are compared with the configuration before a model is made.
+together are one ensemble. patients.json says whom each of them was trained on, by hashed id, so that nobody measures it
+on them. What is read back may come from anywhere: nothing is unpickled, and names, types and shapes are compared with
+the configuration before a model is made.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from diagram_ray.config import ExperimentConfig, build, read_yaml
@@ -27,6 +29,9 @@ from diagram_ray.models import DiaGRAM
 from diagram_ray.results import write_atomic
 
 FORMAT_VERSION = 1
+PATIENTS = "patients.json"
+Seen = Mapping[str, frozenset[str] | None]
+"""Name of a model -> the patients that its weights have been trained on, by hashed id; None if they are not known."""
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
 
@@ -41,6 +46,8 @@ class ModelCard:
     """(H, W) of the images it was trained on."""
     fingerprint: str
     """Of the dataset it was trained on."""
+    initial: tuple[str, ...] = ()
+    """Fingerprints of the datasets that the weights it started with had been trained on."""
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.experiment.model.num_classes:
@@ -49,19 +56,31 @@ class ModelCard:
             raise DataError(f"image_size {self.image_size}: allowed are {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
 
 
-def card_for(experiment: ExperimentConfig, data: TrainingData) -> ModelCard:
+def card_for(experiment: ExperimentConfig, data: TrainingData, initial: tuple[str, ...] = ()) -> ModelCard:
     """The card of a model trained on `data`; `experiment` fits the data."""
     height, width = data.images.shape[1:]
-    return ModelCard(experiment, data.classes, (height, width), data.fingerprint)
+    return ModelCard(experiment, data.classes, (height, width), data.fingerprint, initial)
 
 
-def write_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM]) -> None:
-    """Writes config.yaml and NAME.safetensors for each of `models`. The folder appears, or is replaced, at once."""
+def write_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
+    """Writes a model folder: it appears, or is replaced, at once."""
     with new_folder(folder) as made:
-        for name, model in models.items():
-            weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-            save_file(weights, made / f"{name}.safetensors")
-        write_atomic(made / "config.yaml", _document(card))
+        put_models(made, card, models, seen)
+
+
+def put_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
+    """Writes NAME.safetensors of each model, patients.json and, last, config.yaml into a folder that is there.
+
+    `seen` are the patients of each model whose patients are known. The folder is a model folder from the moment it has
+    config.yaml.
+    """
+    for name, model in models.items():
+        weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        write_atomic(folder / f"{name}.safetensors", save(weights))
+    if seen:
+        patients = {name: sorted(known) for name, known in seen.items() if known is not None}
+        write_atomic(folder / PATIENTS, json.dumps(patients, indent=0))
+    write_atomic(folder / "config.yaml", _document(card))
 
 
 @contextmanager
@@ -89,10 +108,34 @@ def read_card(folder: Path) -> ModelCard:
 def read_models(folder: Path) -> tuple[ModelCard, list[DiaGRAM]]:
     """The card and the models, on the CPU in eval mode, of a model folder or of a study's best/. Raises DataError."""
     card = read_card(folder)
+    return card, [_read_model(file, card) for file in model_files(folder)]
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The .safetensors files of a model folder, or of a study's best/, in order. Raises DataError if there is none."""
     files = sorted(_place(folder).glob("*.safetensors"))
     if not files:
         raise DataError(f"{_place(folder)}: not a model: it has no .safetensors file")
-    return card, [_read_model(file, card) for file in files]
+    return files
+
+
+def read_model(file: Path) -> DiaGRAM:
+    """One of the models of a model folder. Raises DataError."""
+    return _read_model(file, read_card(file.parent))
+
+
+def read_patients(file: Path) -> frozenset[str] | None:
+    """Whom the model in a .safetensors file has seen, by hashed id; None if nothing says so. Raises DataError."""
+    path = file.with_name(PATIENTS)
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get(file.stem)
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise DataError(f"{path}: {file.stem}: expected a list of patient ids")
+    return None if found is None else frozenset(found)
 
 
 def _place(folder: Path) -> Path:
@@ -105,6 +148,7 @@ def _document(card: ModelCard) -> str:
         "classes": list(card.classes),
         "image_size": list(card.image_size),
         "fingerprint": card.fingerprint,
+        "initial": list(card.initial),
         "experiment": card.experiment.model_dump(mode="json"),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -132,8 +176,9 @@ def _parse_card(path: Path) -> ModelCard:
     if len(size) != 2:
         raise DataError(f"{path}: image_size {size}: expected [H, W]")
     fingerprint = _field(document, "fingerprint", str, path)
+    initial = _list({"initial": [], **document}, "initial", str, path)
     try:
-        return ModelCard(experiment, tuple(classes), (size[0], size[1]), fingerprint)
+        return ModelCard(experiment, tuple(classes), (size[0], size[1]), fingerprint, tuple(initial))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -27,6 +27,8 @@ class Purpose(IntEnum):
     EPOCH = 3
     INNER_STEP = 4
     GENERATOR_STEP = 5
+    VALIDATION = 6
+    PICTURE = 7
 
 
 def seed_for(seed: int, fold: int, purpose: Purpose, *position: int) -> int:
@@ -115,9 +117,12 @@ def make_schedule(
 ) -> Schedule:
     """The schedule of one training part: its `images` and `patches` as indices into `labels` and `patch_labels`.
 
-    Raises DataError if there are no patches, or fewer images than the k inner steps of an iteration.
+    Without `multi_task` no patches are drawn, and there need be none. Raises DataError if there are no patches, or
+    fewer images than the k inner steps of an iteration.
     """
-    if len(patches) == 0:
+    if not config.multi_task:
+        patches = patches[:0]
+    elif len(patches) == 0:
         raise DataError(f"fold {fold}: the training part has no patches; Algorithm 1 needs some to train F and D")
     image_stream = _stream(config, fold, Purpose.IMAGES, images, labels)
     iterations = -(-image_stream.cycle // (config.image_batch * config.k))
@@ -126,7 +131,8 @@ def make_schedule(
             f"fold {fold}: the training part has {len(images)} images, too few for training.k = {config.k} inner steps"
         )
     patch_stream = _stream(config, fold, Purpose.PATCHES, patches, patch_labels)
-    return Schedule(image_stream, patch_stream, iterations * config.k, config.patch_batch)
+    patch_batch = config.patch_batch if config.multi_task else 0
+    return Schedule(image_stream, patch_stream, iterations * config.k, patch_batch)
 
 
 def _stream(config: TrainingConfig, fold: int, purpose: Purpose, indices: Indices, labels: NDArray[np.int64]) -> Stream:

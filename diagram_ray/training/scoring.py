@@ -6,23 +6,26 @@ from numpy.typing import NDArray
 
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.augment import to_tensor
+from diagram_ray.training.context import ALONE, Context, share
 
 BATCH = 32
 
 
-def probabilities(model: DiaGRAM, images: NDArray[np.uint16], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-    """P(y | I), Eq. 3, of the `chosen` of `images` (N, H, W): (len(chosen), m) float64.
+def probabilities(
+    model: DiaGRAM, images: NDArray[np.uint16], chosen: NDArray[np.intp], context: Context = ALONE
+) -> NDArray[np.float64]:
+    """P(y | I), Eq. 3, of the `chosen` of `images` (N, H, W): (len(chosen), m) float64, in all processes of `context`.
 
-    The model is put into eval mode. Not a number where the model's weights are not.
+    Each process computes its share. The model is put into eval mode. Not a number where the model's weights are not.
     """
-    device = next(model.parameters()).device
+    weights = next(model.parameters())
+    mine = share(len(chosen), context)
+    found = torch.zeros(len(chosen), model.config.num_classes, dtype=torch.float64, device=weights.device)
     model.eval()
     with torch.inference_mode():
-        parts = [
-            model(to_tensor(images[chosen[start : start + BATCH]], device)).double().softmax(dim=1)
-            for start in range(0, len(chosen), BATCH)
-        ]
-    if not parts:
-        return np.empty((0, model.config.num_classes))
-    scores: NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+        for start in range(mine.start, mine.stop, BATCH):
+            part = slice(start, min(start + BATCH, mine.stop))
+            pixels = to_tensor(images[chosen[part]], weights.device, weights.dtype)
+            found[part] = model(pixels).double().softmax(dim=1)
+        scores: NDArray[np.float64] = context.sum(found).cpu().numpy()
     return scores

@@ -130,10 +130,10 @@ def test_what_does_not_fit_together_is_rejected_with_a_reason(tmp_path: Path) ->
         "file name says R, row 4 of the table says L",
         "rows 5, 6 are all about image 4",
         "2 files have the id 5",
-        "row 8: Bi-Rads '0' of image 6 is not one of 1, 2, 3, 4",
-        "row 9: ACR '9' of image 7",
-        "row 10: Laterality 'X' of image 8 is not one of L, R",
-        "row 11: File Name 'none'",
+        "row 8: Bi-Rads of image 6 is not one of 1, 2, 3, 4",
+        "row 9: ACR of image 7",
+        "row 10: Laterality of image 8 is not one of L, R",
+        "row 11: File Name does not begin with a number",
         "no usable row of image 9",
         "not of the form <file id>",
         "an annotation of an image that is not there",
@@ -152,7 +152,6 @@ def test_what_does_not_fit_together_is_rejected_with_a_reason(tmp_path: Path) ->
         (lambda root: write_tree(root, [], [], header="a;b"), "no column 'file name'"),
         (lambda root: write_tree(root, [], [], header=""), "no column 'file name'"),
         (lambda root: (write_tree(root, [], []) / "INbreast.csv").write_bytes(b""), "not a table"),
-        (lambda root: (write_tree(root, [], []) / "INbreast.csv").rename(root / "INbreast.xls"), "xls is not read"),
     ],
 )
 def test_a_source_that_is_none_is_one_sentence(tmp_path: Path, make: object, message: str) -> None:
@@ -170,7 +169,7 @@ WHOLE = plist(roi(square(10, 10, 50)))
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (LAUGHS, "entity"),
+        (LAUGHS, "not an XML property list"),
         (WHOLE[: len(WHOLE) // 2], "not an XML property list"),
         (b"", "not an XML property list"),
         (b"bplist00\x00\xff" * 9, "not an XML property list"),
@@ -200,12 +199,12 @@ def test_a_hostile_annotation_costs_its_regions_only(tmp_path: Path, data: bytes
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        (roi(["(1, 2, 3)"]), "point '(1, 2, 3)' is not of the form"),
+        (roi(["(1, 2, 3)"]), "point of 9 characters is not of the form"),
         (roi(["(nan, 2)"]), "not of the form"),
         (roi([]), "no points"),
         (roi(["(1, 2)"], NumberOfPoints=5), "NumberOfPoints is 5, but 1 points follow"),
         (roi(["(1, 2)"], kind=13), "Type 13"),
-        (roi(["(1, 2)"], Area="big"), "Area 'big'"),
+        (roi(["(1, 2)"], Area="big"), "Area of 3 characters is not a number"),
         (roi(["(1e9, 2)"]), "farther than"),
         (roi([7]), "point 7"),  # type: ignore[list-item]
         ("text", "not a dictionary"),

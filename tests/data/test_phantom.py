@@ -105,8 +105,8 @@ def test_equal_seeds_give_equal_bytes_whatever_the_workers(tree: Path, tmp_path:
     out = tmp_path / "deep" / "again"
     make_phantom(out, PATIENTS + 2, SEED, height=HEIGHT, workers=2, progress=lambda *call: calls.append(call))
     first, second = digests(tree), digests(out)
-    table = first.pop("INbreast.csv"), second.pop("INbreast.csv")
-    assert table[0] != table[1]
+    for name in ("INbreast.csv", "phantom.json"):
+        assert first.pop(name) != second.pop(name)
     assert first.items() <= second.items()
     assert (tree / "INbreast.csv").read_bytes() == (out / "INbreast.csv").read_bytes()[
         : len((tree / "INbreast.csv").read_bytes())
@@ -140,7 +140,7 @@ def test_table_has_the_real_header_and_line_ends(tree: Path) -> None:
     data = (tree / "INbreast.csv").read_bytes()
     assert data.startswith(b"Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads\r\n")
     assert data.count(b"\n") == data.count(b"\r\n") == 4 * PATIENTS + 1
-    assert sorted(path.name for path in tree.iterdir()) == ["AllDICOMs", "AllXML", "INbreast.csv"]
+    assert sorted(path.name for path in tree.iterdir()) == ["AllDICOMs", "AllXML", "INbreast.csv", "phantom.json"]
 
 
 def test_left_breasts_have_the_chest_wall_on_the_left(records: list[ImageRecord]) -> None:
@@ -238,6 +238,12 @@ def test_the_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
     make_phantom(tmp_path / "out", 1, 0, height=64)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    make_phantom(tmp_path / "out", 1, 0, height=64)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before, "used again"
+    with pytest.raises(DataError, match=r"holds other phantoms .seed 0 there, 1 now.; remove it or give a new folder"):
+        make_phantom(tmp_path / "out", 1, 1, height=64)
+    (tmp_path / "out" / "phantom.json").unlink()
     with pytest.raises(DataError, match="not empty"):
         make_phantom(tmp_path / "out", 1, 0, height=64)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

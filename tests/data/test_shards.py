@@ -20,6 +20,7 @@ from diagram_ray.data.shards import (
     read_info,
     read_manifest,
     read_rejects,
+    read_sides,
     read_training_data,
 )
 from diagram_ray.errors import DataError, UsageError
@@ -197,6 +198,16 @@ def test_a_missing_folder_a_damaged_file_and_a_strange_image(dataset: Path) -> N
     assert "manifest.parquet: cannot be read" in refusal(dataset)
     (dataset / "manifest.parquet").unlink()
     assert "manifest.parquet: cannot be read" in refusal(dataset)
+
+
+def test_sides_are_those_of_the_manifest_and_missing_where_it_has_none(dataset: Path) -> None:
+    assert read_sides(str(dataset), ["i03"]).to_pylist() == [{"image_id": "i03", "laterality": None}]
+    manifest = read_manifest(str(dataset))
+    told = manifest["image_id"].map({"i00": "L", "i01": "R", "i02": "both"})
+    manifest.assign(laterality=told).to_parquet(dataset / "manifest.parquet")
+    found = read_sides(str(dataset), ["i03", "i01", "i00", "i02"])
+    assert found["image_id"].to_pylist() == ["i00", "i01", "i02", "i03"]
+    assert found["laterality"].to_pylist() == ["L", "R", None, None]
 
 
 def test_a_manifest_without_patients_or_with_an_image_twice(dataset: Path) -> None:

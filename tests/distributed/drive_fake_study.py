@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import fake_training
+import pyarrow as pa
 import typer
 from rich.console import Console
 
@@ -36,7 +37,9 @@ def run(out: Path, assignments: list[str]) -> dict:
 
 
 def run_on(out: Path, assignments: list[str], data: TrainingData, make: MakeValidation) -> dict:
-    materials = Materials(data, make_splits(data, 3, 0), {"name": "fake", "fingerprint": data.fingerprint})
+    info = {"name": "fake", "fingerprint": data.fingerprint}
+    sides = pa.table({"image_id": data.image_ids.tolist(), "laterality": ["L"] * len(data.image_ids)})
+    materials = Materials(data, make_splits(data, 3, 0), info, sides=sides)
     if (out / "study.yaml").exists():
         plan = read_plan(out)
     else:

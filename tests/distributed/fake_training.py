@@ -2,7 +2,6 @@
 or a foreign epoch shows in every later score."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -91,11 +90,15 @@ class FakeValidation:
             }
         )
 
-    def save(self, folder: Path) -> None:
-        write_atomic(folder / "state.json", json.dumps([self.epochs, self.weights]))
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"k": self.config.training.k}
 
-    def load_state(self, folder: Path) -> None:
-        self.epochs, self.weights = json.loads((folder / "state.json").read_text())
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": list(self.epochs), "weights": list(self.weights)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs, self.weights = state["epochs"], state["weights"]
 
     def export(self, folder: Path) -> None:
         write_atomic(folder / "config.yaml", "x")

@@ -92,6 +92,18 @@ def test_a_full_disk_stops_the_study_and_not_only_a_trial(ledger: Ledger, monkey
     assert asked.suggest("b") == Searcher.FINISHED
 
 
+def test_a_trial_that_cannot_write_halts_the_study_and_keeps_its_checkpoint(ledger: Ledger) -> None:
+    asked = bridge(ledger)
+    asked.suggest("a")
+    checkpoint = TrialFiles.of(ledger.path.parent, 0).checkpoints / "000001"
+    checkpoint.mkdir(parents=True)
+    assert asked.result(Round(0, 0, 0, 1, halted="No space left on device")) == TrialScheduler.STOP
+    assert str(asked.fault) == "trial 0: No space left on device"
+    assert Stopper(asked).stop_all()
+    assert checkpoint.is_dir()
+    assert ledger.trials[0].state is TrialState.RUNNING
+
+
 def test_tune_can_pickle_it_whatever_shows_the_progress(ledger: Ledger) -> None:
     asked = bridge(ledger)
     asked.listener = Screen(asked.state, "", Console(file=io.StringIO(), force_terminal=True))

@@ -1,5 +1,6 @@
 """One trial's work without Ray: what it tells, what it leaves, and how another worker takes over."""
 
+import errno
 import importlib.util
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed import trial_run
 from diagram_ray.distributed.trial_run import TrialRun
+from diagram_ray.errors import CheckpointError
 from diagram_ray.results import Measurement
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.files import TrialFiles
@@ -98,6 +100,7 @@ def cut_after(steps: int, tmp_path: Path) -> tuple[list[Round], list[Round]]:
     first = start(tmp_path / "cut")
     for _ in range(steps):
         first.step()
+    first.close()
     told = rounds(start(tmp_path / "cut"))
     assert told[-1] == whole[-1]
     for name in ("curves", "predictions"):
@@ -114,26 +117,52 @@ def test_curves_that_are_ahead_of_the_checkpoint_are_cut(tmp_path: Path) -> None
     assert rounds(start(tmp_path / "cut")) == whole[1:]
 
 
-def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_run, "SAVE_EVERY", -1.0)
     run = start(tmp_path)
     rounds(run, until=0)
     assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["000002"]
     rounds(run, until=1)
-    assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["000009"]
+    kept = sorted(folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir())
+    assert kept == ["000006", "000009"]
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", None])
-def test_a_damaged_checkpoint_costs_its_work_only(
-    tmp_path: Path, damage: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("damaged", [["000009"], ["000002", "000009"]])
+@pytest.mark.parametrize("damage", ["{", None])
+def test_a_damaged_checkpoint_costs_its_work_only(tmp_path: Path, damage: str | None, damaged: list[str]) -> None:
     whole = rounds(start(tmp_path / "whole"))
     rounds(start(tmp_path / "cut"), until=1)
-    state = TrialFiles.of(tmp_path / "cut", 7).checkpoints / "000009" / "state.json"
-    if damage is None:
-        shutil.rmtree(state.parent)
-    else:
-        state.write_text(damage)
-    assert rounds(start(tmp_path / "cut")) == whole
+    for name in damaged:
+        folder = TrialFiles.of(tmp_path / "cut", 7).checkpoints / name
+        if damage is None:
+            shutil.rmtree(folder)
+        else:
+            (folder / "state.pt").write_text(damage)
+    assert rounds(start(tmp_path / "cut")) == whole[0 if "000002" in damaged else 1 :]
+
+
+def test_a_checkpoint_of_another_configuration_fails_the_trial(tmp_path: Path) -> None:
+    rounds(start(tmp_path), until=0)
+    told = start(tmp_path, k=2).step()
+    assert "k is 1 there and 2 here" in told.failed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [CheckpointError("000002: the checkpoint could not be written: No space left"), OSError(errno.ENOSPC, "full")],
+)
+def test_where_nothing_can_be_written_the_study_is_halted_and_the_trial_goes_on_later(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rounds(start(tmp_path / "whole"))
+    run = start(tmp_path / "cut")
+    rounds(run, until=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(trial_run, "write_table", lambda *_: (_ for _ in ()).throw(error))
+        told = [run.step() for _ in range(4)]
+    assert told[:3] == whole[2:5]
+    assert (told[3].failed, told[3].halted) == ("", trial_run._reason(error))
+    assert rounds(start(tmp_path / "cut")) == whole[1:]
 
 
 @pytest.mark.parametrize(

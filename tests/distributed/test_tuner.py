@@ -22,7 +22,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.tuner import Share, share_of
 from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
-from diagram_ray.results import TrialState
+from diagram_ray.results import Study, TrialState
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger, read_ledger
 
@@ -121,6 +121,13 @@ def test_the_same_study_twice_is_the_same(undisturbed: Path, tmp_path: Path) -> 
     trials = table(undisturbed)
     assert set(trials["state"]) == {"COMPLETE", "PRUNED"}
     assert trials["reason"][trials["state"] == "PRUNED"].str.startswith("pruned: ").all()
+
+
+def test_the_sides_of_the_images_stand_in_the_folder(undisturbed: Path) -> None:
+    images = Study.load(undisturbed).images
+    assert images is not None
+    assert set(images["image_id"]) == set(pd.read_parquet(undisturbed / "predictions.parquet")["image_id"])
+    assert set(images["laterality"]) == {"L"}
 
 
 def test_only_the_winners_models_stay_and_no_checkpoint(undisturbed: Path) -> None:

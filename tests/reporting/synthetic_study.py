@@ -48,6 +48,8 @@ class Recipe:
     control: float | None = 0.51
     dataset: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, str] = ("benign", "cancer")
+    sides: bool = True
+    """Whether images.parquet is written."""
     document: dict[str, Any] = field(default_factory=dict)
     """Changes of study.yaml."""
 
@@ -77,6 +79,10 @@ class _Maker:
         if self.predictions:
             table = pa.Table.from_pandas(pd.concat(self.predictions), preserve_index=False)
             write_table(self.folder / "predictions.parquet", table)
+        if self.recipe.sides:
+            sides = self.images["image_id"].str[-1].map({"0": "L", "1": "L", "2": "R", "3": "R"})
+            table = pa.table({"image_id": list(self.images["image_id"]), "laterality": list(sides)})
+            write_table(self.folder / "images.parquet", table)
         self._write_documents(any(trial.state is TrialState.COMPLETE for trial in trials.values()))
         return self.folder
 

@@ -1,13 +1,21 @@
 """What the tests of training share: a dataset that trains in a moment, small configurations, one thread."""
 
+import importlib.util
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.shards import image_schema, patch_schema
 
 SMALL = {
     "model.width": 4,
@@ -44,6 +52,58 @@ def small() -> Callable[..., ExperimentConfig]:
 def data() -> TrainingData:
     """24 images and patches of 12 patients."""
     return tiny_data()
+
+
+@pytest.fixture(scope="session")
+def flaky_class() -> type:
+    """The class in flaky_files.py, registered once as `flaky://`."""
+    spec = importlib.util.spec_from_file_location("flaky_files", Path(__file__).with_name("flaky_files.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FlakyFiles
+
+
+@pytest.fixture
+def files(flaky_class: Any) -> Any:
+    """`flaky://` as new: an object store that fails as it is told to."""
+    flaky_class.reset()
+    return flaky_class
+
+
+@pytest.fixture(scope="session")
+def dataset(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data` as prepare would have written it."""
+    folder = tmp_path_factory.mktemp("prepared") / "tiny"
+    write_dataset(folder, data)
+    return folder
+
+
+def write_dataset(folder: Path, data: TrainingData) -> None:
+    """The files of a prepared dataset."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "patches").mkdir()
+    info = {
+        "format_version": 1,
+        "name": "tiny",
+        "image_size": list(data.images.shape[1:]),
+        "patch_size": data.patches.shape[-1],
+        "classes": list(data.classes),
+        "counts": {"images": len(data.images), "patches": len(data.patches)},
+        "fingerprint": data.fingerprint,
+    }
+    (folder / "dataset.json").write_text(json.dumps(info))
+    ids, patients = data.image_ids.tolist(), data.patient_ids.tolist()
+    labels = [data.classes[label] for label in data.labels]
+    manifest = pd.DataFrame({"image_id": ids, "patient_id": patients, "label": labels})
+    manifest.to_parquet(folder / "manifest.parquet")
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray
+    schema = image_schema(*data.images.shape[1:])
+    images = pa.table([ids, patients, labels, tensor(data.images)], names=schema.names).cast(schema)
+    pq.write_table(images, folder / "images" / "part-0.parquet")
+    schema = patch_schema(data.patches.shape[-1])
+    columns = [ids, ids, patients, labels, ["roi"] * len(ids), ["mass"] * len(ids), [[0.0, 0.0, 9.0, 9.0]] * len(ids)]
+    patches = pa.table([*columns, tensor(data.patches)], names=schema.names).cast(schema)
+    pq.write_table(patches, folder / "patches" / "part-0.parquet")
 
 
 def tiny_data(patients: int = 12, side: int = 32, patch: int = 16) -> TrainingData:

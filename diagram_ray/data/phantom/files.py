@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from diagram_ray.data.phantom.lesions import Finding
 from diagram_ray.data.phantom.plan import VIEWS, PatientPlan
@@ -31,19 +31,25 @@ def write_dicom(
 ) -> None:
     """A Digital Mammography X-Ray image, MONOCHROME2, 14 of 16 bits. `pixels` is (H, W); `spacing` is in mm."""
     uid = generate_uid(entropy_srcs=[f"phantom {seed} {plan.number} {view} {pixels.shape}"])
+    image = new_dicom(path, pixels, DigitalMammographyXRayImageStorageForPresentation, uid, bits=14)
+    _describe(image, plan, view, seed)
+    image.ImagerPixelSpacing = [f"{spacing:.6f}"] * 2
+    image.save_as(path, enforce_file_format=True)
+
+
+def new_dicom(path: Path, pixels: NDArray[np.unsignedinteger], sop_class: UID, uid: UID, bits: int) -> FileDataset:
+    """A MONOCHROME2 image with `pixels` (H, W), uint8 or uint16, of which `bits` are used; not written yet."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = uid
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    _describe(image, plan, view, seed)
-    image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, uid
+    image.SOPClassUID, image.SOPInstanceUID = sop_class, uid
     image.Rows, image.Columns = pixels.shape
     image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelRepresentation = 1, "MONOCHROME2", 0
-    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 14, 13
-    image.ImagerPixelSpacing = [f"{spacing:.6f}"] * 2
-    image.PixelData = pixels.astype("<u2").tobytes()
-    image.save_as(path, enforce_file_format=True)
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8 * pixels.itemsize, bits, bits - 1
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    image.PixelData = data + b"\0" * (len(data) % 2)
+    return image
 
 
 def annotation(findings: list[Finding], pixels: NDArray[np.uint16], spacing: float) -> bytes:

@@ -29,6 +29,7 @@ class Stream(IntEnum):
     POLARITY = 6
     NAME = 7
     NOISE = 8
+    SCANNER = 9
 
 
 def stream(seed: int, patient: int, purpose: Stream, part: int = 0) -> np.random.Generator:

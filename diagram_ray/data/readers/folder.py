@@ -5,53 +5,80 @@ name; `patient_pattern` (a regular expression whose first group is the patient) 
 
 A table (CSV or Parquet; columns by name, in any case): `path` (inside SOURCE), `patient`, `label`, and if known
 `laterality`, `view`, `exam`, `spacing_mm`, and a lesion's box `top`, `left`, `bottom`, `right` in pixels. Several rows
-with one path are several lesions of one image. Further columns (`density`, ...) go into the manifest, as text.
+with one path are several lesions of one image. Of further columns those in `COLUMNS` go into the manifest, as text, and
+those asked for; no others, because hospitals' tables hold names, dates and notes.
 """
 
 import math
 import posixpath
 import re
-from typing import Any
 
-import fsspec
-import pandas as pd
-
+from diagram_ray.data.dicom_header import is_dicom
+from diagram_ray.data.picture import is_picture
+from diagram_ray.data.readers.folder_table import Row, read_rows
 from diagram_ray.data.readers.source import Source
-from diagram_ray.data.records import ImageRecord, Index, Region, Reject
+from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm")
+"""With .gz behind, too. A file without a suffix is an image if it begins like one."""
 PATIENT = r"^([^_-]+)"
 POSITIVE = ("malignant", "cancer", "positive", "abnormal", "1", "true", "yes")
 NEEDED = ("path", "patient", "label")
 OF_IMAGE = ("patient", "laterality", "view", "exam", "spacing_mm")
 BOX = ("top", "left", "bottom", "right")
+COLUMNS = (
+    *("density", "birads", "finding", "assessment", "subtlety", "pathology", "severity"),
+    *("split", "scanner", "volume"),
+)
+"""Further columns that are taken from a table without being asked for."""
+MOST_CLASSES = 8
+"""Labels that a message lists: a table whose columns are mixed up may have a patient's name in each row."""
+OUTSIDE = "leads outside the source folder; only files inside it are read"
+LONGEST = 64
+"""Characters of a cell that goes into the dataset. What is longer is free text, and may be about anybody."""
 
-Row = dict[str, str | None]
+_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,5}$")
 
 
-def index(source: str, table: str | None = None, positive: str | None = None, patient_pattern: str = PATIENT) -> Index:
+def index(
+    source: str,
+    table: str | None = None,
+    positive: str | None = None,
+    patient_pattern: str = PATIENT,
+    keep_columns: tuple[str, ...] = (),
+) -> Index:
     """The images in `source`. `positive` names the positive class; by default it is told by its name.
 
-    An image's label is the positive class if one of its rows says so. A row or file that cannot be used is a reject.
-    Raises DataError if there is no folder or table, the pattern is none, no image is found, or all are of one class.
+    `keep_columns` are columns of the table that go into the manifest besides `COLUMNS`. An image's label is the
+    positive class if one of its rows says so. A row or file that cannot be used is a reject. Raises DataError if there
+    is no folder or table, a column asked for is missing or has a name of ours, the pattern is none, no image is found,
+    or all are of one class.
     """
     folder = Source(source)
     files = folder.files()
+    kept = tuple(name.strip().lower() for name in keep_columns)
     if table:
-        rows, rejects = _rows_of_table(_read_table(table), table, set(files))
+        rows, rejects = _rows_of_table(folder, table, set(files), _further(kept))
     else:
         rows, rejects = _rows_of_folders(folder, files, patient_pattern)
     if not rows:
-        first = (
-            f"; the first of {len(rejects)} files or rows: {rejects[0].path}: {rejects[0].reason}" if rejects else ""
-        )
+        first = f"; the first of {len(rejects)} reasons: {rejects[0].reason}" if rejects else ""
         raise DataError(f"{source}: no image found; read are {', '.join(SUFFIXES)}{first}")
     classes = _order(sorted({row["label"] for row in rows if row["label"]}), positive, table or source)
     images = [_record(folder, group, classes) for group in _by_path(rows)]
     records = [image for image in images if isinstance(image, ImageRecord)]
     rejects += [image for image in images if isinstance(image, Reject)]
     return Index(records, rejects, classes, folder.name)
+
+
+def _further(kept: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that the table must have, and others that it may have."""
+    for name in kept:
+        if name in (*OWN_COLUMNS, *NEEDED, *OF_IMAGE, *BOX):
+            raise DataError(f"--keep-columns {name}: the dataset has a column of this name; rename the table's")
+    may = (*OF_IMAGE, *BOX, *COLUMNS)
+    return (*NEEDED, *kept), tuple(name for name in may if name not in (*NEEDED, *kept))
 
 
 def _rows_of_folders(folder: Source, files: list[str], pattern: str) -> tuple[list[Row], list[Reject]]:
@@ -66,45 +93,71 @@ def _rows_of_folders(folder: Source, files: list[str], pattern: str) -> tuple[li
     for path in files:
         parts = path.split("/")
         match = patient_of.search(parts[-1])
-        if not path.lower().endswith(SUFFIXES):
-            rejects.append(Reject(folder.full(path), f"not an image that is read ({', '.join(SUFFIXES)})"))
+        patient = match.group(1) if match else None
+        if reason := _file_flaw(folder, path):
+            rejects.append(Reject(folder.full(path), reason, patient))
         elif len(parts) < 2:
-            rejects.append(Reject(folder.full(path), "is not in a class folder"))
-        elif match is None or not match.group(1):
+            rejects.append(Reject(folder.full(path), "is not in a class folder", patient))
+        elif not patient:
             rejects.append(Reject(folder.full(path), f"the name has no patient in it by the pattern {pattern!r}"))
         else:
-            rows.append({"path": path, "patient": match.group(1), "label": parts[0]})
+            rows.append({"path": path, "patient": patient, "label": parts[0]})
     return rows, rejects
 
 
-def _rows_of_table(frame: pd.DataFrame, table: str, files: set[str]) -> tuple[list[Row], list[Reject]]:
+def _file_flaw(folder: Source, path: str) -> str:
+    """Why a file of the folder is not to be read; '' if it is."""
+    if folder.leads_out(path):
+        return f"is a link that {OUTSIDE}"
+    name = path.lower().removesuffix(".gz")
+    if name.endswith(SUFFIXES) or (not _SUFFIX.search(name) and _begins_like_an_image(folder, path)):
+        return ""
+    return f"not an image that is read ({', '.join(SUFFIXES)})"
+
+
+def _begins_like_an_image(folder: Source, path: str) -> bool:
+    try:
+        with folder.open(path) as file:
+            head = file.read(132)
+    except OSError:
+        return False
+    return is_dicom(head, "") or is_picture(head)
+
+
+def _rows_of_table(
+    folder: Source, table: str, files: set[str], columns: tuple[tuple[str, ...], tuple[str, ...]]
+) -> tuple[list[Row], list[Reject]]:
     rows: list[Row] = []
     rejects = []
-    for number, values in enumerate(frame.to_dict("records"), start=2):
-        row = {str(name): _text(value) for name, value in values.items()}
-        if reason := _flaw(row, files):
-            rejects.append(Reject(f"{table}: row {number}", reason))
+    for number, row in read_rows(table, *columns):
+        if row is None:
+            rejects.append(Reject(f"{table}: row {number}", "has more cells than the header: its columns are shifted"))
+        elif reason := _flaw(folder, row, files):
+            rejects.append(Reject(f"{table}: row {number}", reason, row["patient"]))
         else:
             rows.append(row | {"path": _inside(row["path"])})
     return rows, rejects
 
 
-def _flaw(row: Row, files: set[str]) -> str:
+def _flaw(folder: Source, row: Row, files: set[str]) -> str:
     """Why a row of the table cannot be used; '' if it can."""
     if row["path"] is None or row["patient"] is None:
         return "has no path or no patient"
     path = _inside(row["path"])
     if path is None:
-        return f"path {row['path']!r} leaves the source folder; allowed are paths inside it, such as a/b.png"
+        return "its path leaves the source folder; allowed are paths inside it, such as a/b.png"
     if path not in files:
-        return f"path {row['path']!r}: no such file in the source folder"
+        return "its path: no such file in the source folder"
+    if folder.leads_out(path):
+        return f"its path is a link that {OUTSIDE}"
     edges = [row.get(edge) for edge in BOX]
     if any(edge is not None for edge in edges) and _box(row) is None:
-        return f"the box {edges} is not top < bottom and left < right, in pixels from the top left corner"
+        return "the box is not top < bottom and left < right, in pixels from the top left corner"
     spacing = row.get("spacing_mm")
     if spacing is not None and not 0.001 < _number(spacing) < 10:
-        return f"spacing_mm {spacing!r}: expected millimetres, such as 0.07"
-    return ""
+        return "spacing_mm: expected millimetres, such as 0.07"
+    long = [name for name, cell in row.items() if name not in ("path", "patient", "exam") and len(cell or "") > LONGEST]
+    return f"{long[0]} is longer than {LONGEST} characters: free text is not taken" if long else ""
 
 
 def _inside(path: str | None) -> str | None:
@@ -113,36 +166,19 @@ def _inside(path: str | None) -> str | None:
     return None if plain.startswith("/") or plain.split("/")[0] == ".." else plain
 
 
-def _read_table(table: str) -> pd.DataFrame:
-    """The table with column names in lower case. CSV cells stay text: patient 007 is not patient 7."""
-    try:
-        with fsspec.open(table, "rb") as file:
-            if table.lower().endswith(".parquet"):
-                frame = pd.read_parquet(file)
-            else:
-                frame = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{table}: no such file") from None
-    except Exception as error:  # parsers and object stores raise kinds of their own
-        raise DataError(f"{table}: not a CSV or Parquet table: {' '.join(str(error).split())}") from None
-    names = [str(name).strip().lower() for name in frame.columns]
-    if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise DataError(f"{table}: column {doubled!r} stands {names.count(doubled)} times")
-    for name in NEEDED:
-        if name not in names:
-            raise DataError(f"{table}: has no column {name!r}; found: {', '.join(names)}")
-    return frame.set_axis(names, axis=1)
-
-
 def _order(labels: list[str], positive: str | None, where: str) -> tuple[str, ...]:
     """The classes, the positive one last."""
     if positive is not None and positive not in labels:
-        raise DataError(f"{where}: --positive {positive!r} is no class; found: {', '.join(labels)}")
+        raise DataError(f"{where}: --positive {positive!r} is no class; found: {_list(labels)}")
     if len(labels) < 2:
-        raise DataError(f"{where}: two classes or more are needed; found: {', '.join(labels) or 'no label'}")
+        raise DataError(f"{where}: two classes or more are needed; found: {_list(labels) or 'no label'}")
     if positive is None:
         positive = next((name for word in POSITIVE for name in labels if name.lower() == word), labels[-1])
     return (*(name for name in labels if name != positive), positive)
+
+
+def _list(labels: list[str]) -> str:
+    return ", ".join(labels[:MOST_CLASSES]) + (f" and {len(labels) - MOST_CLASSES} more" * (len(labels) > MOST_CLASSES))
 
 
 def _by_path(rows: list[Row]) -> list[list[Row]]:
@@ -157,8 +193,8 @@ def _record(folder: Source, rows: list[Row], classes: tuple[str, ...]) -> ImageR
     first = rows[0]
     path, patient = str(first["path"]), str(first["patient"])
     for name in OF_IMAGE:
-        if len(told := {row.get(name) for row in rows}) > 1:
-            return Reject(folder.full(path), f"its rows disagree: {name} is {' and '.join(sorted(map(str, told)))}")
+        if len({row.get(name) for row in rows}) > 1:
+            return Reject(folder.full(path), f"its rows disagree about its {name}", patient)
     labels = [row["label"] for row in rows if row["label"] is not None]
     return ImageRecord(
         path=folder.full(path),
@@ -168,7 +204,7 @@ def _record(folder: Source, rows: list[Row], classes: tuple[str, ...]) -> ImageR
         laterality=_side(first.get("laterality")),
         view=str(first["view"]).upper() if first.get("view") else None,
         label=max(labels, key=classes.index) if labels else None,
-        columns={name: value for name, value in first.items() if name not in (*NEEDED, *OF_IMAGE, *BOX)},
+        columns={name: cell for name, cell in first.items() if name not in (*NEEDED, *OF_IMAGE, *BOX)},
         regions=tuple(
             Region(box, (row.get("finding") or "lesion").lower(), row["label"]) for row in rows if (box := _box(row))
         ),
@@ -194,10 +230,3 @@ def _side(value: str | None) -> str | None:
     """'L' or 'R' from L, left, R, right, in any case."""
     letter = (value or "").upper()[:1]
     return letter if letter in ("L", "R") else None
-
-
-def _text(value: Any) -> str | None:
-    """A cell as text: 2 for 2.0, None for an empty one."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return None if pd.isna(value) else str(value).strip() or None

@@ -1,4 +1,4 @@
-"""INbreast (Moreira et al., Acad Radiol 2012): INbreast.csv, AllDICOMs/ and AllXML/.
+"""INbreast (Moreira et al., Acad Radiol 2012): INbreast.csv or INbreast.xls, AllDICOMs/ and AllXML/.
 
 Image names are <file id>_<16 hex digits>_MG_<L|R>_<view>_ANON.dcm. The table's Patient ID column is blanked out, so
 the hash in the name is the only key of a patient; it stays the same over exams of different dates. ML in a name is
@@ -29,6 +29,8 @@ LABELS: dict[str, str | None] = {
 SPACING_MM = 0.07
 """Pixel size of all INbreast images (Siemens MammoNovation), used where a header gives none."""
 NO_FINDING = "none"
+TABLES = ("inbreast.csv", "inbreast.xls")
+"""Names of the table, in any case; the first that is there is read."""
 
 _IMAGE = re.compile(r"(\d{1,16})_([0-9a-f]{16})_MG_([LR])_([A-Z]{2,4})_ANON\.dcm", re.IGNORECASE)
 _VIEWS = {"ML": "MLO"}
@@ -56,7 +58,7 @@ class _Tree:
         except FileNotFoundError:
             raise DataError(f"{source}: no such folder") from None
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(f"{source}: cannot be listed: {error}") from None
+            raise DataError(f"{source}: cannot be listed ({type(error).__name__})") from None
         if not top:
             raise DataError(f"{source}: the folder is empty; expected INbreast.csv, AllDICOMs and AllXML")
         self.folders = {_base(entry["name"]).lower(): entry["name"] for entry in top if entry["type"] == "directory"}
@@ -74,7 +76,7 @@ class _Tree:
             with self.fs.open(path, "rb") as file:
                 data: bytes = file.read(limit + 1)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error}") from None
+            raise DataError(f"cannot be read ({type(error).__name__})") from None
         return data
 
     def geometry(self, path: str) -> Geometry:
@@ -94,14 +96,14 @@ def index(source: str) -> Index:
     """The images of an INbreast folder (local path or fsspec URI). Classes: negative, cancer.
 
     A row without an image, an image without a row and a contradiction between the two are rejects. An annotation that
-    cannot be used is a reject as well, but its image stays, without regions and with `finding` None: its label comes
-    from the table. An exam is a patient's images of one acquisition date, or all of them where the table has no dates.
-    Raises DataError if the folder or the table is missing or not one image can be used.
+    cannot be used is a reject as well, but its image stays, without regions and with the `finding` that the table marks
+    (or None): its label comes from the table. An exam is a patient's images of one acquisition date, or all of them
+    where the table has no dates. Raises DataError if the folder or the table is missing or not one image can be used.
     """
     tree = _Tree(source)
     rejects: list[Reject] = []
     table = _find_table(tree)
-    rows = inbreast_table.parse_table(tree.read(table, inbreast_table.MAX_BYTES), tree.uri(table), rejects)
+    rows = inbreast_table.parse_table(_read_table(tree, table), tree.uri(table), rejects)
     images = _unique_images(tree, rejects)
     annotations = {_base(path).rpartition(".")[0]: path for path in tree.files_of("AllXML", ".xml")}
     _reject_leftovers(tree, table, rows, images, annotations, rejects)
@@ -115,13 +117,23 @@ def index(source: str) -> Index:
     return Index(records, rejects, (NEGATIVE, CANCER), NAME)
 
 
+def _read_table(tree: _Tree, table: str) -> bytes:
+    try:
+        return tree.read(table, inbreast_table.MAX_BYTES)
+    except DataError as error:
+        raise DataError(f"{tree.uri(table)}: {error}") from None
+
+
 def _find_table(tree: _Tree) -> str:
     names = {_base(path).lower(): path for path in tree.files}
-    if "inbreast.csv" in names:
-        return str(names["inbreast.csv"])
-    if "inbreast.xls" in names or "inbreast.xlsx" in names:
-        raise DataError(f"{tree.source}: INbreast.xls is not read; save its first sheet beside it as INbreast.csv")
-    raise DataError(f"{tree.source}: no INbreast.csv in it; the folder must have the table, AllDICOMs and AllXML")
+    for name in TABLES:
+        if name in names:
+            return str(names[name])
+    if "inbreast.xlsx" in names:
+        raise DataError(f"{tree.source}: INbreast.xlsx is not read; save its first sheet beside it as INbreast.csv")
+    raise DataError(
+        f"{tree.source}: no INbreast.csv or INbreast.xls in it; the folder must have the table, AllDICOMs and AllXML"
+    )
 
 
 def _unique_images(tree: _Tree, rejects: list[Reject]) -> dict[str, _Image]:
@@ -131,14 +143,17 @@ def _unique_images(tree: _Tree, rejects: list[Reject]) -> dict[str, _Image]:
         match = _IMAGE.fullmatch(_base(path))
         if match is None:
             expected = "<file id>_<16 hex digits>_MG_<L|R>_<view>_ANON.dcm"
-            rejects.append(Reject(tree.uri(path), f"the file name is not of the form {expected}"))
+            guess = re.search("[0-9a-f]{16}", _base(path), re.IGNORECASE)
+            reason = f"the file name is not of the form {expected}"
+            rejects.append(Reject(tree.uri(path), reason, guess[0] if guess else None))
             continue
         file_id, patient, laterality, view = match.groups()
         view = _VIEWS.get(view.upper(), view.upper())
         by_id[file_id].append(_Image(tree.uri(path), file_id, patient.lower(), laterality.upper(), view))
     for file_id, same in by_id.items():
         if len(same) > 1:
-            rejects += [Reject(image.path, f"{len(same)} files have the id {file_id}: none is used") for image in same]
+            reason = f"{len(same)} files have the id {file_id}: none is used"
+            rejects += [Reject(image.path, reason, image.patient) for image in same]
     return {file_id: same[0] for file_id, same in by_id.items() if len(same) == 1}
 
 
@@ -153,7 +168,8 @@ def _reject_leftovers(
     for file_id in sorted(rows.keys() - images.keys()):
         rejects.append(Reject(tree.uri(table), f"row {rows[file_id].number}: no DICOM file of image {file_id}"))
     for file_id in sorted(images.keys() - rows.keys()):
-        rejects.append(Reject(images[file_id].path, f"no usable row of image {file_id} in {_base(table)}"))
+        reason = f"no usable row of image {file_id} in {_base(table)}"
+        rejects.append(Reject(images[file_id].path, reason, images[file_id].patient))
     for name in sorted(annotations.keys() - rows.keys() - images.keys()):
         rejects.append(Reject(tree.uri(annotations[name]), "an annotation of an image that is not there"))
 
@@ -163,7 +179,7 @@ def _contradicts(row: Row, image: _Image, rejects: list[Reject]) -> bool:
     if row.laterality in ("", image.laterality):
         return False
     reason = f"the file name says {image.laterality}, row {row.number} of the table says {row.laterality}"
-    rejects.append(Reject(image.path, reason))
+    rejects.append(Reject(image.path, reason, image.patient))
     return True
 
 
@@ -173,7 +189,7 @@ def _record(tree: _Tree, row: Row, image: _Image, annotations: dict[str, str], r
     columns: dict[str, str | float | None] = {
         "birads": row.birads,
         "density": row.density,
-        "finding": None if found is None else " + ".join(sorted({one.finding for one in found})) or NO_FINDING,
+        "finding": _finding(row, found),
     }
     return ImageRecord(
         path=image.path,
@@ -186,6 +202,12 @@ def _record(tree: _Tree, row: Row, image: _Image, annotations: dict[str, str], r
         columns=columns,
         regions=found or (),
     )
+
+
+def _finding(row: Row, found: tuple[Region, ...] | None) -> str | None:
+    """What was outlined; else what the table marks; None if neither is known."""
+    findings = row.marked if found is None else {one.finding for one in found}
+    return None if findings is None else " + ".join(sorted(findings)) or NO_FINDING
 
 
 def _annotated(

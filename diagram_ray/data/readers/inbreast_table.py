@@ -1,7 +1,9 @@
 """INbreast.csv: `Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads`, one row an image.
 
-Columns are found by name, so the short header `File Name;Laterality;View;ACR;Bi-Rads` and the sheet of INbreast.xls
-saved as CSV are read as well.
+INbreast.xls has more columns, among them `Mass ` (with the blank), `Micros`, `Distortion` and `Asymmetry` with an X
+where the image shows one, and ends with an empty row and a row of sums. Columns are found by name, so the short header
+`File Name;Laterality;View;ACR;Bi-Rads` and the sheet saved as CSV are read as well. Only the columns named here are
+looked at, and no cell is quoted.
 """
 
 import csv
@@ -10,12 +12,15 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
+from diagram_ray.data.readers.inbreast_xls import is_spreadsheet, read_sheet
 from diagram_ray.data.records import Reject
 from diagram_ray.errors import DataError
 
 MAX_BYTES = 16 << 20
 BIRADS = ("1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 DENSITIES = ("1", "2", "3", "4")
+MARKS = {"mass": "mass", "micros": "calcification", "distortion": "distortion", "asymmetry": "asymmetry"}
+"""Column -> finding."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Row:
     date: str
     density: str | None
     birads: str
+    marked: tuple[str, ...] | None
+    """Findings that the table marks with an X; None where it has no such columns."""
 
 
 def parse_table(data: bytes, path: str, rejects: list[Reject]) -> dict[str, Row]:
@@ -36,17 +43,11 @@ def parse_table(data: bytes, path: str, rejects: list[Reject]) -> dict[str, Row]
 
     Raises DataError if there is no header with the columns File Name and Bi-Rads.
     """
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: longer than {MAX_BYTES} bytes")
-    text = _decode(data)
-    try:
-        header, *body = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    except (csv.Error, ValueError) as error:
-        raise DataError(f"{path}: not a table with a header: {error}") from None
+    header, *body = _cells(data, path)
     columns = {" ".join(name.lower().split()): place for place, name in enumerate(header)}
     for name in ("file name", "bi-rads"):
         if name not in columns:
-            raise DataError(f"{path}: no column {name!r}; its columns are {', '.join(header)[:200]}")
+            raise DataError(f"{path}: no column {name!r} among its {len(header)}")
     rows = []
     for number, cells in enumerate(body, start=2):
         row = _row(number, {name: cells[at].strip() for name, at in columns.items() if at < len(cells)})
@@ -55,6 +56,23 @@ def parse_table(data: bytes, path: str, rejects: list[Reject]) -> dict[str, Row]
         elif row:
             rows.append(row)
     return _unique(rows, path, rejects)
+
+
+def _cells(data: bytes, path: str) -> list[list[str]]:
+    """The header and the rows, of a CSV or a spreadsheet."""
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path}: longer than {MAX_BYTES} bytes")
+    try:
+        if is_spreadsheet(data):
+            cells = read_sheet(data, path)
+        else:
+            text = _decode(data)
+            cells = list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
+    except csv.Error as error:
+        raise DataError(f"{path}: not a table with a header: {error}") from None
+    if not cells:
+        raise DataError(f"{path}: not a table with a header: it is empty")
+    return cells
 
 
 def _decode(data: bytes) -> str:
@@ -77,7 +95,7 @@ def _row(number: int, cells: dict[str, str]) -> Row | str | None:
         return None
     file_id = re.match(r"\d{1,16}", name, re.ASCII)
     if file_id is None:
-        return f"File Name {name[:40]!r} does not begin with a number"
+        return "File Name does not begin with a number"
     birads, density = _whole(cells.get("bi-rads", "").lower()), _whole(cells.get("acr", ""))
     for column, value, allowed in (
         ("Bi-Rads", birads, BIRADS),
@@ -85,9 +103,20 @@ def _row(number: int, cells: dict[str, str]) -> Row | str | None:
         ("Laterality", laterality, ("L", "R", "")),
     ):
         if value not in allowed:
-            return f"{column} {value[:20]!r} of image {file_id[0]} is not one of {', '.join(filter(None, allowed))}"
-    view, date = cells.get("view", "").upper(), cells.get("acquisition date", "")
-    return Row(number, file_id[0], laterality, view, date, density or None, birads)
+            return f"{column} of image {file_id[0]} is not one of {', '.join(filter(None, allowed))}"
+    date = _whole(cells.get("acquisition date", ""))
+    return Row(number, file_id[0], laterality, _view(cells), date, density or None, birads, _marked(cells))
+
+
+def _view(cells: dict[str, str]) -> str:
+    view = cells.get("view", "").upper()
+    return view if re.fullmatch("[A-Z]{2,4}", view) else ""
+
+
+def _marked(cells: dict[str, str]) -> tuple[str, ...] | None:
+    if not MARKS.keys() & cells.keys():
+        return None
+    return tuple(sorted(finding for column, finding in MARKS.items() if cells.get(column, "").upper() == "X"))
 
 
 def _whole(text: str) -> str:

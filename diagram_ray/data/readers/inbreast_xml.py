@@ -138,7 +138,7 @@ def _load(data: bytes) -> Any:
     try:
         return plistlib.loads(data, fmt=plistlib.FMT_XML)
     except Exception as error:  # expat and plistlib raise many kinds; none of them may stop the indexing
-        raise DataError(f"it is not an XML property list: {_short(str(error))}") from None
+        raise DataError(f"it is not an XML property list ({type(error).__name__})") from None
 
 
 def _rois(document: Any) -> Iterator[Any]:
@@ -225,5 +225,8 @@ def _grow(low: float, high: float, least: float, limit: float) -> tuple[float, f
 
 
 def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, str | int | float | type(None)) else type(value).__name__
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """A number as it is. Text is not quoted: radiologists may have written anything."""
+    if isinstance(value, str):
+        return f"of {len(value)} characters"
+    text = repr(value) if isinstance(value, int | float) else type(value).__name__
+    return text if len(text) <= 20 else f"{text[:17]}..."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from diagram_ray.data.mammogram import PICTURES
+from diagram_ray.data.picture import PICTURES
 from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError
@@ -65,7 +65,8 @@ def index(source: str) -> Index:
         try:
             records.append(_record(name, folder, images[name], cases[name]))
         except Exception as error:  # decoders raise what they like on damaged data
-            rejects.append(Reject(folder.full(images[name]), f"not a readable picture: {error}"))
+            reason = str(error) if isinstance(error, DataError) else f"not a readable picture ({type(error).__name__})"
+            rejects.append(Reject(folder.full(images[name]), reason))
     if not records:
         first = f"; {rejects[0].path}: {rejects[0].reason}" if rejects else ""
         raise DataError(f"{source}: none of the {len(cases)} images of Info.txt is there as .pgm or .png{first}")

@@ -1,5 +1,6 @@
 """The folder that holds a raw data set, on this machine or on any file system that fsspec opens."""
 
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -31,6 +32,12 @@ class Source:
         """The file at `path` inside the folder. Raises OSError."""
         file: BinaryIO = self._files.open(f"{self._root}/{path}", "rb")
         return file
+
+    def leads_out(self, path: str) -> bool:
+        """Whether the file at `path` is a link, or lies behind one, that ends outside the folder."""
+        if "file" not in _protocols(self._files):
+            return False
+        return not Path(self._root, path).resolve().is_relative_to(Path(self._root).resolve())
 
     def full(self, path: str) -> str:
         """The path as `read_mammogram` takes it: plain for local files, a URI for others."""

@@ -1,0 +1,105 @@
+"""What an audit keeps of each picture: some numbers, a hash and a sketch. Pixels are read one row group at a time."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from diagram_ray.auditing.likeness import hashes, sketch
+from diagram_ray.errors import DataError
+
+BINS = 12
+"""Of the histogram of the breast's grey levels."""
+HISTOGRAM = [f"grey_bin_{number:02d}" for number in range(BINS)]
+TOLD = ["image_id", "patient_id", "label"]
+PATCH = ["patch_id", *TOLD, "kind"]
+
+META = pd.DataFrame(
+    {
+        **{name: pd.Series(dtype=object) for name in ("image_id", "patient_id", "label", "digest", "sketch", "part")},
+        "row": pd.Series(dtype=np.int64),
+        **{name: pd.Series(dtype=np.uint64) for name in ("hash0", "hash1")},
+        **{name: pd.Series(dtype=np.float64) for name in ("picture_part", *HISTOGRAM)},
+    }
+)
+"""The columns of a described part."""
+PATCH_META = pd.DataFrame({name: pd.Series(dtype=object) for name in PATCH})
+
+
+def describe_part(path: str, files: Any) -> pd.DataFrame:
+    """The images of one file of a dataset, one row each, without their pixels. Raises DataError.
+
+    `files` is the fsspec file system. At most one row group's pixels are in memory.
+    """
+    rows: list[dict[str, Any]] = []
+    for _, table in _groups(path, files, [*TOLD, "pixels"]):
+        pixels = picture_array(table)
+        told = table.select(TOLD).to_pylist()
+        rows += [{**names, **_described(picture)} for names, picture in zip(told, pixels, strict=True)]
+    if not rows:
+        return META
+    frame = pd.DataFrame(rows)
+    codes = hashes(np.stack(frame["sketch"].to_list()))
+    frame["hash0"], frame["hash1"] = codes[:, 0], codes[:, 1]
+    frame["sketch"] = [each.tobytes() for each in frame["sketch"]]
+    frame["part"], frame["row"] = path, np.arange(len(frame), dtype=np.int64)
+    return frame[META.columns].astype(META.dtypes.to_dict())
+
+
+def _described(pixels: NDArray[np.uint16]) -> dict[str, Any]:
+    inside = pixels[pixels > 0]
+    counts = np.histogram(inside, bins=BINS, range=(0, 65535))[0] / max(len(inside), 1)
+    return {
+        "digest": hashlib.sha256(pixels.tobytes()).hexdigest(),  # as the manifest has it
+        "sketch": sketch(pixels),
+        "picture_part": len(inside) / pixels.size,
+        **dict(zip(HISTOGRAM, counts.tolist(), strict=True)),
+    }
+
+
+def read_patches(path: str, files: Any) -> pd.DataFrame:
+    """The rows of one file of patches, without their pixels. Raises DataError."""
+    tables = [table.to_pandas() for _, table in _groups(path, files, PATCH)]
+    return pd.concat([PATCH_META, *tables]).astype(object) if tables else PATCH_META
+
+
+def read_pictures(images: pd.DataFrame, wanted: Iterable[str], files: Any) -> dict[str, NDArray[np.uint16]]:
+    """The pixels of some images, by id; `images` says where they are. Raises DataError."""
+    chosen = images[images["image_id"].isin(set(wanted))]
+    found: dict[str, NDArray[np.uint16]] = {}
+    for path, rows in chosen.groupby("part"):
+        ids = dict(zip(rows["row"].to_list(), rows["image_id"].to_list(), strict=True))
+        for start, table in _groups(str(path), files, ["pixels"], ids):
+            pixels = picture_array(table)
+            mine = [row for row in ids if start <= row < start + len(table)]
+            found |= {ids[row]: pixels[row - start].copy() for row in mine}
+    return found
+
+
+def picture_array(table: pa.Table) -> NDArray[np.uint16]:
+    """The column `pixels` as one array (N, H, W)."""
+    column = table["pixels"].combine_chunks()
+    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    array: NDArray[np.uint16] = chunk.to_numpy_ndarray()
+    return array
+
+
+def _groups(
+    path: str, files: Any, columns: list[str], rows: Collection[int] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """A file's row groups, each with the number of its first row; only those that hold some of `rows`, if given."""
+    try:
+        with files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+            start = 0
+            for number in range(parquet.num_row_groups):
+                stop = start + parquet.metadata.row_group(number).num_rows
+                if stop > start and (rows is None or any(start <= row < stop for row in rows)):
+                    yield start, parquet.read_row_group(number, columns=columns)
+                start = stop
+    except Exception as error:  # object stores and Parquet raise kinds of their own
+        raise DataError(f"{path}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None

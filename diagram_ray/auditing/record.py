@@ -1,0 +1,99 @@
+"""An audit's result, and audit.json: beside the dataset's own files, with the fingerprint of what was audited.
+
+A dataset that has changed since has another fingerprint, and its audit is stale. The same dataset gives the same file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from diagram_ray import __version__
+from diagram_ray.auditing.findings import Finding, Severity, worst_first
+from diagram_ray.data.pieces import put
+from diagram_ray.data.shards import open_place
+from diagram_ray.errors import DataError
+
+FILE, PAGE = "audit.json", "audit.html"
+VERSION = 1
+LISTED = 200
+"""Pairs that audit.json lists."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit has found; all of it as JSON has it, but for the findings."""
+
+    fingerprint: str
+    """Of the dataset that was audited."""
+    dataset: dict[str, Any]
+    """name, source_format, classes and counts of it."""
+    findings: tuple[Finding, ...]
+    """The worst first."""
+    counts: dict[str, list[dict[str, Any]]]
+    """Column -> its values, with the images of each class."""
+    statistics: list[dict[str, Any]]
+    histograms: dict[str, list[float]]
+    shortcuts: dict[str, Any]
+    """`groups`: what was asked, with [value, low, high] of AUC or null; `unasked`: why nothing was."""
+    pairs: list[dict[str, Any]]
+    """Pictures under two patients."""
+
+    @property
+    def serious(self) -> list[Finding]:
+        """Findings for which the dataset should not be trusted as it is."""
+        return [finding for finding in self.findings if finding.severity is Severity.SERIOUS]
+
+
+def new_audit(
+    info: Mapping[str, Any],
+    findings: Sequence[Finding],
+    pairs: Sequence[dict[str, Any]],
+    **measured: Any,
+) -> Audit:
+    """The audit of the dataset that `info`, its dataset.json, describes."""
+    told = {name: info.get(name) for name in ("name", "source_format", "classes", "counts")}
+    ordered = tuple(worst_first(list(findings)))
+    return Audit(str(info["fingerprint"]), told, ordered, pairs=list(pairs)[:LISTED], **measured)
+
+
+def as_dict(audit: Audit) -> dict[str, Any]:
+    """As audit.json has it."""
+    return {"format_version": VERSION, "created_by": __version__, **asdict(audit)}
+
+
+def to_json(audit: Audit) -> str:
+    """The content of audit.json."""
+    return json.dumps(as_dict(audit), indent=1) + "\n"
+
+
+def write_beside(uri: str, name: str, text: str) -> str:
+    """Writes a file beside dataset.json, whole or not at all; returns where. Raises DataError if it cannot."""
+    files, root = open_place(uri)
+    try:
+        put(files, f"{root}/{name}", text.encode())
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{uri}/{name}: cannot be written: {' '.join(str(error).split())}") from None
+    return f"{uri.rstrip('/')}/{name}"
+
+
+def read_summary(uri: str) -> dict[str, Any] | None:
+    """What audit.json says in short: `summary` of it. None if there is none. Raises DataError if it cannot be read."""
+    files, root = open_place(uri)
+    try:
+        told = json.loads(files.cat_file(f"{root}/{FILE}"))
+        findings = [{name: str(finding[name]) for name in TOLD} for finding in told["findings"]]
+        return {"fingerprint": str(told["fingerprint"]), "findings": findings}
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{uri}/{FILE}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def summary(audit: Audit) -> dict[str, Any]:
+    """What a study keeps of an audit: the fingerprint, and the findings without their details."""
+    told = [{name: str(getattr(finding, name)) for name in TOLD} for finding in audit.findings]
+    return {"fingerprint": audit.fingerprint, "findings": told}
+
+
+TOLD = ("severity", "code", "sentence")

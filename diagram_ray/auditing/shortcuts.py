@@ -1,0 +1,220 @@
+"""The shortcut check: how well trivial features alone tell the classes apart, by a study's own cross-validation.
+
+A model that can be right without looking at the breast will be, and its number says nothing about the disease. For each
+group of features two small models (boosted trees and a logistic regression, their probabilities averaged) are trained
+on the patients of four folds and scored on the fifth; the mean over folds of AUC gets an interval by resampling
+patients. The interval's lower bound decides: chance rarely takes it beyond 0.5, and hardly ever beyond 0.6.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from diagram_ray.auditing.features import ALL_FILE, GROUPS, Floats, Group, Kind, encoded, with_derived
+from diagram_ray.auditing.findings import Finding, Severity
+from diagram_ray.auditing.labels import FEWEST
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.splits import make_splits
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.out_of_fold import OutOfFold
+from diagram_ray.evaluation.resampling import Interval, draw_patients, mean_over_folds, percentile_interval
+
+FOLDS = 5
+SEED = 0
+RESAMPLES = 1000
+WARN, SERIOUS = 0.6, 0.75
+"""Lower bounds of AUC from which a finding is a warning, and serious."""
+UNCLEAR = 0.5
+"""Width of an interval that tells nothing."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: N labelled images, in the order of their ids."""
+
+    images: pd.DataFrame
+    """The manifest and the description of each image."""
+    labels: NDArray[np.int64]
+    """(N,) 1 for the positive class, the last of `classes`."""
+    folds: NDArray[np.int64]
+    """(N,) the fold that tests each image."""
+    patients: NDArray[np.int64]
+    """(N,) 0..P-1"""
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one group of features tells the classes apart."""
+
+    group: Group
+    auc: Interval | None
+    """None where the group is the same for all images, or not in the manifest."""
+
+    @property
+    def severity(self) -> Severity:
+        """INFO where it is no matter for concern."""
+        low = self.auc.low if self.auc else 0.0
+        return Severity.SERIOUS if low > SERIOUS else Severity.WARNING if low > WARN else Severity.INFO
+
+
+def ask(images: pd.DataFrame, classes: tuple[str, ...], fingerprint: str) -> Question | str:
+    """The question, or why it cannot be asked. `images` has the manifest's columns and the description's."""
+    chosen = images[images["label"].isin(classes)].sort_values("image_id").reset_index(drop=True)
+    labels = (chosen["label"] == classes[-1]).to_numpy().astype(np.int64)
+    for name, wanted in ((classes[-1], 1), ("the other class", 0)):
+        patients = chosen["patient_id"][labels == wanted].nunique()
+        if patients < FEWEST:
+            return f"too few patients to tell: {name} has {patients}, and {FEWEST} of each class are needed"
+    try:
+        splits = make_splits(_without_pixels(chosen, labels, fingerprint), FOLDS, SEED)
+    except DataError as error:
+        return str(error)
+    folds = chosen["patient_id"].map(splits.patients).to_numpy().astype(np.int64)
+    return Question(with_derived(chosen), labels, folds, pd.factorize(chosen["patient_id"])[0], classes)
+
+
+def _without_pixels(images: pd.DataFrame, labels: NDArray[np.int64], fingerprint: str) -> TrainingData:
+    empty = np.zeros((0, 0, 0), dtype=np.uint16)
+    return TrainingData(
+        images=np.zeros((len(images), 0, 0), dtype=np.uint16),
+        labels=labels,
+        image_ids=images["image_id"].to_numpy(dtype=np.str_),
+        patient_ids=images["patient_id"].to_numpy(dtype=np.str_),
+        patches=empty,
+        patch_labels=np.zeros(0, dtype=np.int64),
+        patch_patient_ids=np.zeros(0, dtype=np.str_),
+        classes=("other", "positive"),
+        fingerprint=fingerprint,
+    )
+
+
+def score(question: Question, group: Group) -> Score:
+    """The group's AUC, out of fold, with its interval."""
+    features = encoded(question.images, group, question.classes)
+    if not features.shape[1]:
+        return Score(group, None)
+    scores = np.zeros(len(question.labels))
+    for fold in range(FOLDS):
+        tested = question.folds == fold
+        scores[tested] = _predicted(features[~tested], question.labels[~tested], features[tested])
+    return Score(group, _interval(question, scores))
+
+
+def _predicted(known: Floats, labels: NDArray[np.int64], new: Floats) -> Floats:
+    """Probabilities of the positive class. The features are brought to one scale, that of `known`."""
+    mean, spread = known.mean(axis=0), known.std(axis=0)
+    known, new = ((features - mean) / np.where(spread > 0, spread, 1.0) for features in (known, new))
+    models = (
+        HistGradientBoostingClassifier(
+            max_iter=40, max_leaf_nodes=6, learning_rate=0.15, min_samples_leaf=10, early_stopping=False,
+            random_state=SEED,
+        ),
+        LogisticRegression(max_iter=1000),
+    )  # fmt: skip
+    average: Floats = np.mean([model.fit(known, labels).predict_proba(new)[:, 1] for model in models], axis=0)
+    return average
+
+
+def _interval(question: Question, scores: Floats) -> Interval:
+    """Mean over folds of AUC; patients are drawn within folds, a few hundred times at once."""
+    data = OutOfFold((0,), scores[None], question.labels, question.folds, question.patients)
+    once = np.ones((len(scores), 1), dtype=np.float32)
+    counts = draw_patients(data, RESAMPLES, SEED)
+    draws = [mean_over_folds(data, 0, counts[:, at : at + 250][question.patients]) for at in range(0, RESAMPLES, 250)]
+    return percentile_interval(float(mean_over_folds(data, 0, once)[0]), np.concatenate(draws))
+
+
+def groups() -> tuple[Group, ...]:
+    """All that is asked."""
+    return (ALL_FILE, *GROUPS)
+
+
+def shortcut_findings(scores: list[Score], unasked: str) -> list[Finding]:
+    """What the scores mean; `unasked` says why there are none."""
+    if unasked:
+        sentence = f"Whether the label can be told without looking at the breast could not be judged: {unasked}."
+        return [Finding(Severity.INFO, "shortcut-unknown", sentence)]
+    known = [each for each in scores if each.auc is not None]
+    of_file = [each for each in known if each.group.kind is Kind.FILE]
+    if not of_file:
+        sentence = "Nothing is known of the files but the breast: the shortcut check had nothing to look at."
+        return [Finding(Severity.INFO, "shortcut-unknown", sentence)]
+    return [*_of_file(of_file), *_of_breast([each for each in known if each.group.kind is Kind.BREAST])]
+
+
+def _of_file(scores: list[Score]) -> list[Finding]:
+    loud = [each for each in scores if each.severity is not Severity.INFO]
+    if not loud:
+        whole = scores[0].auc
+        if whole is not None and whole.high - whole.low > UNCLEAR:
+            sentence = (
+                f"Too few patients to rule a shortcut out: without looking at the breast, AUC {_told(scores[0])}."
+            )
+            return [Finding(Severity.INFO, "shortcut-unknown", sentence, _details(scores))]
+        return []
+    severity = max((each.severity for each in loud), key=list(Severity).index)
+    single = sorted((each for each in loud if each.group != ALL_FILE), key=_low, reverse=True)
+    best = max(loud, key=_low)
+    sentence = (
+        f"The label can be told without looking at the breast (AUC {_told(best)}): a model may learn that instead of "
+        f"the disease. By: {_named(single) or 'no single group of features, but several together'}."
+    )
+    return [Finding(severity, "shortcut", sentence, _details(loud))]
+
+
+def _of_breast(scores: list[Score]) -> list[Finding]:
+    """No shortcut by itself, as disease is bright; but a figure that a network has to beat."""
+    loud = sorted((each for each in scores if each.severity is not Severity.INFO), key=_low, reverse=True)
+    if not loud:
+        return []
+    sentence = (
+        f"The size of the breast and its grey levels alone, without any shape, tell the label (AUC: {_named(loud)}). "
+        "Disease may be the reason, or a difference of scanners; a network that scores no higher need have found no "
+        "lesion."
+    )
+    return [Finding(Severity.INFO, "brightness", sentence, _details(loud))]
+
+
+def _low(each: Score) -> float:
+    return each.auc.low if each.auc else 0.0
+
+
+def _told(each: Score) -> str:
+    return f"{each.auc.value:.2f}, 95% interval {each.auc.low:.2f} to {each.auc.high:.2f}" if each.auc else "unknown"
+
+
+def _named(scores: list[Score]) -> str:
+    return ", ".join(
+        f"{each.group.name} {each.auc.value:.2f} ({each.auc.low:.2f} to {each.auc.high:.2f})"
+        for each in scores
+        if each.auc
+    )
+
+
+def _details(scores: list[Score]) -> dict[str, object]:
+    return {each.group.name: rounded(each.auc) for each in scores if each.auc}
+
+
+def rounded(auc: Interval) -> list[float]:
+    """[value, low, high] as JSON has it."""
+    return [round(auc.value, 4), round(auc.low, 4), round(auc.high, 4)]
+
+
+def as_groups(scores: list[Score]) -> list[dict[str, Any]]:
+    """The scores as JSON has them."""
+    return [
+        {
+            "name": each.group.name,
+            "kind": each.group.kind.value,
+            "note": each.group.note,
+            "severity": each.severity.value if each.group.kind is Kind.FILE else Severity.INFO.value,
+            "auc": rounded(each.auc) if each.auc else None,
+        }
+        for each in scores
+    ]

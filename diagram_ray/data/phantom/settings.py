@@ -1,0 +1,41 @@
+"""phantom.json: what a folder of phantoms was made with, so that an equal call can use it again."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from diagram_ray.errors import DataError
+
+NAME = "phantom.json"
+
+
+def settings(patients: int, seed: int, difficulty: float, height: int) -> dict[str, Any]:
+    """What the files depend on, this program's own code among it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    told = {"patients": patients, "seed": seed, "difficulty": difficulty, "height": height}
+    return told | {"program": digest.hexdigest()[:16]}
+
+
+def write_settings(folder: Path, told: dict[str, Any]) -> None:
+    """Writes phantom.json."""
+    (folder / NAME).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def already_made(out: Path, told: dict[str, Any]) -> bool:
+    """Whether `out` holds the files of an equal call. Raises DataError if they are those of another one."""
+    try:
+        before = json.loads((out / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(before, dict):
+        return False
+    differing = [name for name, value in told.items() if before.get(name) != value]
+    if differing == ["program"]:
+        raise DataError(f"{out}: holds phantoms that another version of this program has made; remove it")
+    if differing:
+        said = ", ".join(f"{name} {before.get(name)} there, {told[name]} now" for name in differing)
+        raise DataError(f"{out}: holds other phantoms ({said}); remove it or give a new folder")
+    return True

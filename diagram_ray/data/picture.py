@@ -1,0 +1,101 @@
+"""PNG, JPEG, TIFF and PGM pictures as grey levels. Their headers are hostile, and nothing written in them is quoted."""
+
+import io
+import re
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from diagram_ray.data.limits import LARGEST_IMAGE, check_size
+from diagram_ray.errors import DataError
+
+PICTURES = ("PPM", "PNG", "JPEG", "TIFF")
+"""Pillow's names of what is opened. Its other decoders are not needed here, and some start programs (EPS)."""
+GREY_MODES = ("1", "L", "LA", "P", "I", "I;16", "I;16B", "I;16L", "F", "RGB", "RGBA")
+COLOUR_TOLERANCE = 32
+"""Grey levels of 255 by which the channels of a grey picture may differ (JPEG, tinted letters)."""
+
+_PGM = re.compile(rb"P([25])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+_ASCII_HEADER = 4096
+"""Bytes that the header of a PGM may have; comments stand there."""
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file that begins so is a PNG, JPEG, TIFF or PGM."""
+    return head.startswith((b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")) or bool(re.match(rb"P[25]\s", head))
+
+
+def read_picture(data: bytes) -> NDArray[np.generic]:
+    """The grey levels (H, W) of a picture file. Raises DataError, whose message is the reason alone."""
+    if data[:2] in (b"P2", b"P5"):
+        return _read_pgm(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sizes are checked here, and odd tags do not matter
+            with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
+                check_size(picture.height, picture.width)
+                return _grey(picture)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError("not a picture of a kind that is read: DICOM, PGM, PNG, JPEG, TIFF") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"is too large; at most {LARGEST_IMAGE} pixels are read") from None
+    except Exception as error:  # decoders raise what they like on damaged data; their words may quote it
+        state = "is truncated" if "truncated" in str(error) else "is damaged"
+        raise DataError(f"the picture {state} ({type(error).__name__})") from None
+
+
+def _grey(picture: Image.Image) -> NDArray[np.generic]:
+    if getattr(picture, "n_frames", 1) != 1:
+        raise DataError(f"has {getattr(picture, 'n_frames', 1)} pages; only single images are read")
+    if picture.mode not in GREY_MODES:
+        raise DataError(f"pixels are {picture.mode}; allowed: {', '.join(GREY_MODES)}")
+    if picture.mode in ("P", "RGBA", "RGB"):
+        return _of_colours(picture)
+    return np.asarray(picture.convert("L") if picture.mode in ("1", "LA") else picture)
+
+
+def _of_colours(picture: Image.Image) -> NDArray[np.generic]:
+    """The mean of the channels, which must be about the same: grey stored as colour."""
+    channels = np.asarray(picture.convert("RGB"))
+    spread = np.percentile(channels.max(axis=2) - channels.min(axis=2), 99)
+    if spread > COLOUR_TOLERANCE:
+        raise DataError(f"is in colour: the channels differ by up to {spread:.0f} of 255")
+    return np.asarray(channels.sum(axis=2, dtype=np.uint16) / np.float32(3))
+
+
+def _read_pgm(data: bytes) -> NDArray[np.generic]:
+    """Netpbm's PGM: grey levels as stored, whatever their maximum. Pillow would stretch them to 8 or 16 bits."""
+    header = _PGM.match(data[:_ASCII_HEADER])
+    if header is None:
+        raise DataError("its PGM header is not P2 or P5, width, height, maximum")
+    kind, columns, rows, largest = (int(number) for number in header.groups())
+    check_size(rows, columns)
+    if not 0 < largest < 2**16:
+        raise DataError(f"its PGM header has the maximum {largest}; allowed are 1 to 65535")
+    body = data[header.end() :]
+    flat = _written(body, rows * columns) if kind == 2 else _packed(body, rows * columns, largest)
+    if flat.max() > largest:
+        raise DataError(f"has a pixel above {largest}, the maximum in its PGM header")
+    return flat.reshape(rows, columns)
+
+
+def _packed(body: bytes, count: int, largest: int) -> NDArray[np.generic]:
+    """One byte a pixel, or two with the high one first where the maximum needs them."""
+    kind = np.dtype(">u2" if largest > 255 else "u1")
+    if len(body) < count * kind.itemsize:
+        raise DataError(f"is truncated: {len(body)} of {count * kind.itemsize} bytes of pixels are there")
+    return np.frombuffer(body, dtype=kind, count=count)
+
+
+def _written(body: bytes, count: int) -> NDArray[np.generic]:
+    """Pixels as decimal numbers."""
+    if re.search(rb"[^\d\s]", body):
+        raise DataError("has something other than numbers among its pixels")
+    flat = np.fromstring(body, dtype=np.float32, count=-1, sep=" ")
+    if len(flat) < count:
+        raise DataError(f"is truncated: {len(flat)} of {count} pixels are there")
+    return flat[:count]

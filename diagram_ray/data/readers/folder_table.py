@@ -1,0 +1,115 @@
+"""A table of images, CSV or Parquet, as rows of text. Whatever else stands in it is not read.
+
+CSV: commas or semicolons, UTF-8 or Latin-1; cells stay text, so patient 007 is not patient 7. Parquet: numbers, dates,
+booleans, categories and missing values of any column type become the text that a CSV would have.
+"""
+
+import csv
+import datetime
+import decimal
+import io
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+
+from diagram_ray.errors import DataError
+
+Row = dict[str, str | None]
+"""Column -> cell; None for an empty one."""
+
+LARGEST = 128 * 2**20
+"""Bytes of a table."""
+MOST_ROWS = 2_000_000
+MOST_COLUMNS = 2000
+
+
+def read_rows(table: str, needed: Iterable[str], wanted: Iterable[str]) -> list[tuple[int, Row | None]]:
+    """The rows with their numbers, the header being row 1. None for a row with more cells than the header.
+
+    Only the columns `needed` and `wanted`, which are found in any case. Raises DataError if a needed one is missing or
+    the file is no table. Its cells are quoted nowhere, nor is its header: a table without one begins with a patient.
+    """
+    data = _read(table)
+    try:
+        known = {*needed, *wanted}
+        found = _parquet(data, table, known) if data[:4] == b"PAR1" else _csv(data)
+        header = next(found)
+        places = _places(header or (), table, needed, wanted)
+        rows = list(enumerate((_chosen(cells, places, len(header or ())) for cells in found), start=2))
+    except DataError:
+        raise
+    except Exception as error:  # the parsers' words may quote cells
+        raise DataError(f"{table}: not a CSV or Parquet table ({type(error).__name__})") from None
+    if len(rows) > MOST_ROWS:
+        raise DataError(f"{table}: has more than {MOST_ROWS} rows")
+    return rows
+
+
+def _read(table: str) -> bytes:
+    try:
+        with fsspec.open(table, "rb") as file:
+            data: bytes = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise DataError(f"{table}: no such file") from None
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{table}: cannot be read ({type(error).__name__})") from None
+    if len(data) > LARGEST:
+        raise DataError(f"{table}: has more than {LARGEST // 2**20} MiB")
+    return data
+
+
+def _csv(data: bytes) -> Iterator[list[Any]]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    first = text.partition("\n")[0]
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return (row for row in rows if row)
+
+
+def _parquet(data: bytes, table: str, known: set[str]) -> Iterator[list[Any]]:
+    file = pq.ParquetFile(io.BytesIO(data))
+    if file.metadata.num_rows > MOST_ROWS:
+        raise DataError(f"{table}: has more than {MOST_ROWS} rows")
+    names = [name for name in file.schema_arrow.names if name.strip().lower() in known]
+    yield names
+    for batch in file.iter_batches(batch_size=1000, columns=names):
+        columns = [column.to_pylist() for column in batch.columns]
+        yield from (list(cells) for cells in zip(*columns, strict=True))
+
+
+def _places(header: Iterable[Any], table: str, needed: Iterable[str], wanted: Iterable[str]) -> dict[str, int]:
+    """Where the columns are."""
+    names = [str(name).strip().lower() for name in header]
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{table}: has {len(names)} columns; at most {MOST_COLUMNS} are read")
+    known = [*needed, *wanted]
+    if doubled := next((name for name in known if names.count(name) > 1), None):
+        raise DataError(f"{table}: column {doubled!r} stands {names.count(doubled)} times")
+    for name in needed:
+        if name not in names:
+            there = ", ".join(known[at] for at in range(len(known)) if known[at] in names) or "none of its names"
+            raise DataError(f"{table}: has no column {name!r}; of those that are read it has: {there}")
+    return {name: names.index(name) for name in known if name in names}
+
+
+def _chosen(cells: list[Any], places: dict[str, int], width: int) -> Row | None:
+    if len(cells) > width:
+        return None
+    return {name: _text(cells[at]) if at < len(cells) else None for name, at in places.items()}
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text: 2 for 2.0, None for an empty one."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if not isinstance(value, str | int | float | decimal.Decimal | datetime.date | datetime.time):
+        raise TypeError(type(value).__name__)
+    return str(value).strip() or None

@@ -1,0 +1,44 @@
+"""How far preparation is, in numbers and in words."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+WINDOW = 60.0
+"""Seconds that a speed is the mean of."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far preparation is."""
+
+    what: str
+    """'preparing images' or 'writing shards'."""
+    done: int
+    total: int
+    rejects: int = 0
+    megapixels: float = 0.0
+    """Decoded in this run."""
+
+
+class Speed:
+    """Files and megapixels a second over the last minute. What was there before the first tally does not count."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, Tally]] = deque()
+
+    def text(self, tally: Tally) -> str:
+        """For example '12.3 files/s, 150 megapixels/s, 4 rejected'; '' where there is nothing to say."""
+        now = time.monotonic()
+        while len(self._seen) > 1 and now - self._seen[0][0] > WINDOW:
+            self._seen.popleft()
+        said = [f"{tally.rejects} rejected"] if tally.rejects else []
+        if tally.megapixels and self._seen:
+            began, first = self._seen[0]
+            seconds = max(now - began, 1e-3)
+            said[:0] = [
+                f"{(tally.done - first.done) / seconds:.1f} files/s",
+                f"{(tally.megapixels - first.megapixels) / seconds:.0f} megapixels/s",
+            ]
+        self._seen.append((now, tally))
+        return ", ".join(said)

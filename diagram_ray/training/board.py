@@ -1,0 +1,35 @@
+"""Curves for TensorBoard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+NAMES = {"loss": "loss", "validation": "validation", "rate": "learning_rate"}
+"""First word of a column of the curves -> group of scalars."""
+
+
+class Board:
+    """Event files in a folder: a scalar for each figure of an epoch, for example loss/image.
+
+    What an earlier run wrote for `first` and later epochs is struck out.
+    """
+
+    def __init__(self, folder: Path, first: int = 1) -> None:
+        # Files are named by the second they were begun in: the suffix tells those of one second apart.
+        self._writer = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first:06d}")
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """A curve row; what is not a figure in it is left out."""
+        for key, value in row.items():
+            word, _, rest = key.partition("_")
+            if word in NAMES and value is not None:
+                self._writer.add_scalar(f"{NAMES[word]}/{rest}", value, row["epoch"])
+        self._writer.flush()
