@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 WINDOW = 60.0
@@ -24,12 +25,13 @@ class Tally:
 class Speed:
     """Files and megapixels a second over the last minute. What was there before the first tally does not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._seen: deque[tuple[float, Tally]] = deque()
 
     def text(self, tally: Tally) -> str:
         """For example '12.3 files/s, 150 megapixels/s, 4 rejected'; '' where there is nothing to say."""
-        now = time.monotonic()
+        now = self._clock()
         while len(self._seen) > 1 and now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
         said = [f"{tally.rejects} rejected"] if tally.rejects else []

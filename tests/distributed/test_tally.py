@@ -1,16 +1,12 @@
 """Preparation's speed in words."""
 
-import pytest
-
-from diagram_ray.distributed import tally as module
 from diagram_ray.distributed.tally import Speed, Tally
 
 
-def test_speed_is_of_the_last_minute_and_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_is_of_the_last_minute_and_of_this_run() -> None:
     """1,000 images were there before; then 10 a second for a minute, then 2 a second."""
     clock = iter([0.0, 30.0, 60.0, 90.0, 120.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    speed = Speed()
+    speed = Speed(clock=lambda: next(clock))
     tallies = [(1000, 0.0), (1300, 3000.0), (1600, 6000.0), (1660, 6600.0), (1720, 7200.0)]
     texts = [speed.text(Tally("preparing images", done, 2000, 0, megapixels)) for done, megapixels in tallies]
     assert texts == [
@@ -20,6 +16,5 @@ def test_speed_is_of_the_last_minute_and_of_this_run(monkeypatch: pytest.MonkeyP
         "6.0 files/s, 60 megapixels/s",
         "2.0 files/s, 20 megapixels/s",
     ]
-    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
     assert Speed().text(Tally("writing shards", 1, 2)) == ""
     assert Speed().text(Tally("preparing images", 0, 2, 3)) == "3 rejected"
