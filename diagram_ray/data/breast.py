@@ -79,8 +79,7 @@ def find_breast(small: Float) -> Anatomy:
     sticker = _sticker(small, breast)
     if sticker.any():
         breast = _largest(tissue & ~sticker)
-    labels: Mask = (relative > BRIGHT) & ~breast & ~border
-    return Anatomy(breast, labels, border)
+    return Anatomy(breast, _labels((relative > BRIGHT) & ~breast & ~border, breast), border)
 
 
 def chest_wall_is_right(breast: Mask, laterality: str | None) -> bool:
@@ -92,6 +91,14 @@ def chest_wall_is_right(breast: Mask, laterality: str | None) -> bool:
     if abs(difference) < AMBIGUOUS and laterality is not None:
         return laterality == "R"
     return difference > 0
+
+
+def _labels(bright: Mask, breast: Mask) -> Mask:
+    """What is bright outside the breast, without what touches it: that is skin, which the opening has cut off."""
+    parts, count = ndimage.label(bright)
+    skin = np.zeros(count + 1, dtype=bool)
+    skin[parts[ndimage.binary_dilation(breast, iterations=2)]] = True
+    return bright & ~skin[parts]
 
 
 def _relative(small: Float) -> Float:

@@ -75,9 +75,23 @@ def _name_syntax(header: Dataset) -> None:
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
 
 
+def _meta_end(data: bytes) -> int:
+    """Where pydicom will stop to read file meta information, or beyond; the search of a whole film takes long."""
+    place = 132 if data[128:132] == b"DICM" else 0
+    while data[place : place + 2] == b"\x02\x00":
+        kind = data[place + 4 : place + 6]
+        if kind in (b"OB", b"UN"):
+            place += 12 + int.from_bytes(data[place + 8 : place + 12], "little")
+        elif kind in (b"UI", b"UL", b"SH", b"AE"):
+            place += 8 + int.from_bytes(data[place + 6 : place + 8], "little")
+        else:
+            return len(data)
+    return place
+
+
 def _inflated(data: bytes) -> bytes:
     """The file with its data set unpacked, if that is deflated (DICOM PS3.5 A.5)."""
-    place = data.find(_DEFLATED)
+    place = data.find(_DEFLATED, 0, _meta_end(data))
     if place < 0:
         return data
     length = _META_LENGTH.match(data, 132)

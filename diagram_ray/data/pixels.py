@@ -6,6 +6,7 @@
 The breast is found on a copy of about 512 pixels; the crop and the resizing work on the full image.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -161,8 +162,10 @@ def _film(small: Float, anatomy: Anatomy) -> dict[str, float]:
 def _shrink(pixels: Float, factor: int) -> Float:
     """Means of factor × factor blocks; a rest at the bottom and right edge is left out."""
     rows, columns = (length // factor for length in pixels.shape)
-    blocks = pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-    means: Float = blocks.mean(axis=(1, 3), dtype=np.float32)
+    # Rows first: whole rows are added as vectors, and sums of 16-bit greys fit float32 exactly.
+    tall = pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns * factor)
+    sums = tall.sum(axis=1, dtype=np.float32).reshape(rows, columns, factor).sum(axis=2, dtype=np.float32)
+    means: Float = sums / np.float32(factor * factor)
     return means
 
 
@@ -184,9 +187,17 @@ def _scaled_shape(crop: tuple[int, int, int, int], scale: float, size: tuple[int
 
 def _resize(pixels: Float, box: tuple[float, ...], shape: tuple[int, int]) -> Float:
     """What is inside `box` (top, left, bottom, right) at `shape`, averaged where it shrinks (triangle filter)."""
-    top, left, bottom, right = box
-    inside = (left, top, min(right, pixels.shape[1]), min(bottom, pixels.shape[0]))
-    resized = Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR, box=inside)
+    top, left = box[:2]
+    bottom, right = (min(edge, length) for edge, length in zip(box[2:], pixels.shape, strict=True))
+    # Pillow copies what it is given, and a film has 50 MB: cut first. Its filter reaches an output pixel farther.
+    down, across = (
+        math.ceil(max(1.0, length / wanted)) + 1
+        for length, wanted in zip((bottom - top, right - left), shape, strict=True)
+    )
+    row, column = max(0, int(top) - down), max(0, int(left) - across)
+    cut = pixels[row : math.ceil(bottom) + down, column : math.ceil(right) + across]
+    inside = (left - column, top - row, right - column, bottom - row)
+    resized = Image.fromarray(np.ascontiguousarray(cut)).resize(shape[::-1], Image.Resampling.BILINEAR, box=inside)
     return np.asarray(resized, dtype=np.float32)
 
 

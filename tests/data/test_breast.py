@@ -59,6 +59,17 @@ def test_a_white_lesion_stays() -> None:
     assert find_breast(film).breast[140:160, 60:80].all()
 
 
+def test_bright_skin_is_no_label() -> None:
+    film = draw(5, label=False)
+    breast = find_breast(film).breast
+    row = 150
+    edge = int(np.flatnonzero(breast[row])[-1])
+    film[row : row + 2, edge - 3 : edge + 12] = 4000  # a nipple, narrower than what is taken for breast
+    assert find_breast(film).labels.sum() == 0
+    film[row : row + 2, edge + 20 : edge + 30] = 4000
+    assert find_breast(film).labels.sum() == 20
+
+
 def test_what_the_film_tells() -> None:
     film = draw(5, label=True)
     told = standardise(Mammogram(film), SIZE).film

@@ -358,7 +358,8 @@ def test_a_deflated_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(bomb) < 20_000
     assert "unpacks to more than 1 MiB" in refusal(data[:start] + bomb)
     assert "does not unpack" in refusal(data[:start] + b"\xff" * 50)
-    assert "damaged beginning" in refusal(data[:132] + data[start:] + b"1.2.840.10008.1.2.1.99")
+    unknown = data[:132] + b"\x02\x00\x02\x01LT\x04\x00abcd" + data[132:start]  # a kind that no file meta has
+    assert "damaged beginning" in refusal(unknown + bomb)
     inner = packed(data[132:])  # the file's own meta once more, to be unpacked once more
     assert "with another one inside" in refusal(data[:start] + inner)
 

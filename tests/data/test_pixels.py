@@ -12,7 +12,7 @@ from PIL import Image
 
 from diagram_ray.data.breast import is_inverted
 from diagram_ray.data.mammogram import Mammogram, read_mammogram
-from diagram_ray.data.pixels import background_boxes, cut_patch, square_around, standardise
+from diagram_ray.data.pixels import _resize, background_boxes, cut_patch, square_around, standardise
 from diagram_ray.errors import DataError
 
 from .conftest import draw
@@ -202,6 +202,22 @@ def test_side_and_labels_of_real_films(real_data: Path) -> None:
         standard = standardise(image, SIZE)
         assert standard.mirrored == (side == "R"), name
         assert not standard.inverted, name
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    top=st.floats(0, 299), left=st.floats(0, 219), height=st.floats(1, 300), width=st.floats(1, 220),
+    shape=st.sampled_from([(32, 32), (7, 50), (96, 72)]),
+)  # fmt: skip
+def test_what_is_cut_before_resizing_does_not_matter(
+    top: float, left: float, height: float, width: float, shape: tuple[int, int]
+) -> None:
+    film = np.random.default_rng(0).normal(2000, 500, (300, 220)).astype(np.float32)
+    box = (top, left, top + height, left + width)
+    whole = Image.fromarray(film).resize(
+        shape[::-1], Image.Resampling.BILINEAR, box=(left, top, min(left + width, 220), min(top + height, 300))
+    )
+    np.testing.assert_allclose(_resize(film, box, shape), np.asarray(whole), atol=0.05)
 
 
 def test_reference_resize_of_a_picture_without_background() -> None:

@@ -14,14 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import pandas as pd
 import pytest
 
 from diagram_ray.data import assembly
 from diagram_ray.data.pieces import read_entries
 from diagram_ray.data.preparation import Options, image_id_of
-from diagram_ray.data.readers import folder
+from diagram_ray.data.readers import folder, inbreast
 from diagram_ray.data.records import Index
 from diagram_ray.data.shards import read_info, read_rejects
+from diagram_ray.data.sources import wanted
+from diagram_ray.data.work_area import work_area
 from diagram_ray.distributed import ingest
 from diagram_ray.distributed.ingest import KILLED, prepare_dataset
 from diagram_ray.distributed.tally import Tally
@@ -207,6 +210,27 @@ class TestCutOff:
             prepare(index, undisturbed, update=True, options=replace(OPTIONS, patch_size=48))
         assert files_of(undisturbed) == expected
         assert [path.name for path in undisturbed.parent.iterdir()] == ["out"]
+
+
+def test_a_node_that_is_lost_leaves_no_trace(phantom: Path, tmp_path: Path, files_of: FilesOf) -> None:
+    """On a cluster of two, which the command joins; the same dataset comes of one process by itself."""
+    (tmp_path / "token").write_text("a" * 64)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    command = [sys.executable, str(Path(__file__).with_name("drive_two_nodes.py")), str(phantom), str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.endswith("processors")] == [
+        "2 processors",
+        "1 processors",
+    ]
+    index = inbreast.index(str(phantom))
+    images = wanted(index.records, OPTIONS)
+    with work_area(str(tmp_path / "alone"), {}, update=False) as area:
+        entries, _ = ingest._decode(area.files, area.pieces, OPTIONS, images)
+        digests = sorted(entry.digest for entry in entries)
+    table = pd.read_parquet(tmp_path / "out" / "sources.parquet")
+    assert sorted(table["digest"]) == digests
 
 
 def children(process: int) -> set[int]:

@@ -377,3 +377,52 @@ def test_old_ones_that_cannot_be_removed_do_no_harm(
         for number in range(1, 4):
             store.save(number, {"number": np.int64(number).item()})
     assert open_store("flaky://run").load() == (3, {"number": 3})
+
+
+# --- a real object store ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 server on this machine with an empty bucket, as s3fs sees it."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    store = s3fs.S3FileSystem()
+    store.mkdir("bucket")
+    yield store
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_checkpoints_in_an_object_store(bucket: Any, warnings: pytest.LogCaptureFixture) -> None:
+    place = "s3://bucket/run/checkpoints"
+    assert open_store(place).load() is None
+    with open_store(place, keep_last=2) as store:
+        for number in (1, 2, 3):
+            store.save(number, state_of(number))
+    assert sorted(path.rpartition("/")[2] for path in bucket.ls("bucket/run/checkpoints")) == ["000002", "000003"]
+    position, state = open_store(place).load()
+    assert position == 3
+    assert same(state, state_of(3))
+    with pytest.raises(MismatchError, match=r"training\.k is 1 there and 2 here"):
+        open_store(place, identity={"training.k": 2}).load()
+    weights = "bucket/run/checkpoints/000003/weights.safetensors"
+    bucket.pipe_file(weights, bucket.cat_file(weights)[:-9])
+    with open_store(place, keep_last=2) as store:
+        assert store.load()[0] == 2
+        store.save(3, state_of(3))
+        store.wait()
+        assert open_store(place).load()[0] == 3
+        store.clear()
+    bucket.invalidate_cache()
+    assert not bucket.exists("bucket/run")
+    assert bucket.exists("bucket")
