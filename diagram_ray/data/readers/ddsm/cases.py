@@ -151,7 +151,7 @@ class _CaseReader:
         return unpacked(data, limit)
 
     def _reject(self, path: str, reason: str) -> None:
-        self.rejects.append(Reject(self._source.full(path), reason))
+        self.rejects.append(Reject(self._source.full(path), reason, self._case.chosen.key))
 
 
 def _scanned(view: str, facts: Ics) -> tuple[FilmLine, str]:
