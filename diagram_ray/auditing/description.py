@@ -36,30 +36,28 @@ def describe_part(path: str, files: Any) -> pd.DataFrame:
 
     `files` is the fsspec file system. At most one row group's pixels are in memory.
     """
-    rows: list[dict[str, Any]] = []
-    for _, table in _groups(path, files, [*TOLD, "pixels"]):
-        pixels = picture_array(table)
-        told = table.select(TOLD).to_pylist()
-        rows += [{**names, **_described(picture)} for names, picture in zip(told, pixels, strict=True)]
-    if not rows:
-        return META
-    frame = pd.DataFrame(rows)
-    codes = hashes(np.stack(frame["sketch"].to_list()))
-    frame["hash0"], frame["hash1"] = codes[:, 0], codes[:, 1]
-    frame["sketch"] = [each.tobytes() for each in frame["sketch"]]
-    frame["part"], frame["row"] = path, np.arange(len(frame), dtype=np.int64)
+    groups = _groups(path, files, [*TOLD, "pixels"])
+    return pd.concat([META, *(_described(table, start) for start, table in groups)]).assign(part=path)
+
+
+def _described(table: pa.Table, start: int) -> pd.DataFrame:
+    """The images of one row group; the first is row `start` of its file."""
+    pixels = picture_array(table)
+    sketches = np.stack([sketch(picture) for picture in pixels])
+    frame = pd.DataFrame(table.select(TOLD).to_pylist(), columns=TOLD, dtype=object)
+    frame["digest"] = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels]  # as in the manifest
+    frame["sketch"] = [each.tobytes() for each in sketches]
+    frame["part"], frame["row"] = "", np.arange(start, start + len(frame), dtype=np.int64)
+    frame[["hash0", "hash1"]] = hashes(sketches)
+    frame[["picture_part", *HISTOGRAM]] = [_greys(picture) for picture in pixels]
     return frame[META.columns].astype(META.dtypes.to_dict())
 
 
-def _described(pixels: NDArray[np.uint16]) -> dict[str, Any]:
+def _greys(pixels: NDArray[np.uint16]) -> list[float]:
+    """The part of the picture that is breast, and the part of the breast in each bin of the grey scale."""
     inside = pixels[pixels > 0]
     counts = np.histogram(inside, bins=BINS, range=(0, 65535))[0] / max(len(inside), 1)
-    return {
-        "digest": hashlib.sha256(pixels.tobytes()).hexdigest(),  # as the manifest has it
-        "sketch": sketch(pixels),
-        "picture_part": len(inside) / pixels.size,
-        **dict(zip(HISTOGRAM, counts.tolist(), strict=True)),
-    }
+    return [len(inside) / pixels.size, *counts.tolist()]
 
 
 def read_patches(path: str, files: Any) -> pd.DataFrame:

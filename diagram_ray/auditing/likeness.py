@@ -5,9 +5,11 @@ which only the local contrast is left. All breasts have about the same outline; 
 The *hash* has the signs of the sketch's 128 slowest cosine terms. Mirroring a picture changes the sign of every other
 term, so the hash of a mirrored picture follows from its hash.
 
-Measured on mini-MIAS, 400 films of RSNA and phantoms, 322, 400 and 1,440 images: noise of 3 % of the range, another
-brightness, contrast or gamma, crops and shifts of 1 to 2 %, JPEG and a loss of a third of the resolution change at most
-22 of the 128 bits and leave a correlation of 0.79; two different patients' images reach 0.67.
+Measured: prepared pictures (mini-MIAS, RSNA, phantoms) with noise of 3 % of the range, another brightness or gamma,
+crops and shifts of 1 to 2 % or two thirds of the resolution keep within 27 of the 128 bits and above a correlation of
+0.77. Of 58 real films that were re-encoded before they were prepared, 97 to 100 % keep within 28 bits and above 0.7,
+after a gamma of 0.75 90 %: preparation then finds another outline. Images of different patients that are within 28 bits
+correlate by 0.60 at most, in 2,162 images of four sources.
 """
 
 import numpy as np
