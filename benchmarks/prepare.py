@@ -1,16 +1,17 @@
-"""Preparation's speed and memory on this machine: `python benchmarks/prepare.py`, one to three minutes.
+"""Preparation's speed and memory on this machine: `python benchmarks/prepare.py`, about five minutes.
 
 Films of 4,700 x 2,900 pixels: as DICOM without compression (as CBIS-DDSM has them) and as LJPEG (DDSM). Four different
 films under many names, so that the disk's speed does not count. For each kind:
 
-* one process: decoding, standardising and resizing alone, no patches, nothing written; measured before and after, in
-  a process with the same settings of the C library as Ray's workers have, which make it faster
+* one process: decoding, standardising and resizing alone, no patches, nothing written, as `python` runs it; and the
+  same in a process with the settings of the C library that the platform gives its workers, which make it faster. Both
+  are measured before and after the platform
 * the platform: `prepare_dataset`, from the index to the finished dataset, one background patch an image. Ray has
   started and its workers have imported what they need, by preparing a few films first: that is not counted
-* ratio: the platform's rate over (processors x rate of one process)
-* memory: the peak, over samples taken every half second, of the sum over this process and all its descendants (workers
-  and Ray's own) of their proportional set size (/proc/PID/smaps_rollup) without shared memory; that is Ray's object
-  store, which is given beside it
+* ratio: the platform's rate over (processors x rate of one process), for either
+* memory, of another run with fewer films, because looking at it takes time: the peak, over samples taken every half
+  second, of the sum over this process and all its descendants (workers and Ray's own) of their proportional set size
+  (/proc/PID/smaps_rollup) without shared memory; that is Ray's object store, which is given beside it
 """
 
 import os
@@ -41,6 +42,8 @@ from diagram_ray.distributed.tasks import ALLOCATOR
 
 SHAPE = (4700, 2900)
 DIFFERENT = 4
+ALONE, WATCHED = 60, 70
+"""Films of the runs of one process, and, a processor, of the run whose memory is watched."""
 OPTIONS = Options((512, 384), 32, 1, b"a key of the benchmark", "benign")
 
 
@@ -112,10 +115,15 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def alone(records: list[ImageRecord]) -> tuple[float, float]:
-    """`one_process` in a process as Ray's workers are."""
-    with environment(WORKERS | ALLOCATOR), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+def alone(records: list[ImageRecord], variables: dict[str, str]) -> tuple[float, float]:
+    """`one_process` in a process of its own."""
+    with environment(WORKERS | variables), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(one_process, records).result()
+
+
+def both_alone(records: list[ImageRecord]) -> NDArray[np.float64]:
+    """As `python` runs it and as the workers' settings make it: (2, 2) seconds an image, by clock and of processor."""
+    return np.array([alone(records, variables) for variables in ({}, ALLOCATOR)])
 
 
 @contextmanager
@@ -174,40 +182,43 @@ def watched_memory() -> Iterator[list[tuple[int, int]]]:
 
 def measure(folder: Path, kind: str, count: int, cores: int) -> None:
     records = make_records(folder / kind, kind, count)
-    before = alone(records[: count // 5])
-    index = Index(records, [], ("benign", "cancer"), kind)
+
+    def prepare(films: int) -> None:
+        index = Index(records[:films], [], ("benign", "cancer"), kind)
+        info = prepare_dataset(index, str(folder / f"{kind}-{films}"), OPTIONS, kind, lambda tally: None)
+        assert info["counts"]["images"] == films
+
+    before = both_alone(records[:ALONE])
     with ray_session(num_cpus=cores):
-        few = Index(records[: 8 * cores], [], index.classes, kind)
-        prepare_dataset(few, str(folder / f"{kind}-few"), OPTIONS, kind, lambda tally: None)
+        prepare(8 * cores)
+        started, processor = time.perf_counter(), processor_seconds()
+        prepare(count)
+        clock, processor = time.perf_counter() - started, processor_seconds() - processor
         with watched_memory() as samples:
-            started, processor = time.perf_counter(), processor_seconds()
-            info = prepare_dataset(index, str(folder / f"{kind}-all"), OPTIONS, kind, lambda tally: None)
-            clock, processor = time.perf_counter() - started, processor_seconds() - processor
-    assert info["counts"]["images"] == count
-    after = alone(records[: count // 5])
-    report(kind, count, cores, [(a + b) / 2 for a, b in zip(before, after, strict=True)], (clock, processor), samples)
+            prepare(WATCHED * cores)
+    after = both_alone(records[:ALONE])
+    report(kind, count, cores, (before + after) / 2, (clock, processor), samples)
 
 
 def report(
     kind: str,
     count: int,
     cores: int,
-    single: list[float],
+    single: NDArray[np.float64],
     platform: tuple[float, float],
     samples: list[tuple[int, int]],
 ) -> None:
     rate, megapixels = count / platform[0], SHAPE[0] * SHAPE[1] / 1e6
     own, shared = max(own for own, _ in samples), max(shared for _, shared in samples)
     print(f"{kind}: {count} films of {SHAPE[0]} x {SHAPE[1]}, {cores} processors")
-    print(
-        f"  one process, decoding and resizing alone: {1 / single[0]:.2f} films/s, {megapixels / single[0]:.0f} Mpx/s"
-    )
     print(f"  prepared, start to end: {rate:.2f} films/s, {rate * megapixels:.0f} Mpx/s, in {platform[0]:.1f} s")
-    print(f"  ratio to {cores} x one process: {rate * single[0] / cores:.2f} by the clock (aim: 0.85)")
-    used = platform[1] / count
-    print(
-        f"  processor time a film: {1e3 * single[1]:.0f} ms alone, {1e3 * used:.0f} ms in all: {single[1] / used:.2f}"
-    )
+    used = 1e3 * platform[1] / count
+    for what, (clock, processor) in zip(("as python runs it", "with the workers' settings"), single, strict=True):
+        pixels = megapixels / clock
+        print(f"  one process {what}, decoding and resizing alone: {1 / clock:.2f} films/s, {pixels:.0f} Mpx/s")
+        print(f"    ratio to {cores} x one process: {rate * clock / cores:.2f} by the clock (aim: 0.85)")
+        times = f"{1e3 * processor:.0f} ms alone, {used:.0f} ms in all"
+        print(f"    processor time a film: {times}: {1e3 * processor / used:.2f}")
     print(f"  peak memory: {own / 2**30:.2f} GiB (aim: 2), and {shared / 2**30:.2f} GiB shared", flush=True)
 
 
@@ -215,8 +226,8 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        measure(Path(name), "dcm", 100 * cores, cores)
-        measure(Path(name), "LJPEG", 80 * cores, cores)
+        measure(Path(name), "dcm", 500 * cores, cores)
+        measure(Path(name), "LJPEG", 300 * cores, cores)
 
 
 if __name__ == "__main__":

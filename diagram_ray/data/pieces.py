@@ -30,7 +30,7 @@ HEADS = [(name, pa.string()) for name in ("identity", "digest", "manifest")]
 IMAGES = pa.schema([*HEADS, ("patches", pa.int32()), ("pixels", pa.binary())])
 PATCHES = pa.schema([("rows", pa.string()), ("pixels", pa.binary())])
 SUFFIX, OF_PATCHES = ".parquet", "-patches.parquet"
-PIECE_IMAGES = 16
+PIECE_IMAGES = 64
 """In one piece at most: seconds of work, which is what a run that is cut off loses."""
 PIECE_BYTES = 64 * 2**20
 """Of pixels in one piece at most, unless a single image has more."""
