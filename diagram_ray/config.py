@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
 
-from diagram_ray.errors import ConfigError
+from diagram_ray.errors import ConfigError, told
 
 C = TypeVar("C", bound="Frozen")
+LONGEST_VALUE = 200
+"""Characters of a value that a message quotes."""
 Pair = Annotated[tuple[float, float], Strict(False)]
 
 
@@ -230,7 +232,9 @@ def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{where}: not valid YAML: {told(error)}") from None
+    except Exception as error:  # PyYAML raises many kinds, such as for dates that are none
+        raise ConfigError(f"{where}: not valid YAML: {type(error).__name__}") from None
 
 
 def _set(nested: dict[str, Any], key: str, value: Any, kind: type[Frozen], where: str) -> None:
@@ -269,7 +273,12 @@ def _explain(kind: type[Frozen], error: ValidationError, where: str) -> str:
         return f"{where}: {key} is missing"
     if isinstance(value, str) and _is_number(value):
         return f"{where}: {key}: {value!r} is text, not a number (YAML wants a point in it): write {_number(value)}"
-    return f"{where}: {key}: {value!r} is not allowed: {first['msg'].removeprefix('Value error, ')}"
+    return f"{where}: {key}: {_short(value)} is not allowed: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _short(value: object) -> str:
+    words = repr(value)
+    return words if len(words) <= LONGEST_VALUE else f"{words[:LONGEST_VALUE]} …"
 
 
 def _is_number(text: str) -> bool:

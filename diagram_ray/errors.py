@@ -4,6 +4,15 @@ Every message is one sentence or a few that say what was wrong (with its value),
 patient, fold) and what is allowed. The commands print it and exit with `exit_code`; they never show a traceback.
 """
 
+LONGEST = 500
+"""Characters that are quoted of a library's error."""
+
+
+def told(error: Exception) -> str:
+    """The kind and words of a library's error on one line that a terminal can show: they may quote a damaged file."""
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+    return "".join(character if character.isprintable() else "?" for character in words)
+
 
 class DiagramError(Exception):
     """A failure while working (exit code 1): a disk, a worker, a model that diverged."""

@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from diagram_ray.errors import DataError
+from diagram_ray.errors import DataError, told
 
 
 class TrialState(StrEnum):
@@ -118,9 +118,8 @@ class Study:
         """study.yaml: `study`, `dataset`, `classes`, `versions`, `command`, `started`."""
         try:
             document = yaml.safe_load((self.path / "study.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            message = " ".join(str(error).split())
-            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {message}") from None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {told(error)}") from None
         if not isinstance(document, dict):
             raise DataError(f"{self.path / 'study.yaml'}: expected a mapping")
         return document
@@ -171,15 +170,17 @@ class Study:
             )
         try:
             return pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read: {error}") from None
+        except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
+            raise DataError(f"{path}: cannot be read: {told(error)}") from None
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read: {error}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: cannot be read: {told(error)}") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}: expected a JSON object")
         return value

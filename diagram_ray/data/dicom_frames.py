@@ -16,6 +16,7 @@ from pydicom.encaps import get_frame
 
 from diagram_ray.data.dicom_header import Limited
 from diagram_ray.data.gdcm_process import decode_with_gdcm
+from diagram_ray.data.packbits import unpack
 from diagram_ray.errors import DataError
 
 TAGS = (
@@ -32,6 +33,8 @@ NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVR
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+LARGEST_JPEG_2000 = 28_000_000
+"""Pixels: the decoder takes 25 bytes for each."""
 READ = (*NATIVE, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, *JPEG, *JPEG_LS, *JPEG_2000)
 _FRAME_HEADERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)
 """Markers of the JPEG (baseline to lossless) and JPEG-LS frame headers."""
@@ -111,6 +114,11 @@ def _coded(coded: bytes, frame: Frame) -> NDArray[np.integer]:
     stated = coded_size(coded)
     if stated is None or stated[:2] != (frame.rows, frame.columns):
         raise DataError(f"is {frame.rows} x {frame.columns} pixels by its header; its coded frame says otherwise")
+    if frame.syntax in JPEG_2000 and frame.pixels > LARGEST_JPEG_2000:
+        raise DataError(
+            f"is {frame.rows} x {frame.columns} pixels of JPEG 2000; at most {LARGEST_JPEG_2000} are read: convert it "
+            "to another lossless transfer syntax, such as JPEG-LS"
+        )
     if frame.syntax in JPEG:
         width, bits = frame.allocated, frame.stored
     else:  # these coders have a precision of their own, and GDCM's pixels are as wide as it needs
@@ -165,24 +173,8 @@ def _run_lengths(coded: bytes, frame: Frame) -> NDArray[np.unsignedinteger]:
     decoded = np.empty((frame.pixels, size), dtype=np.uint8)
     ends = (*offsets[2 : size + 1], len(coded))
     for number, (start, end) in enumerate(zip(offsets[1 : size + 1], ends, strict=True)):
-        segment = _unpacked(coded[start:end], frame.pixels)
-        if len(segment) < frame.pixels:
-            raise DataError(f"is truncated: run-length segment {number + 1} has {len(segment)} of {frame.pixels} bytes")
-        decoded[:, size - 1 - number] = np.frombuffer(segment, np.uint8, frame.pixels)
+        segment, there = unpack(coded[start:end], frame.pixels)
+        if there < frame.pixels:
+            raise DataError(f"is truncated: run-length segment {number + 1} has {there} of {frame.pixels} bytes")
+        decoded[:, size - 1 - number] = segment
     return decoded.reshape(-1).view(f"<u{size}")
-
-
-def _unpacked(packed: bytes, count: int) -> bytearray:
-    """At least the first `count` bytes of a PackBits segment, if it has as many."""
-    unpacked, place = bytearray(), 0
-    while place < len(packed) and len(unpacked) < count:
-        head = packed[place]
-        if head < 128:
-            unpacked += packed[place + 1 : place + 2 + head]
-            place += 2 + head
-        elif head > 128:
-            unpacked += packed[place + 1 : place + 2] * (257 - head)
-            place += 2
-        else:
-            place += 1
-    return unpacked

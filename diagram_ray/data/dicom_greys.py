@@ -39,6 +39,8 @@ ENDS = (0.1, 99.9)
 """Percentiles of a picture's grey levels that are taken for its range."""
 BEYOND = 0.1
 """Part of that range by which padding may lie below it."""
+BLOCK = 256
+"""Rows that are looked up at a time: places in a table take four times the room of a film."""
 MIXED = 0.001
 """Part of the picture that may lie on either side of the padding's values; with more, these are ordinary greys."""
 
@@ -78,8 +80,12 @@ def _of_interest(greys: Float, header: Dataset) -> Float:
     centre, width = _number(header, "WindowCenter", np.nan), _number(header, "WindowWidth", np.nan)
     if not (np.isfinite(centre) and width > 0):
         raise DataError("(0028,1056) VOI LUT Function is SIGMOID, without a window of a width above 0")
-    steepness = np.clip((greys - np.float32(centre)) * np.float32(4 / width), -60, 60)  # PS3.3 C.11.2.1.3.1
-    return np.asarray(1 / (1 + np.exp(-steepness)), dtype=np.float32)
+    greys -= np.float32(centre)  # in place: the largest films have 190 MB. PS3.3 C.11.2.1.3.1
+    greys *= np.float32(4 / width)
+    np.negative(np.clip(greys, -60, 60, out=greys), out=greys)
+    np.exp(greys, out=greys)
+    greys += 1
+    return np.reciprocal(greys, out=greys)
 
 
 def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
@@ -91,8 +97,11 @@ def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
     if first >= 2**15 and values.min() < 0:
         first -= 2**16  # a negative number written as if it had no sign
     table = _entries(item["LUTData"].value, count, which).astype(np.float32)
-    places = np.rint(values).astype(np.int64, copy=False) - first
-    return np.asarray(table[np.clip(places, 0, count - 1)])
+    looked_up = np.empty(values.shape, dtype=np.float32)
+    for start in range(0, len(values), BLOCK):
+        places = np.rint(values[start : start + BLOCK]).astype(np.int64, copy=False) - first
+        looked_up[start : start + BLOCK] = table[np.clip(places, 0, count - 1)]
+    return looked_up
 
 
 def _entries(data: Any, count: int, which: str) -> NDArray[np.uint16]:

@@ -16,9 +16,10 @@ TELLING = 4
 """Characters of a patient's key from which a sentence that has it is taken to mean the patient: 7 is also a number."""
 
 
+@lru_cache(maxsize=4096)
 def keyed_hash(key: bytes, text: str) -> str:
     """16 hexadecimal digits that stand for `text` and do not tell it to anyone without the key."""
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:16]
+    return hmac.new(key, text.encode(errors="backslashreplace"), hashlib.sha256).hexdigest()[:16]
 
 
 def names(text: str, patient_id: str) -> bool:

@@ -5,11 +5,13 @@ from numpy.typing import NDArray
 
 from diagram_ray.errors import DataError
 
-LARGEST_FILE = 256 * 2**20
-"""Bytes. The largest mammograms (films at 42 µm) have about 60 MB."""
-LARGEST_IMAGE = 48_000_000
+LARGEST_FILE = 128 * 2**20
+"""Bytes, unpacked. The largest mammograms (films at 42 µm) have about 60 MB."""
+LARGEST_IMAGE = 42_000_000
 """Pixels. A film of 24 x 30 cm at 42 µm has 41 million, the largest detectors have 24 million."""
 SMALLEST_SIDE = 32
+LONGEST_SIDE = 16
+"""Times the shorter one. Mammograms are up to three times as long as wide; of a strip no small picture can be made."""
 
 
 def check_size(rows: int, columns: int) -> None:
@@ -18,6 +20,8 @@ def check_size(rows: int, columns: int) -> None:
         raise DataError(f"is {rows} x {columns} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are needed")
     if rows * columns > LARGEST_IMAGE:
         raise DataError(f"is {rows} x {columns} pixels; at most {LARGEST_IMAGE} are read")
+    if max(rows, columns) > LONGEST_SIDE * min(rows, columns):
+        raise DataError(f"is {rows} x {columns} pixels; one side may be {LONGEST_SIDE} times as long as the other")
 
 
 def checked(pixels: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -7,8 +7,8 @@ DataError that says what in our own words: those of a decoder may quote what a h
 
 from dataclasses import dataclass
 
-import fsspec
 import numpy as np
+from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
 from diagram_ray.data.dicom_header import is_dicom
@@ -16,6 +16,7 @@ from diagram_ray.data.dicom_image import read_dicom, read_mask
 from diagram_ray.data.film import is_film, read_film
 from diagram_ray.data.gzipped import unpacked
 from diagram_ray.data.limits import LARGEST_FILE, checked
+from diagram_ray.data.opening import open_file
 from diagram_ray.data.picture import read_picture
 from diagram_ray.data.records import Film
 from diagram_ray.errors import DataError
@@ -67,8 +68,8 @@ def read_stored(path: str) -> tuple[NDArray[np.integer], bool]:
 
 def _read_bytes(path: str) -> bytes:
     try:
-        with fsspec.open(path, "rb") as file:
-            data: bytes = file.read(LARGEST_FILE + 1)
+        with open_file(*url_to_fs(path)) as file:
+            data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise DataError("cannot be opened: no such file") from None
     except PermissionError:

@@ -17,6 +17,9 @@ GREY_MODES = ("1", "L", "LA", "P", "I", "I;16", "I;16B", "I;16L", "F", "RGB", "R
 COLOUR_TOLERANCE = 32
 """Grey levels of 255 by which the channels of a grey picture may differ (JPEG, tinted letters)."""
 
+MOST_SCANS = 100
+"""Of a progressive JPEG; encoders make about ten, and each of them is a pass over the whole picture."""
+
 _PGM = re.compile(rb"P([25])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
 _ASCII_HEADER = 4096
 """Bytes that the header of a PGM may have; comments stand there."""
@@ -31,6 +34,8 @@ def read_picture(data: bytes) -> NDArray[np.generic]:
     """The grey levels (H, W) of a picture file. Raises DataError, whose message is the reason alone."""
     if data[:2] in (b"P2", b"P5"):
         return _read_pgm(data)
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_SCANS:
+        raise DataError(f"is a JPEG of more than {MOST_SCANS} scans")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked here, and odd tags do not matter
@@ -60,7 +65,7 @@ def _grey(picture: Image.Image) -> NDArray[np.generic]:
 
 def _of_colours(picture: Image.Image) -> NDArray[np.generic]:
     """The mean of the channels, which must be about the same: grey stored as colour."""
-    channels = np.asarray(picture.convert("RGB"))
+    channels = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))  # each copy has 130 MB
     spread = np.percentile(channels.max(axis=2) - channels.min(axis=2), 99)
     if spread > COLOUR_TOLERANCE:
         raise DataError(f"is in colour: the channels differ by up to {spread:.0f} of 255")

@@ -87,9 +87,10 @@ def standardise(mammogram: Mammogram, size: tuple[int, int], laterality: str | N
     breast = anatomy.breast
     mirrored = chest_wall_is_right(breast, laterality or mammogram.laterality)
     crop = _crop(breast, factor, mammogram.pixels.shape)
-    low, high = np.percentile(small[ndimage.binary_erosion(breast, iterations=2, border_value=1)], RANGE)
+    tissue = small[ndimage.binary_erosion(breast, iterations=2, border_value=1)]
+    low, high = np.percentile(tissue, RANGE) if tissue.size else (0.0, 0.0)
     if not high > low:
-        raise DataError("the breast has one grey level only")
+        raise DataError("the breast is too narrow, or has one grey level only")
     scale = min(size[0] / (crop[2] - crop[0]), size[1] / (crop[3] - crop[1]))
     shape = _scaled_shape(crop, scale, size)
     picture = _resize(mammogram.pixels, crop, shape)

@@ -76,6 +76,8 @@ def prepare_image(record: ImageRecord, options: Options) -> Prepared | Reject:
 
 
 def _prepare(record: ImageRecord, options: Options) -> Prepared:
+    if any("\ud800" <= letter <= "\udfff" for letter in record.path):
+        raise DataError("the name of the file or of a folder it is in is no text; rename it")
     mammogram = read_mammogram(record.path, record.film)
     standard = standardise(mammogram, options.image_size, record.laterality)
     height, width = standard.crop[2] - standard.crop[0], standard.crop[3] - standard.crop[1]

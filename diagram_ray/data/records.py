@@ -83,10 +83,14 @@ class Reject:
     """
 
     path: str
+    """Bytes of a name that are no text stand as \\udcXX, as only text can be written down."""
     reason: str
     patient_id: str | None = None
     """The source's own key of the patient that the path or the reason may tell; it becomes a hash before it is written.
     None if the reader knows none."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.path.encode(errors="backslashreplace").decode())
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,18 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from diagram_ray.data.opening import open_file
 from diagram_ray.data.pieces import PIECE_IMAGES, Entry, PieceWriter
 from diagram_ray.data.preparation import Options, Prepared, digest_of, pixel_digest
 from diagram_ray.data.shards import IMAGES, PATCHES, SOURCES, open_dataset
-from diagram_ray.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def old_images(out: str) -> list[OldImage]:
     files, root = open_dataset(out)
     try:
         return [OldImage(**row) for row in pq.read_table(f"{root}/{SOURCES}", filesystem=files).to_pylist()]
-    except (OSError, TypeError, pa.ArrowException):
+    except Exception:  # damaged tables raise anything
         return []
 
 
@@ -60,15 +60,18 @@ def take_over(out: str, files: Any, folder: str, options: Options, part: OldPart
     """Writes the wanted images of a shard of the dataset `out` as pieces; those that are damaged are left out."""
     entries: list[Entry] = []
     writer = PieceWriter()
-    try:
-        for identity, prepared in _prepared(out, part, options):
-            writer.add(identity, prepared)
-            if len(writer) == PIECE_IMAGES:
-                entries += writer.save(files, folder)
-                writer = PieceWriter()
-    except (OSError, DataError, pa.ArrowException):  # what cannot be read is decoded again
-        pass
+    for identity, prepared in _readable(_prepared(out, part, options)):
+        writer.add(identity, prepared)
+        if len(writer) == PIECE_IMAGES:
+            entries += writer.save(files, folder)
+            writer = PieceWriter()
     return entries + writer.save(files, folder)
+
+
+def _readable(images: Iterator[tuple[str, Prepared]]) -> Iterator[tuple[str, Prepared]]:
+    """Those before the first that cannot be read; the others are decoded again. Damaged shards raise anything."""
+    with suppress(Exception):
+        yield from images
 
 
 def _prepared(out: str, part: OldPart, options: Options) -> Iterator[tuple[str, Prepared]]:
@@ -77,7 +80,7 @@ def _prepared(out: str, part: OldPart, options: Options) -> Iterator[tuple[str, 
     told = {row: json.loads(image.manifest) for row, image in part.rows.items()}
     patches = _patches(old, root, [manifest["image_id"] for manifest in told.values()])
     empty = np.zeros((0, options.patch_size, options.patch_size), np.uint16)
-    with old.open(f"{root}/{IMAGES}/part-{part.number:05d}.parquet", "rb") as file:
+    with open_file(old, f"{root}/{IMAGES}/part-{part.number:05d}.parquet") as file:
         for row, pixels in enumerate(_pictures(file)):
             if row in told:
                 rows, cuts = patches[told[row]["image_id"]]

@@ -17,6 +17,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -28,7 +29,8 @@ from numpy.typing import NDArray
 
 from diagram_ray.config import DataConfig
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.errors import DataError, UsageError
+from diagram_ray.data.opening import open_file
+from diagram_ray.errors import DataError, UsageError, told
 
 FORMAT_VERSION = 1
 INFO, MANIFEST, REJECTS, SOURCES = "dataset.json", "manifest.parquet", "rejects.parquet", "sources.parquet"
@@ -82,14 +84,17 @@ def read_info(uri: str) -> dict[str, Any]:
     """dataset.json. Raises DataError if `uri` holds no dataset, or one of a newer format."""
     files, root = open_place(uri)
     try:
-        info = json.loads(files.cat_file(f"{root}/{INFO}"))
+        with open_file(files, f"{root}/{INFO}") as file:
+            info = json.load(file)
         version = int(info["format_version"])
         if version <= FORMAT_VERSION:
-            _ = info["fingerprint"], info["classes"], info["counts"]["images"], info["counts"]["patches"]
+            _ = info["fingerprint"], info["counts"]["images"], info["counts"]["patches"]
+            if not isinstance(info["classes"], list):
+                raise ValueError(f"classes is {str(info['classes'])[:100]!r}; expected a list")
     except FileNotFoundError:
         raise DataError(f"{uri}: not a prepared dataset: it has no {INFO}; make one with diagram_ray.prepare") from None
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}/{INFO}: cannot be read: {type(error).__name__}: {error}") from None
+        raise DataError(f"{uri}/{INFO}: cannot be read: {told(error)}") from None
     if version > FORMAT_VERSION:
         raise DataError(f"{uri}: has format version {version}; this program reads up to {FORMAT_VERSION}")
     return dict(info)
@@ -103,6 +108,8 @@ def read_manifest(uri: str) -> pd.DataFrame:
             raise DataError(f"{uri}/{MANIFEST}: has no column {name!r}")
         if manifest[name].isna().any():
             raise DataError(f"{uri}/{MANIFEST}: row {int(manifest[name].isna().argmax())} has no {name}")
+        if not all(isinstance(value, str) for value in manifest[name]):
+            raise DataError(f"{uri}/{MANIFEST}: column {name!r} holds other things than text")
     if (doubled := manifest["image_id"].duplicated()).any():
         raise DataError(f"{uri}/{MANIFEST}: image {manifest['image_id'][doubled.argmax()]} is listed twice")
     return manifest
@@ -126,7 +133,7 @@ def read_training_data(uri: str, config: DataConfig) -> TrainingData:
     manifest["class"] = _class_of(manifest[config.target], classes)
     chosen = manifest[manifest["class"] >= 0]
     _check_counts(chosen["class"], classes, config, uri)
-    images = _read(uri, "images")
+    images = _read(uri, "images", ("image_id", "pixels"))
     _check_rows(images, info, "images", uri)
     rows = _rows(images, chosen["image_id"], uri)
     patches, patch_labels = _patches(uri, info, chosen, config, classes)
@@ -166,7 +173,7 @@ def _patches(
     uri: str, info: dict[str, Any], chosen: pd.DataFrame, config: DataConfig, classes: dict[str, list[str]]
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     """The patches of the chosen images that have a class, by id, and their classes."""
-    table = _read(uri, "patches").sort_by("patch_id")
+    table = _read(uri, "patches", ("patch_id", "image_id", "label", "kind", "pixels")).sort_by("patch_id")
     _check_rows(table, info, "patches", uri)
     frame = table.select(["patch_id", "image_id", "label", "kind"]).to_pandas()
     of_image = frame["image_id"].map(chosen.set_index("image_id")["class"])
@@ -192,13 +199,14 @@ def _classes(manifest: pd.DataFrame, info: dict[str, Any], config: DataConfig, u
     for name, values in classes.items():
         if strange := set(values) - set(found):
             raise DataError(
-                f"{uri}: data.classes: class {name!r}: no image has {config.target} {min(strange)!r}; "
-                f"found: {', '.join(found)}"
+                f"{uri}: data.classes: class {name[:40]!r}: no image has {config.target} "
+                f"{min(strange)[:40]!r}; found: {', '.join(value[:40] for value in found[:12])}"
             )
     if len(classes) != 2:
         raise DataError(
-            f"{uri}: {config.target} has {len(classes)} values ({', '.join(list(classes)[:12])}) and two classes are "
-            'needed; group them, the negative class first: data.classes={"low": ["1", "2"], "high": ["3"]}'
+            f"{uri}: {config.target} has {len(classes)} values ({', '.join(name[:40] for name in list(classes)[:12])}) "
+            "and two classes are needed; group them, the negative class first: "
+            'data.classes={"low": ["1", "2"], "high": ["3"]}'
         )
     if doubled := [
         value for value, count in Counter(value for group in classes.values() for value in group).items() if count > 1
@@ -255,13 +263,21 @@ def _strings(values: Iterable[str]) -> NDArray[np.str_]:
     return np.array(list(values), dtype=np.str_)
 
 
-def _read(uri: str, name: str) -> pa.Table:
-    """A Parquet file, or all files of a folder."""
+def _read(uri: str, name: str, needed: Iterable[str] = ()) -> pa.Table:
+    """A Parquet file, or all files of a folder. Raises DataError, also if one of the columns `needed` is missing."""
     files, root = open_dataset(uri)
     try:
-        return pq.read_table(f"{root}/{name}", filesystem=files)
+        if is_local(files) and not all(Path(path).is_file() for path in files.find(f"{root}/{name}")):
+            raise ValueError("not a regular file")  # a named pipe would never answer
+        table = pq.read_table(f"{root}/{name}", filesystem=files)
+        names = set(table.column_names)  # fails where they are not UTF-8
+        table.validate(full=True)
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}/{name}: cannot be read: {type(error).__name__}: {error}") from None
+        raise DataError(f"{uri}/{name}: cannot be read: {told(error)}") from None
+    for column in needed:
+        if column not in names:
+            raise DataError(f"{uri}/{name}: has no column {column!r}")
+    return table
 
 
 def open_dataset(uri: str) -> tuple[Any, str]:
@@ -283,5 +299,5 @@ def open_place(uri: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.core.url_to_fs(uri)
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}: cannot be opened: {error}") from None
+        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
     return files, str(root).rstrip("/")

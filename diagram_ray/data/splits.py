@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from diagram_ray.data.dataset import Fold, TrainingData
-from diagram_ray.errors import DataError, LeakageError
+from diagram_ray.errors import DataError, LeakageError, told
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Splits:
             fields = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
             patients = {str(patient): int(fold) for patient, fold in fields["patients"].items()}
             return cls(int(fields["n_folds"]), int(fields["seed"]), str(fields["fingerprint"]), patients)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{where}: not a file of splits: {type(error).__name__}: {error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise DataError(f"{where}: not a file of splits: {told(error)}") from None
 
 
 def make_splits(data: TrainingData, n_folds: int, seed: int) -> Splits:

@@ -80,9 +80,14 @@ def open_ledger(folder: Path) -> Iterator[Ledger]:
 
 
 def read_ledger(folder: Path) -> dict[int, Trial]:
-    """Number -> trial, from the ledger in `folder`, also while a driver writes it. Raises DataError naming the line."""
+    """Number -> trial, from the ledger in `folder`, also while a driver writes it.
+
+    Raises DataError naming the line, or if there is no ledger.
+    """
     path = folder / FILE
     trials: dict[int, Trial] = {}
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     content = path.read_bytes()
     for number, line in enumerate(content[: _whole_lines(content)].splitlines(), start=1):
         where = f"{path}, line {number}"
@@ -95,7 +100,9 @@ def apply(trials: dict[int, Trial], event: dict[str, Any], where: str) -> None:
     try:
         _APPLY[event["event"]](trials, event)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: this event cannot be understood or cannot stand here: {error!r}: {event}") from None
+        raise DataError(
+            f"{where}: this event cannot be understood or cannot stand here: {error!r}: {str(event)[:500]}"
+        ) from None
 
 
 def _study(trials: dict[int, Trial], event: dict[str, Any]) -> None:
@@ -161,10 +168,10 @@ def _whole_lines(content: bytes) -> int:
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         event = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: damaged: {error}; restore the file, or delete the lines from here on") from None
     if not isinstance(event, dict):
-        raise DataError(f"{where}: damaged: expected a JSON object, found {event!r}")
+        raise DataError(f"{where}: damaged: expected a JSON object, found {str(event)[:100]!r}")
     return event
 
 

@@ -51,7 +51,7 @@ def read_plan(folder: Path) -> Plan:
         base = build(ExperimentConfig, document["experiment"], where)
         study, _ = build_study(document["study"], where, start=lambda _: base)
         return Plan(study, base, str(document["dataset"]["uri"]), folder, resume=True)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from diagram_ray.config import ExperimentConfig, build, read_yaml
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.errors import DataError
+from diagram_ray.errors import DataError, told
 from diagram_ray.models import DiaGRAM
 from diagram_ray.results import write_atomic
 
@@ -51,7 +51,8 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.experiment.model.num_classes:
-            raise DataError(f"model.num_classes is {self.experiment.model.num_classes}, but classes: {self.classes}")
+            named = ", ".join(self.classes)[:200]
+            raise DataError(f"model.num_classes is {self.experiment.model.num_classes}, but the classes are {named}")
         if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.image_size):
             raise DataError(f"image_size {self.image_size}: allowed are {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
 
@@ -131,7 +132,7 @@ def read_patients(file: Path) -> frozenset[str] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get(file.stem)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
         raise DataError(f"{path}: {file.stem}: expected a list of patient ids")
@@ -198,12 +199,14 @@ def _list(document: dict[str, Any], key: str, kind: type, path: Path) -> list[An
 
 
 def _read_model(path: Path, card: ModelCard) -> DiaGRAM:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     try:
         with torch.device("meta"):  # no memory yet, however large the configuration says it is
             model = DiaGRAM(card.experiment.model)
         weights = _read_weights(path, model.state_dict())
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as the model in config.yaml: {error}") from None
+        raise DataError(f"{path}: cannot be read as the model in config.yaml: {told(error)}") from None
     model.load_state_dict(weights, assign=True)
     return model.eval()
 

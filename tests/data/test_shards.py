@@ -220,6 +220,8 @@ def test_a_manifest_without_patients_or_with_an_image_twice(dataset: Path) -> No
     assert "image i05 is listed twice" in refusal(dataset)
     manifest.drop(columns="patient_id").to_parquet(dataset / "manifest.parquet")
     assert "no column 'patient_id'" in refusal(dataset)
+    manifest.assign(image_id=range(len(manifest))).to_parquet(dataset / "manifest.parquet")
+    assert "column 'image_id' holds other things than text" in refusal(dataset)
 
 
 def test_what_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
@@ -227,6 +229,8 @@ def test_what_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
     assert "not a prepared dataset" in refusal(tmp_path / "missing")
     change_info(dataset, format_version=2)
     assert "has format version 2; this program reads up to 1" in refusal(dataset)
+    change_info(dataset, format_version=1, classes=7)
+    assert "cannot be read: ValueError: classes is '7'; expected a list" in refusal(dataset)
     for content in ("[]", "{", '{"format_version": 1}', '{"format_version": "x"}', "\x00"):
         (dataset / "dataset.json").write_text(content)
         assert "dataset.json: cannot be read" in refusal(dataset)

@@ -32,6 +32,7 @@ COLUMNS = (
     *("split", "scanner", "volume"),
 )
 """Further columns that are taken from a table without being asked for."""
+LABELS = 100
 MOST_CLASSES = 8
 """Labels that a message lists: a table whose columns are mixed up may have a patient's name in each row."""
 OUTSIDE = "leads outside the source folder; only files inside it are read"
@@ -84,7 +85,7 @@ def _further(kept: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _rows_of_folders(folder: Source, files: list[str], pattern: str) -> tuple[list[Row], list[Reject]]:
     try:
         patient_of = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise DataError(f"--patient-pattern {pattern!r}: not a regular expression: {error}") from None
     if patient_of.groups < 1:
         raise DataError(f"--patient-pattern {pattern!r}: needs a group (...) that is the patient")
@@ -132,18 +133,17 @@ def _rows_of_table(
     for number, row in read_rows(table, *columns):
         if row is None:
             rejects.append(Reject(f"{table}: row {number}", "has more cells than the header: its columns are shifted"))
-        elif reason := _flaw(folder, row, files):
+        elif reason := _flaw(folder, row, path := _inside(row["path"]), files):
             rejects.append(Reject(f"{table}: row {number}", reason, row["patient"]))
         else:
-            rows.append(row | {"path": _inside(row["path"])})
+            rows.append(row | {"path": path})
     return rows, rejects
 
 
-def _flaw(folder: Source, row: Row, files: set[str]) -> str:
-    """Why a row of the table cannot be used; '' if it can."""
+def _flaw(folder: Source, row: Row, path: str | None, files: set[str]) -> str:
+    """Why a row of the table cannot be used; '' if it can. `path` is its path in plain form."""
     if row["path"] is None or row["patient"] is None:
         return "has no path or no patient"
-    path = _inside(row["path"])
     if path is None:
         return "its path leaves the source folder; allowed are paths inside it, such as a/b.png"
     if path not in files:
@@ -170,6 +170,10 @@ def _order(labels: list[str], positive: str | None, where: str) -> tuple[str, ..
     """The classes, the positive one last."""
     if positive is not None and positive not in labels:
         raise DataError(f"{where}: --positive {positive!r} is no class; found: {_list(labels)}")
+    if len(labels) > LABELS:
+        raise DataError(
+            f"{where}: {len(labels)} different labels; at most {LABELS} are classes: is the label column right?"
+        )
     if len(labels) < 2:
         raise DataError(f"{where}: two classes or more are needed; found: {_list(labels) or 'no label'}")
     if positive is None:

@@ -10,11 +10,14 @@ import decimal
 import io
 import math
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
 
+from diagram_ray.data.opening import open_file
 from diagram_ray.errors import DataError
 
 Row = dict[str, str | None]
@@ -22,8 +25,11 @@ Row = dict[str, str | None]
 
 LARGEST = 128 * 2**20
 """Bytes of a table."""
-MOST_ROWS = 2_000_000
+MOST_ROWS = 500_000
+"""More images than this make no dataset that a machine could train on."""
 MOST_COLUMNS = 2000
+LONGEST = 100_000
+"""Characters of a Parquet file's cell: one that many rows share takes no room there, but does here."""
 
 
 def read_rows(table: str, needed: Iterable[str], wanted: Iterable[str]) -> list[tuple[int, Row | None]]:
@@ -38,7 +44,8 @@ def read_rows(table: str, needed: Iterable[str], wanted: Iterable[str]) -> list[
         found = _parquet(data, table, known) if data[:4] == b"PAR1" else _csv(data)
         header = next(found)
         places = _places(header or (), table, needed, wanted)
-        rows = list(enumerate((_chosen(cells, places, len(header or ())) for cells in found), start=2))
+        chosen = (_chosen(cells, places, len(header or ())) for cells in islice(found, MOST_ROWS + 1))
+        rows = list(enumerate(chosen, start=2))
     except DataError:
         raise
     except Exception as error:  # the parsers' words may quote cells
@@ -50,8 +57,8 @@ def read_rows(table: str, needed: Iterable[str], wanted: Iterable[str]) -> list[
 
 def _read(table: str) -> bytes:
     try:
-        with fsspec.open(table, "rb") as file:
-            data: bytes = file.read(LARGEST + 1)
+        with open_file(*url_to_fs(table)) as file:
+            data = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise DataError(f"{table}: no such file") from None
     except Exception as error:  # object stores raise kinds of their own
@@ -77,10 +84,29 @@ def _parquet(data: bytes, table: str, known: set[str]) -> Iterator[list[Any]]:
     if file.metadata.num_rows > MOST_ROWS:
         raise DataError(f"{table}: has more than {MOST_ROWS} rows")
     names = [name for name in file.schema_arrow.names if name.strip().lower() in known]
+    if _declared_bytes(file.metadata, set(names)) > LARGEST:
+        raise DataError(f"{table}: its columns unpack to more than {LARGEST // 2**20} MiB")
+    words = [field.name for field in file.schema_arrow if field.name in names and pa.types.is_string(field.type)]
     yield names
+    file = pq.ParquetFile(io.BytesIO(data), read_dictionary=words)  # a word that a million rows share is read once
     for batch in file.iter_batches(batch_size=1000, columns=names):
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [_cells(column, table) for column in batch.columns]
         yield from (list(cells) for cells in zip(*columns, strict=True))
+
+
+def _declared_bytes(metadata: pq.FileMetaData, names: set[str]) -> int:
+    """Of the columns `names`, unpacked, as the file says."""
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    columns = (group.column(place) for group in groups for place in range(group.num_columns))
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in names)
+
+
+def _cells(column: pa.Array, table: str) -> list[Any]:
+    if not isinstance(column, pa.DictionaryArray):
+        return list(column.to_pylist())
+    if any(len(str(word)) > LONGEST for word in column.dictionary.to_pylist()):
+        raise DataError(f"{table}: has a cell of more than {LONGEST} characters")
+    return list(column.to_pylist())
 
 
 def _places(header: Iterable[Any], table: str, needed: Iterable[str], wanted: Iterable[str]) -> dict[str, int]:
@@ -106,10 +132,12 @@ def _chosen(cells: list[Any], places: dict[str, int], width: int) -> Row | None:
 
 def _text(value: Any) -> str | None:
     """A cell as text: 2 for 2.0, None for an empty one."""
+    if isinstance(value, str):
+        return value.strip() or None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if not isinstance(value, str | int | float | decimal.Decimal | datetime.date | datetime.time):
+    if not isinstance(value, int | float | decimal.Decimal | datetime.date | datetime.time):
         raise TypeError(type(value).__name__)
     return str(value).strip() or None

@@ -13,6 +13,7 @@ from typing import Any
 
 import fsspec
 
+from diagram_ray.data.opening import open_file
 from diagram_ray.data.readers import inbreast_table, inbreast_xml
 from diagram_ray.data.readers.dicom_header import Geometry, read_geometry
 from diagram_ray.data.readers.inbreast_table import Row
@@ -73,7 +74,7 @@ class _Tree:
     def read(self, path: str, limit: int) -> bytes:
         """The file's bytes, one more than `limit` at most. Raises DataError if it cannot be read."""
         try:
-            with self.fs.open(path, "rb") as file:
+            with open_file(self.fs, path) as file:
                 data: bytes = file.read(limit + 1)
         except OSError as error:
             raise DataError(f"cannot be read ({type(error).__name__})") from None
@@ -82,7 +83,7 @@ class _Tree:
     def geometry(self, path: str) -> Geometry:
         """Pixel spacing and size from the image's header, where it has them."""
         try:
-            with self.fs.open(path, "rb") as file:
+            with open_file(self.fs, path) as file:
                 return read_geometry(file)
         except OSError:
             return Geometry(None, None)

@@ -16,7 +16,7 @@ from diagram_ray.data.readers.inbreast_xls import is_spreadsheet, read_sheet
 from diagram_ray.data.records import Reject
 from diagram_ray.errors import DataError
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
 BIRADS = ("1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 DENSITIES = ("1", "2", "3", "4")
 MARKS = {"mass": "mass", "micros": "calcification", "distortion": "distortion", "asymmetry": "asymmetry"}

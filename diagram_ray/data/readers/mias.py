@@ -23,7 +23,7 @@ SPACING_MM = 0.2
 CLASSES = ("negative", "cancer")
 SEVERITY = {"M": "cancer", "B": "negative"}
 LINE = re.compile(
-    r"(mdb\d{3}) ([FGD]) (CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)(?: ([BM]))?(?: (\d+) (\d+) (\d+))?(?:\s.*)?$"
+    r"(mdb\d{3}) ([FGD]) (CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)(?: ([BM]))?(?: (\d{1,6}) (\d{1,6}) (\d{1,6}))?(?:\s.*)?$"
 )
 IMAGE = re.compile(r"(?:^|/)(mdb\d{3})\.(?:pgm|png)$", re.IGNORECASE)
 LARGEST_TABLE = 2**20
@@ -75,8 +75,11 @@ def index(source: str) -> Index:
 
 def _read_table(folder: Source, table: str) -> dict[str, _Case]:
     cases: dict[str, _Case] = {}
-    with folder.open(table) as file:
-        text = file.read(LARGEST_TABLE).decode("latin-1")
+    try:
+        with folder.open(table) as file:
+            text = file.read(LARGEST_TABLE).decode("latin-1")
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{folder.full(table)}: cannot be read ({type(error).__name__})") from None
     for line in text.splitlines():
         match = LINE.match(line.strip())
         if match is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from diagram_ray.errors import DataError
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
 MOST_COLUMNS = 100
 PATHOLOGIES = ("BENIGN_WITHOUT_CALLBACK", "BENIGN", "MALIGNANT")
 """The worst last."""
