@@ -7,6 +7,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util import remove_placement_group
 
 from diagram_ray.errors import CheckpointError
 from diagram_ray.search.files import Keeper
@@ -25,6 +26,8 @@ class Bridge:
         self.state = state
         self.listener = listener
         self.fault: BaseException | None = None
+        self.places: dict[str, Any] = {}
+        """Trial -> the placement group of its workers, where it has any beside Tune's."""
         self._keeper = keeper
         self._numbers: dict[str, int] = {}
         self._deadline = time.monotonic() + time_budget if time_budget is not None else None
@@ -123,6 +126,9 @@ class Decisions(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
+        if "place" in result:
+            self._bridge.places[trial.trial_id] = result["place"]
+            return str(TrialScheduler.CONTINUE)
         return self._bridge.result(result["round"])
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -153,7 +159,7 @@ class Stopper(tune.Stopper):
 
 
 class Ticks(tune.Callback):
-    """A clock for the display and the time budget."""
+    """A clock for the display and the time budget; and what is left of trials whose process died is cleared away."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -161,3 +167,17 @@ class Ticks(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """After each turn of Tune's loop."""
         self._bridge.tick()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process died, and another one will take its place."""
+        self._clear(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process died once too often."""
+        self._clear(trial)
+
+    def _clear(self, trial: Any) -> None:
+        """Ray would keep the room of the trial's workers until the study ends."""
+        place = self._bridge.places.pop(trial.trial_id, None)
+        if place is not None:
+            remove_placement_group(place)

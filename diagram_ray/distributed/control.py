@@ -12,7 +12,7 @@ import ray
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.distributed.tuner import Share
+from diagram_ray.distributed.share import Share
 from diagram_ray.distributed.worker import MakeValidation
 
 POLL = 0.25

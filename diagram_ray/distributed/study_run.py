@@ -22,7 +22,8 @@ from diagram_ray.data.shards import read_info, read_sides, read_training_data
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.control import Control, run_control
 from diagram_ray.distributed.interrupt import cooperative_stop
-from diagram_ray.distributed.tuner import Share, run_search, share_of
+from diagram_ray.distributed.share import Share, share_of
+from diagram_ray.distributed.tuner import run_search
 from diagram_ray.distributed.worker import MakeValidation, Work, cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Trial, TrialState, write_atomic
@@ -89,7 +90,7 @@ def run_study(plan: Plan, materials: Materials, console: Console, make: MakeVali
     Raises DiagramError if no trial is complete, UsageError if the folder is taken or another driver is at it.
     """
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    share = share_of(resources, plan.study.parallel.trials)
+    share = share_of(resources, plan.study.parallel, plan.study.scaling)
     folder = plan.out if plan.resume and plan.out else make_folder(plan.out, plan.study.name)
     study = plan.study.resolved(plan.base.training.epochs, share.trials)
     base = fit_to_data(plan.base, materials.data)
@@ -171,8 +172,7 @@ class _Run:
         return StudyState(Rules(study.trials, self.share.trials, lookback, ladder), sampler, ledger)
 
     def _progress(self, state: StudyState, console: Console) -> Progress:
-        gpus = f" and {self.share.gpus:g} GPU" if self.share.gpus else ""
-        where = f"{self.folder}: up to {self.share.trials} trials at once, each on {self.share.cpus:g} CPU{gpus}"
+        where = f"{self.folder}: up to {self.share.trials} trials at once, each on {self.share}"
         return Screen(state, where, console) if console.is_terminal else Lines(state, where)
 
     def _search(self, state: StudyState, progress: Progress) -> None:

@@ -9,18 +9,19 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.bridge import RETRIES, Bridge, Decisions, Proposals, Stopper, Ticks
+from diagram_ray.distributed.share import COORDINATOR_CPUS, Share
 from diagram_ray.distributed.worker import Work, Worker
 from diagram_ray.errors import DiagramError
 from diagram_ray.search.files import Keeper
@@ -36,33 +37,6 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a trial gets of the cluster."""
-
-    trials: int
-    """That run at once."""
-    cpus: float
-    gpus: float
-
-    @property
-    def device(self) -> str:
-        """PyTorch's name of the device."""
-        return "cuda" if self.gpus else "cpu"
-
-
-def share_of(cluster: Mapping[str, float], trials: int | None) -> Share:
-    """Divides a cluster's resources among `trials` trials at once; None: one for each GPU, or else for each CPU."""
-    cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-    count = trials or max(1, int(gpus or cpus))
-    return Share(count, _part(cpus, count), _part(gpus, count))
-
-
-def _part(total: float, count: int) -> float:
-    """At most 1 each; rounded down to what Ray can count."""
-    return min(1.0, int(total / count * 10_000) / 10_000)
 
 
 def run_search(
@@ -82,8 +56,8 @@ def run_search(
     bridge = Bridge(state, Keeper(work.folder, state.trials), listener, time_budget)
     if state.finished:
         return
-    trainable = tune.with_parameters(Worker, work=work, data=data, splits=splits)
     with _settings(share), _scratch(work.folder) as scratch:
+        trainable = _trainable(work, share, data, splits, scratch)
         try:
             tune.run(
                 trainable,
@@ -94,7 +68,7 @@ def run_search(
                 scheduler=Decisions(bridge),
                 stop=Stopper(bridge),
                 callbacks=[Ticks(bridge)],
-                resources_per_trial={"cpu": share.cpus, "gpu": share.gpus},
+                resources_per_trial=_resources(share),
                 reuse_actors=True,
                 max_failures=RETRIES,
                 raise_on_failed_trial=False,
@@ -108,6 +82,23 @@ def run_search(
         bridge.fault = _ray_failed(work.folder, "Tune ended before all trials had")
     if bridge.fault is not None:
         raise bridge.fault
+
+
+def _trainable(work: Work, share: Share, data: TrainingData, splits: Any, scratch: Path) -> Any:
+    """What Tune starts for a trial: a process that trains, or one that asks a group of processes."""
+    if share.workers == 1:
+        return tune.with_parameters(Worker, work=work, data=data, splits=splits)
+    from diagram_ray.distributed.group_worker import GroupWorker
+
+    materials = ray.put(data), ray.put(splits)
+    return tune.with_parameters(GroupWorker, work=work, share=share, materials=materials, scratch=scratch)
+
+
+def _resources(share: Share) -> dict[str, float]:
+    """Of the process that Tune starts. Ray Train takes a group's resources by itself, beside it."""
+    if share.workers == 1:
+        return {"cpu": share.cpus, "gpu": share.gpus}
+    return {"cpu": COORDINATOR_CPUS, "gpu": 0.0}
 
 
 def _ray_failed(folder: Path, why: str) -> DiagramError:

@@ -13,17 +13,22 @@ from diagram_ray.distributed.trial_run import TrialRun, Validation
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
 
-MakeValidation = Callable[[ExperimentConfig, TrainingData, Any, str], Validation]
-"""(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`."""
+MakeValidation = Callable[..., Validation]
+"""(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`.
+
+In a group of processes it is given `crew` as well.
+"""
 
 
 def cross_validation(
-    config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None
+    config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
 ) -> Validation:
-    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any."""
+    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`: the
+    `training.crew.Crew` of the processes that train it together, if there are others."""
+    from diagram_ray.training.crew import SOLO
     from diagram_ray.training.cross_validation import CrossValidation
 
-    return CrossValidation(config, data, splits, device, initial=initial)
+    return CrossValidation(config, data, splits, device, initial=initial, crew=crew or SOLO)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from diagram_ray.config import (
     ExperimentConfig,
@@ -62,6 +62,30 @@ class ParallelConfig(Frozen):
     """None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
     """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: 2 x trials."""
+    gpus_per_trial: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Below 1, trials share a GPU. None: an equal part of the cluster's, at most 1. For trials of one worker."""
+
+
+class ScalingConfig(Frozen):
+    """How many processes train one trial."""
+
+    workers: int = Field(default=1, ge=1)
+    """1: a trial is trained by one process on one device. More: by a group of so many, with a device each."""
+    folds_at_once: int = Field(default=1, ge=1)
+    """Folds that a group trains side by side, each on an equal part of the workers."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """So many are enough where there is no room for all of them, or no longer. None: all are needed."""
+    cpus_per_worker: float | None = Field(default=None, gt=0.0)
+    """None: an equal part of the cluster's, at most 1."""
+    gpus_per_worker: int | None = Field(default=None, ge=0, le=1)
+    """None: 1 where there are GPUs. Workers of a group cannot share one."""
+
+    @field_validator("min_workers")
+    @classmethod
+    def _at_most_all(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value > info.data.get("workers", value):
+            raise ValueError(f"must not be above scaling.workers, which is {info.data['workers']}")
+        return value
 
 
 class ControlConfig(Frozen):
@@ -85,6 +109,7 @@ class StudyConfig(Frozen):
     sampler: SamplerConfig = SamplerConfig()
     ladder: LadderConfig = LadderConfig()
     parallel: ParallelConfig = ParallelConfig()
+    scaling: ScalingConfig = ScalingConfig()
     control: ControlConfig = ControlConfig()
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
@@ -101,7 +126,7 @@ class StudyConfig(Frozen):
         return self.model_copy(
             update={
                 "ladder": LadderConfig(rungs=rungs, reduction=self.ladder.reduction),
-                "parallel": ParallelConfig(trials=self.parallel.trials, lookback=lookback),
+                "parallel": self.parallel.model_copy(update={"lookback": lookback}),
             }
         )
 

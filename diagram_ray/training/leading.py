@@ -5,7 +5,7 @@ calls a method of its cross-validation that concerns all, it tells the others, a
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from diagram_ray.errors import DiagramError
 from diagram_ray.results import Measurement
 from diagram_ray.training.context import Context
 from diagram_ray.training.cross_validation import CrossValidation
+
+
+class WorkersLost(BaseException):
+    """Another process is gone or does something else: what this one does has no meaning any more.
+
+    Not an Exception, because it says nothing of the trial: nobody must take it for a reason to give the trial up.
+    """
 
 
 class Led:
@@ -48,8 +55,9 @@ class Led:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As CrossValidation; the followers get their folds' states from here."""
-        self._world.from_first(("load_state_dict", (None,)))
-        self._own.load_state_dict(state)
+        with _together():
+            self._world.from_first(("load_state_dict", (None,)))
+            self._own.load_state_dict(state)
 
     def export(self, folder: Path) -> None:
         """As CrossValidation."""
@@ -57,11 +65,24 @@ class Led:
 
     def dismiss(self) -> None:
         """Lets the followers go."""
-        self._world.from_first(None)
+        with _together():
+            self._world.from_first(None)
 
     def _all(self, method: str, *arguments: Any) -> Any:
-        self._world.from_first((method, arguments))
-        return getattr(self._own, method)(*arguments)
+        with _together():
+            self._world.from_first((method, arguments))
+            return getattr(self._own, method)(*arguments)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Tells failures of the training, which all processes have alike, and of disks from those of the others."""
+    try:
+        yield
+    except (DiagramError, OSError):
+        raise
+    except Exception as error:
+        raise WorkersLost(f"{type(error).__name__}: {error}") from error
 
 
 def follow(own: CrossValidation, world: Context) -> None:

@@ -1,6 +1,7 @@
 """Prepares RAW as OUT on a Ray cluster of two nodes, of which one is lost halfway: `drive_two_nodes.py RAW OUT`.
 
-A program of its own, because Ray reads RAY_AUTH_MODE when it is imported. Prints how many processors there were and are.
+A program of its own, because Ray reads RAY_AUTH_MODE when it is imported. Prints how many processors there were
+and are.
 """
 
 import os

@@ -19,12 +19,13 @@ import torch
 import yaml
 
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.tuner import Share, share_of
+from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Study, TrialState
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger, read_ledger
+from diagram_ray.search.study import ParallelConfig
 
 HERE = Path(__file__).parent
 DRIVER = HERE / "drive_fake_study.py"
@@ -246,7 +247,7 @@ def test_a_second_driver_is_refused(undisturbed: Path, cluster: dict[str, str]) 
     ],
 )
 def test_the_cluster_is_divided(cluster_resources: dict[str, float], trials: int | None, expected: Share) -> None:
-    assert share_of(cluster_resources, trials) == expected
+    assert share_of(cluster_resources, ParallelConfig(trials=trials)) == expected
 
 
 @pytest.fixture

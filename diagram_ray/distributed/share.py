@@ -1,0 +1,83 @@
+"""What each trial gets of the cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diagram_ray.errors import UsageError
+from diagram_ray.search.study import ParallelConfig, ScalingConfig
+
+COORDINATOR_CPUS = 0.01
+"""Of the process that asks a worker group for rounds; it sleeps."""
+GRAIN = 10_000
+"""Ray counts in ten-thousandths."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a trial gets of the cluster."""
+
+    trials: int
+    """That run at once."""
+    cpus: float
+    """For each worker."""
+    gpus: float
+    """For each worker."""
+    workers: int = 1
+    """Processes that train one trial together."""
+    min_workers: int | None = None
+    """So few are enough when there is no room for more; None: all are needed."""
+    folds_at_once: int = 1
+
+    @property
+    def device(self) -> str:
+        """PyTorch's name of the device."""
+        return "cuda" if self.gpus else "cpu"
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"{f'{self.workers} workers of ' if self.workers > 1 else ''}{self.cpus:g} CPU{gpus}"
+
+
+def share_of(
+    cluster: Mapping[str, float], parallel: ParallelConfig | None = None, scaling: ScalingConfig | None = None
+) -> Share:
+    """Divides a cluster's resources among the trials that run at once.
+
+    Where it is not said how many: one for each GPU, or else for each CPU; with several workers a trial as many as there
+    is room for. Raises UsageError if there is no room: Ray would wait for it for ever.
+    """
+    parallel, scaling = parallel or ParallelConfig(), scaling or ScalingConfig()
+    if scaling.workers > 1:
+        return _groups(cluster, parallel, scaling)
+    cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
+    part = parallel.gpus_per_trial
+    count = parallel.trials or max(1, int(gpus / part if part else gpus or cpus))
+    if part and count * part > gpus:
+        raise UsageError(
+            f"parallel.gpus_per_trial {part:g}: {count} trials at once need {count * part:g} GPUs; there are {gpus:g}"
+        )
+    return Share(count, _part(cpus, count), part if part else _part(gpus, count))
+
+
+def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> Share:
+    """Trials of several workers each: with a GPU each if there are GPUs, or else with a CPU each."""
+    cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
+    least = scaling.min_workers or scaling.workers
+    own_gpus = float(gpus >= 1.0 if scaling.gpus_per_worker is None else scaling.gpus_per_worker)
+    count = parallel.trials or max(1, int((gpus / own_gpus if own_gpus else cpus) / scaling.workers))
+    own_cpus = scaling.cpus_per_worker or _part(cpus - count * COORDINATOR_CPUS, count * least)
+    share = Share(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, scaling.folds_at_once)
+    for name, own, there in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
+        if count * least * own > there or (name == "CPU" and own <= 0):
+            raise UsageError(
+                f"scaling.workers {scaling.workers}: {count} trials at once of at least {least} workers with {own:g} "
+                f"{name} each need {count * least * own:g} {name}; the cluster has {cluster.get(name, 0.0):g}, and "
+                f"{COORDINATOR_CPUS:g} CPU a trial is for the process that asks them. Give fewer workers, a smaller "
+                f"scaling.{name.lower()}s_per_worker or a smaller parallel.trials"
+            )
+    return share
+
+
+def _part(total: float, count: int) -> float:
+    """At most 1 each; rounded down to what Ray can count."""
+    return min(1.0, int(total / count * GRAIN) / GRAIN)

@@ -1,0 +1,194 @@
+"""Trials in a Ray Train worker group: the numbers of one process, even when workers are killed; nothing left over."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+import torch
+
+from diagram_ray.distributed.session import ray_session
+from diagram_ray.distributed.share import Share, share_of
+from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.errors import ConfigError, UsageError
+from diagram_ray.search.ledger import read_ledger
+from diagram_ray.search.study import ParallelConfig, ScalingConfig, read_study
+
+HERE = Path(__file__).parent
+SMALL = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 4}"
+STUDY = [SMALL, "ladder.rungs=[[3, 2], [3, 4]]", "parallel.lookback=2", "parallel.trials=1", "trials=3"]
+STUDY += ["control.shuffles=0", "space={training.weight_decay: {type: float, low: 0.0, high: 0.1}}"]
+GROUP = ["scaling.workers=2", "scaling.cpus_per_worker=0.9"]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    """A local Ray with two CPUs, whose workers know this folder; one thread, as they have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
+        patch.syspath_prepend(str(HERE))
+        with ray_session(num_cpus=2):
+            yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def by_hand(session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study in one process, without Ray."""
+    from drive_fake_study import run_by_hand
+    from fake_training import tiny_data
+
+    out = tmp_path_factory.mktemp("hand") / "study"
+    run_by_hand(out, STUDY, tiny_data(), cross_validation)
+    return out
+
+
+def run(out: Path, *assignments: str) -> Path:
+    from drive_fake_study import run_on
+    from fake_training import tiny_data
+
+    run_on(out, [*STUDY, *assignments], tiny_data(), cross_validation)
+    return out
+
+
+def numbers(out: Path) -> dict[str, np.ndarray]:
+    """All that was measured, in an order that does not depend on when."""
+    curves = pd.read_parquet(out / "curves.parquet").sort_values(["trial", "fold", "epoch"])
+    scores = pd.read_parquet(out / "predictions.parquet").sort_values(["trial", "fold", "image_id"])
+    told = {name: curves[name].to_numpy(float) for name in curves.columns if name.startswith("loss_") or name == "auc"}
+    return told | {"score": scores["score"].to_numpy(float), "trial": curves["trial"].to_numpy(float)}
+
+
+def assert_close(out: Path, other: Path, tolerance: float) -> None:
+    ours, theirs = numbers(out), numbers(other)
+    assert ours.keys() == theirs.keys() >= {"loss_image", "score"}
+    for name, values in ours.items():
+        np.testing.assert_allclose(values, theirs[name], atol=tolerance, rtol=0, err_msg=name)
+
+
+def room_taken() -> list[str]:
+    groups = ray.util.placement_group_table().values()
+    return [group["state"] for group in groups if group["state"] != "REMOVED"]
+
+
+def train_workers() -> list[int]:
+    """The processes of this test's worker group."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    mine = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    return sorted(pid for pid in mine if "RayTrainWorker" in _name(pid))
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def kill_when(ready: Callable[[], bool], which: int) -> threading.Thread:
+    """Kills a process of the group as soon as `ready`; a thread to be joined."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not (ready() and len(train_workers()) == 2):
+            assert not ended.wait(0.02)
+        os.kill(train_workers()[which], signal.SIGKILL)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.ray
+class TestGroups:
+    def test_two_workers_at_one_fold_give_the_numbers_of_one_process(
+        self, session: None, by_hand: Path, tmp_path: Path
+    ) -> None:
+        out = run(tmp_path / "study", *GROUP)
+        assert_close(out, by_hand, 1e-5)  # float32 sums in another order
+        assert room_taken() == []
+        assert train_workers() == []
+
+    def test_workers_that_train_a_fold_each_give_them_to_the_last_bit(
+        self, session: None, by_hand: Path, tmp_path: Path
+    ) -> None:
+        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2")
+        assert_close(out, by_hand, 0.0)
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_a_worker_that_is_killed_costs_time_alone(
+        self, which: int, session: None, by_hand: Path, tmp_path: Path
+    ) -> None:
+        """The first process leads; either may die."""
+        ledger = tmp_path / "study" / "ledger.jsonl"
+
+        def measured() -> bool:
+            return ledger.is_file() and ledger.read_text().count('"measured"') >= 1
+
+        killer = kill_when(measured, which)
+        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2")
+        killer.join(5)
+        assert not killer.is_alive()
+        assert_close(out, by_hand, 0.0)
+        assert [trial.state for trial in read_ledger(out).values()] == ["COMPLETE"] * 3
+        assert room_taken() == []
+
+
+CPUS, GPUS = {"CPU": 8.0}, {"CPU": 32.0, "GPU": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "scaling", "trials", "expected"),
+    [
+        (CPUS, {"workers": 2, "cpus_per_worker": 0.9}, None, Share(4, 0.9, 0.0, 2)),
+        (GPUS, {"workers": 4, "folds_at_once": 2}, None, Share(2, 1.0, 1.0, 4, folds_at_once=2)),
+        (GPUS, {"workers": 4, "gpus_per_worker": 0}, 1, Share(1, 1.0, 0.0, 4)),
+        (GPUS, {"workers": 16, "min_workers": 8}, 1, Share(1, 1.0, 1.0, 16, 8)),
+    ],
+)
+def test_the_cluster_is_divided_among_groups(
+    cluster: dict[str, float], scaling: dict[str, float], trials: int | None, expected: Share
+) -> None:
+    assert share_of(cluster, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scaling", "trials", "reason"),
+    [
+        ({"workers": 16}, None, "1 trials at once of at least 16 workers with 1 GPU each need 16 GPU"),
+        ({"workers": 4}, 3, "3 trials at once of at least 4 workers with 1 GPU each need 12 GPU"),
+        ({"workers": 2, "cpus_per_worker": 20}, 1, "with 20 CPU each need 40 CPU; the cluster has 32"),
+    ],
+)
+def test_a_group_that_the_cluster_has_no_room_for_is_refused(
+    scaling: dict[str, float], trials: int | None, reason: str
+) -> None:
+    """Ray would wait for ever."""
+    with pytest.raises(UsageError, match=reason):
+        share_of(GPUS, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling))
+
+
+def test_parts_of_gpus() -> None:
+    assert share_of(GPUS, ParallelConfig(gpus_per_trial=0.25)) == Share(32, 1.0, 0.25)
+    with pytest.raises(UsageError, match=r"gpus_per_trial 0\.5: 20 trials at once need 10 GPUs; there are 8"):
+        share_of(GPUS, ParallelConfig(trials=20, gpus_per_trial=0.5))
+
+
+def test_more_workers_at_least_than_at_most_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"min_workers.*must not be above scaling\.workers, which is 2"):
+        read_study(HERE / "fake_study.yaml", ["scaling.workers=2", "scaling.min_workers=3"])
