@@ -25,6 +25,8 @@ from diagram_ray.search.study_folder import Plan, check_free, read_plan
 
 QUICKSTART = Path("search_spaces") / "quickstart.yaml"
 PHANTOM = Path("runs") / "phantom"
+PARTS_OF_A_JOB = {"runtime_resources", "working_dir_files"}
+"""Folders above the one in which Ray runs a job that was submitted with a working folder."""
 
 app = cli.new_app()
 
@@ -85,11 +87,20 @@ def _new_plan(study: Path | None, data: str | None, out: str | None, assignments
         config = config.model_copy(update={"init_from": _absolute(config.init_from)})
     if study is not None and data is None:
         raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
+    _check_folder(out)
+    return Plan(config, base, _absolute(data or str(PHANTOM)), Path(out) if out else None)
+
+
+def _check_folder(out: str | None) -> None:
     if out is not None and "://" in out:
         raise UsageError(f"--out {out}: a study's folder must be on a local or shared disk for now")
+    if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not Path(out or "").is_absolute():
+        raise UsageError(
+            f"--out {out or '(not given)'}: in a Ray job the study's folder must be an absolute path that all nodes "
+            "share, for example /studies/name: the job's own folder is removed with it"
+        )
     if out is not None:
         check_free(Path(out))
-    return Plan(config, base, _absolute(data or str(PHANTOM)), Path(out) if out else None)
 
 
 def _resumed(folder: Path, data: str | None, trials: int | None, time_budget: str | None) -> Plan:
@@ -140,8 +151,8 @@ def _show(plan: Plan) -> dict[str, Any]:
     """The plan as text, and what it can cost."""
     study = plan.study
     ladder = study.make_ladder(plan.base.training.epochs)
-    workers = study.parallel.trials or os.cpu_count() or 1
-    lookback = study.parallel.lookback or 2 * workers
+    at_once = study.parallel.trials or max(1, (os.cpu_count() or 1) // study.scaling.workers)
+    lookback = study.parallel.lookback or 2 * at_once
     result = {
         "name": study.name,
         "data": plan.data,
@@ -150,7 +161,8 @@ def _show(plan: Plan) -> dict[str, Any]:
         "rungs": [[rung.folds, rung.epochs] for rung in ladder.rungs],
         "largest_fold_epochs": ladder.exhaustive(study.trials),
         "expected_fold_epochs": ladder.expected(study.trials, unpruned=lookback),
-        "trials_at_once": workers,
+        "trials_at_once": at_once,
+        "workers_per_trial": study.scaling.workers,
         "lookback": lookback,
         "searched": list(study.space),
     }

@@ -57,10 +57,22 @@ def _join() -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": WORKERS})
     except Exception as error:  # Ray raises many kinds, among them RuntimeError for a missing token
         raise UsageError(
-            f"RAY_ADDRESS={address}: the Ray cluster cannot be joined: {' '.join(str(error).split())[:400]}; "
-            "unset RAY_ADDRESS to start one on this machine"
+            f"RAY_ADDRESS={address}: the Ray cluster cannot be joined: {' '.join(str(error).split())[:150]}; "
+            f"{_about_the_token()}, or unset RAY_ADDRESS to start one on this machine"
         ) from None
     log.info("joined the Ray cluster at %s: %s", address, _size())
+
+
+def _about_the_token() -> str:
+    """What to do if it was for the token. A refusal and a cluster that does not answer look alike to Ray's client."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return (
+            "no token was sent: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
+        )
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "is RAY_AUTH_TOKEN the token of this cluster?"
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    return f"is {path} there, and the token of this cluster in it? set RAY_AUTH_TOKEN_PATH to the file that has it"
 
 
 def _start(num_cpus: int | None) -> None:

@@ -1,0 +1,123 @@
+"""A protected cluster of two nodes for the tests: a head that computes nothing, and a worker process."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PORTS = (
+    "port", "dashboard-port", "ray-client-server-port", "metrics-export-port", "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port", "node-manager-port", "object-manager-port",
+)  # fmt: skip
+OF_A_WORKER = tuple(name for name in PORTS if name not in ("port", "dashboard-port", "ray-client-server-port"))
+START = 90.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the head and its dashboard are, and the environment of a client that has the token."""
+
+    address: str
+    dashboard: str
+    environment: dict[str, str]
+
+    def ray(self, *arguments: str, timeout: float = 240, **changes: str | None) -> subprocess.CompletedProcess[str]:
+        """Runs `ray ARGUMENTS` as a client, with `changes` of its environment (None removes a variable)."""
+        environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
+        command = [str(BIN / "ray"), *arguments]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+    def submit(
+        self, job: str, *command: str, wait: bool = True, **changes: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Submits `python -m diagram_ray.tune COMMAND` as `job`, as cluster/README.md says, and waits for it."""
+        options = ["--address", self.dashboard, "--submission-id", job, "--working-dir", "."]
+        entry = ("python", "-m", "diagram_ray.tune", *command)
+        return self.ray("job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entry, **changes)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Started with a token of its own, and ended by the ids of the two processes that were started."""
+    with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        home = Path(folder)
+        environment = _environment(home)
+        numbers = [str(number) for number in _free_ports(len(PORTS) + len(OF_A_WORKER))]
+        head = dict(zip(PORTS, numbers[: len(PORTS)], strict=True))
+        worker = dict(zip(OF_A_WORKER, numbers[len(PORTS) :], strict=True))
+        address = f"127.0.0.1:{head['port']}"
+        found = Cluster(address, f"http://127.0.0.1:{head['dashboard-port']}", environment)
+        options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
+        stack.enter_context(_node(home / "head.log", environment, head, *options))
+        _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log")
+        # A folder of its own, as on another machine: in a shared one a node unpacks the job's files over the other's.
+        options = (f"--address={address}", "--num-cpus=2", f"--temp-dir={home / 'w'}")
+        stack.enter_context(_node(home / "worker.log", environment, worker, *options))
+        _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log")
+        yield found
+
+
+def _environment(home: Path) -> dict[str, str]:
+    token = home / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+    return kept | own | quiet
+
+
+@contextmanager
+def _node(log: Path, environment: dict[str, str], ports: dict[str, str], *options: str) -> Iterator[None]:
+    """`ray start` in the foreground; SIGTERM ends it and all that it has started."""
+    given = [f"--{name}={number}" for name, number in ports.items()]
+    command = [str(BIN / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *options]
+    with log.open("w") as file:
+        process = subprocess.Popen([*command, *given], env=environment, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports below those that Ray gives to its workers, and below those that the kernel gives out."""
+    found: list[int] = []
+    for number in range(7100 + os.getpid() % 2000, 10000):
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", number)) != 0:
+                found.append(number)
+        if len(found) == count:
+            return found
+    raise OSError("no free ports")
+
+
+def _wait(ready: Callable[[], bool], log: Path | None = None) -> None:
+    end = time.monotonic() + START
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not in {START:g} s: {log.read_text()[-2000:] if log else ready}")
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    return _wait
