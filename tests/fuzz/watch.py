@@ -22,6 +22,8 @@ PATIENCE = 90.0
 """Seconds for one case on the clock, however busy the machine; and for a child to begin."""
 MEMORY = 2**30
 """Bytes that a child and its own children may have."""
+KEPT = 400 * 2**20
+"""Bytes that a child may hold between two cases; one that holds more makes way for a new one."""
 TICK = 0.05
 
 
@@ -119,7 +121,7 @@ class _Child:
         fault = answer["fault"]
         if fault is None and answer["peak"] > MEMORY:
             fault = f"took {answer['peak'] / 2**20:.0f} MiB of memory"
-        if answer["peak"] > MEMORY / 2:
+        if _resident(self._process.pid) > KEPT:
             self.end()  # what it keeps must not be charged to the next case
         return Verdict(case, answer["tally"], fault, seconds, answer["peak"])
 
