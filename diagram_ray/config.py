@@ -122,6 +122,9 @@ class TrainingConfig(Frozen):
     """F's first layers that keep the weights they start with."""
     features_rate: float = Field(default=1.0, gt=0.0)
     """Factor on F's learning rates; below 1 its weights stay nearer to those they start with."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of what the networks compute in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
+    GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
     seed: int = Field(default=0, ge=0)
     """Seed of weights, minibatches, noise and augmentation."""
 

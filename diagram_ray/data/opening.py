@@ -14,7 +14,7 @@ def open_file(files: Any, path: str) -> BinaryIO:
     On this machine only regular files are opened, behind links too: a named pipe would keep its reader waiting for
     ever, and a device may be endless.
     """
-    if not isinstance(files, LocalFileSystem):
+    if type(files) is not LocalFileSystem:  # one made from it opens files in a way of its own
         file: BinaryIO = files.open(path, "rb")
         return file
     handle = os.open(files._strip_protocol(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -27,6 +28,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "1",
 }
+VITAL = {"gcs_server", "raylet"}
+"""Ray's processes without which nothing works."""
 WORKERS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Several trials share a machine's cores: each computes in one thread."""
 
@@ -107,6 +110,15 @@ def _token_file() -> Path:
 def _size() -> str:
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+def own_ray_ended() -> bool:
+    """Whether the Ray that this process has started is gone, as it is soon after a signal to the whole process group.
+
+    The next call of Ray would then end this process on the spot.
+    """
+    node: Any = ray._private.worker._global_node
+    return node is not None and any(kind in VITAL for kind, _ in node.dead_processes())
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from diagram_ray.data.shards import read_info, read_sides, read_training_data
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.control import Control, run_control
 from diagram_ray.distributed.interrupt import cooperative_stop
+from diagram_ray.distributed.session import own_ray_ended
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.tuner import run_search
 from diagram_ray.distributed.worker import MakeValidation, Work, cross_validation
@@ -44,6 +45,7 @@ INTERRUPTED = "interrupted"
 INTERRUPTED_EXIT = 130
 GRACE = 25.0
 """Seconds that Ray is given to stop. It takes up to 15 where a worker is in the middle of a long round."""
+TICK = 0.02
 SPLITS = "splits.json"
 IMAGES = "images.parquet"
 
@@ -104,6 +106,7 @@ class _Run:
     def __init__(self, plan: Plan, folder: Path, materials: Materials, share: Share, make: MakeValidation) -> None:
         self.plan, self.folder, self.materials, self.share, self.make = plan, folder, materials, share, make
         self.interrupted = threading.Event()
+        self.ended = threading.Event()
         self.began = time.monotonic()
         self.document: dict[str, Any] = {}
 
@@ -115,8 +118,7 @@ class _Run:
             if self.materials.sides is not None:
                 write_table(self.folder / IMAGES, self.materials.sides)
             write_document(self.folder, self.document)
-            alarm = threading.Timer(GRACE, self._abandon, [ledger])
-            alarm.daemon = True
+            alarm = threading.Thread(target=self._abandon, args=[ledger], daemon=True)
             with ExitStack() as stack:
                 stack.enter_context(cooperative_stop(lambda: self._interrupt(state, alarm)))
                 progress = self._progress(state, console)
@@ -124,13 +126,13 @@ class _Run:
                     stack.enter_context(progress)
                 self._search(state, progress)
                 self._control(best_of(ledger.trials), progress)
-            alarm.cancel()
+            self.ended.set()
             with suppress(OSError):  # trials that are put aside keep their checkpoints
                 (self.folder / "checkpoints").rmdir()
             self._close(ledger, state.stopping or None)
             return self._result(ledger)
 
-    def _interrupt(self, state: StudyState, alarm: threading.Timer) -> None:
+    def _interrupt(self, state: StudyState, alarm: threading.Thread) -> None:
         self.interrupted.set()
         state.stop(INTERRUPTED)
         alarm.start()
@@ -142,13 +144,17 @@ class _Run:
         write_document(self.folder, self.document)
 
     def _abandon(self, ledger: Ledger) -> None:
-        """Ends the process when Ray does not let go of it.
+        """Ends the process when Ray does not let go of it, or is gone.
 
         A SIGTERM to the whole process group (timeout, SLURM, Kubernetes) ends a local Ray before this process, which
-        then waits a minute for it and is aborted. All work is in the ledger by now, so nothing is lost by leaving.
+        would wait a minute for it or be ended by it. All work is in the ledger by now: nothing is lost by leaving.
         """
+        latest = time.monotonic() + GRACE
+        while time.monotonic() < latest and not own_ray_ended():
+            if self.ended.wait(TICK):
+                return
         self._close(ledger, INTERRUPTED)
-        log.warning("Ray did not stop within %g s; left it. Go on: tune --resume %s", GRACE, self.folder)
+        log.warning("Ray did not stop by itself; left it. Go on: tune --resume %s", self.folder)
         os._exit(INTERRUPTED_EXIT)
 
     def _document(self) -> dict[str, Any]:

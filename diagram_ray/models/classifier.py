@@ -55,7 +55,7 @@ class ExtendedClassifier(nn.Module):
         """The logits of images' feature maps; with the `dropout` drawn before, if it is given."""
         pooled = self.blocks(maps).mean(dim=(2, 3))
         logits: Tensor = self.output(self.dropout(pooled) if dropout is None else pooled * dropout)
-        return logits
+        return logits.to(self.output.weight.dtype)  # the losses need it, where autocast is on
 
     def sample_dropout(self, count: int, random: torch.Generator) -> Tensor | None:
         """What the inputs of the output layer are multiplied with, for `count` images: (count, 8 * width) on the CPU.

@@ -33,6 +33,7 @@ class Discriminator(nn.Module):
 
     def forward(self, maps: Tensor) -> PatchLogits:
         """The logits of patches' feature maps."""
-        logits = self.neurons(maps.flatten(1))
+        # The losses take the logarithm of small differences: not in half precision, where autocast is on.
+        logits = self.neurons(maps.flatten(1)).to(self.neurons.weight.dtype)
         has_real = logits.shape[1] > self.num_classes
         return PatchLogits(logits[:, : self.num_classes], logits[:, -1] if has_real else None)

@@ -10,6 +10,8 @@ nobody waits for it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +37,14 @@ class Descent:
     """Takes gradient steps, in this process and those of `context` together.
 
     `splits`: a minibatch may be computed in parts; not with batch norm, which normalises by the whole of it.
+    `autocast`: what the losses are computed in.
     """
 
-    def __init__(self, context: Context = ALONE, splits: bool = True) -> None:
+    def __init__(
+        self, context: Context = ALONE, splits: bool = True, autocast: AbstractContextManager[Any] | None = None
+    ) -> None:
         self.context = context
+        self._autocast = autocast or nullcontext()
         self.failure = ""
         """Why this process contributes nothing any more."""
         self._splits = splits
@@ -66,7 +72,7 @@ class Descent:
         """The share's part of each loss, with its gradients in `parameters`; nothing after a failure."""
         while not self.failure:
             try:
-                return _pass(parameters, count, self._largest.get(kind, count), losses_of)
+                return self._pass(parameters, count, self._largest.get(kind, count), losses_of)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -79,6 +85,16 @@ class Descent:
             self._halve(kind, count, message)
         return {}
 
+    def _pass(self, parameters: Sequence[nn.Parameter], count: int, size: int, losses_of: LossesOf) -> Losses:
+        """Once through the samples, `size` at a time."""
+        total: Losses = {}
+        for start in range(0, count, size):
+            with self._autocast:
+                losses = losses_of(slice(start, min(start + size, count)))
+            torch.stack(list(losses.values())).sum().backward(inputs=parameters)  # type: ignore[no-untyped-call]
+            total = {name: total[name] + loss.detach() if total else loss.detach() for name, loss in losses.items()}
+        return total
+
     def _halve(self, kind: str, count: int, message: str) -> None:
         size = min(self._largest.get(kind, count), count)
         if self._splits and size > 1:
@@ -88,13 +104,3 @@ class Descent:
         self.failure = f"out of memory in the {kind} step, {why}: {message}"
         if self.context.world_size == 1:
             raise OutOfMemory(self.failure)
-
-
-def _pass(parameters: Sequence[nn.Parameter], count: int, size: int, losses_of: LossesOf) -> Losses:
-    """Once through the samples, `size` at a time."""
-    total: Losses = {}
-    for start in range(0, count, size):
-        losses = losses_of(slice(start, min(start + size, count)))
-        torch.stack(list(losses.values())).sum().backward(inputs=parameters)  # type: ignore[no-untyped-call]
-        total = {name: total[name] + loss.detach() if total else loss.detach() for name, loss in losses.items()}
-    return total

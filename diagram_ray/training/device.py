@@ -1,8 +1,26 @@
-"""Which device a command works on."""
+"""Which device a command works on, and how exactly."""
 
 import torch
 
-from diagram_ray.errors import UsageError
+from diagram_ray.errors import ConfigError, UsageError
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """What networks are trained in on `device` by `training.precision`. It may be entered any number of times."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_half(device, precision))
+
+
+def is_half(device: torch.device, precision: str) -> bool:
+    """Whether networks are trained in bfloat16. Raises ConfigError on a CPU, where gradients cannot be relied upon.
+
+    Measured with PyTorch 2.13: faster by a quarter to two fifths with AMX, but the weights' gradients of small
+    convolutions become NaN now and then, depending on what the memory held before.
+    """
+    if precision == "bfloat16" and device.type == "cpu":
+        raise ConfigError("training.precision: bfloat16 is for GPUs only; allowed on a CPU are auto and float32")
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bfloat16"
 
 
 def choose_device(name: str) -> torch.device:

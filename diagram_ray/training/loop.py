@@ -19,6 +19,7 @@ from diagram_ray.training.augment import draw_transforms, to_device, to_tensor, 
 from diagram_ray.training.averaging import Average
 from diagram_ray.training.context import ALONE, Context, share
 from diagram_ray.training.descent import Descent, Losses
+from diagram_ray.training.device import autocast
 from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
 from diagram_ray.training.scoring import probabilities
@@ -77,7 +78,8 @@ class Trainer:
             self.model.load_state_dict(self.model.state_dict() | dict(initial))
         self._frozen = self.model.features.first(training.freeze).requires_grad_(False)
         self._optimizers = Optimizers(self.model, training)
-        self._descent = Descent(context, splits=self.config.model.norm != "batch")
+        exactness = autocast(self.device, training.precision)
+        self._descent = Descent(context, splits=self.config.model.norm != "batch", autocast=exactness)
         self._average = Average(self.model, training.ema_decay) if training.ema_decay else None
         self._validation = parts.validation
         self._best = BestEpoch(self.model, training.patience) if len(parts.validation) else None

@@ -22,8 +22,10 @@ PATIENCE = 90.0
 """Seconds for one case on the clock, however busy the machine; and for a child to begin."""
 MEMORY = 2**30
 """Bytes that a child and its own children may have."""
-KEPT = 400 * 2**20
-"""Bytes that a child may hold between two cases; one that holds more makes way for a new one."""
+LEAN = 390 * 2**20
+"""Bytes that a child may hold before it turns to another target: one that has PyTorch in it makes way for a new one."""
+KEPT = 50 * 2**20
+"""Bytes that a child may hold more than after reading good sources; then it makes way for a new one."""
 TICK = 0.05
 
 
@@ -100,6 +102,7 @@ class _Child:
         self._command = [sys.executable, "-m", module, str(seeds), str(folder)]
         self._process: subprocess.Popen[bytes] | None = None
         self._warm: set[str] = set()
+        self._held = 0
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
         self._rest = b""
 
@@ -107,6 +110,8 @@ class _Child:
         """Puts a case to the child; a new one takes its place if it dies of it."""
         try:
             target = case.partition("/")[0]
+            if self._process is not None and target not in self._warm and _resident(self._process.pid) > LEAN:
+                self.end()
             if self._process is None:
                 self._start()
             if target not in self._warm:
@@ -121,7 +126,7 @@ class _Child:
         fault = answer["fault"]
         if fault is None and answer["peak"] > MEMORY:
             fault = f"took {answer['peak'] / 2**20:.0f} MiB of memory"
-        if _resident(self._process.pid) > KEPT:
+        if _resident(self._process.pid) > self._held + KEPT:
             self.end()  # what it keeps must not be charged to the next case
         return Verdict(case, answer["tally"], fault, seconds, answer["peak"])
 
@@ -133,6 +138,8 @@ class _Child:
             self.end()
             raise RuntimeError(f"{target}: {error}\n{self._last_words()}") from None
         self._warm.add(target)
+        assert self._process is not None
+        self._held = _resident(self._process.pid)
 
     def end(self) -> None:
         """Kills the process."""

@@ -171,4 +171,4 @@ def test_losses_are_those_of_the_golden_run(name: str, small: Small, data: Train
     if os.environ.get("RENEW_GOLDEN"):
         GOLDEN.write_text(json.dumps(golden | {name: losses}, indent=1) + "\n")
     else:
-        assert losses == [pytest.approx(expected, rel=1e-3) for expected in golden[name]]
+        assert losses == [pytest.approx(expected, rel=5e-3) for expected in golden[name]]
