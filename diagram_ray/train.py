@@ -198,12 +198,12 @@ def _train(request: Request, how: _How, study: Path | None, folds: int) -> dict[
 
 
 def _task(request: Request, out: Path, study: Path | None, folds: int) -> "Task":
-    from diagram_ray.data.shards import read_training_data
+    from diagram_ray.data.mapping import open_training_data
     from diagram_ray.training.loop import fit_to_data
     from diagram_ray.training.run import Task
     from diagram_ray.training.transfer import read_initial
 
-    data = read_training_data(request.data, request.experiment.data)
+    data = open_training_data(request.data, request.experiment.data)
     splits = None if request.fold is None else _splits(data, request, out, study, folds)
     if splits is not None and request.fold is not None:
         splits.fold(data, request.fold)  # a fold that there is not is told before anything else

@@ -12,23 +12,17 @@ dataset.json names: a reader sees the old dataset or the new one.
 Any place that pyarrow or fsspec can open will do: a folder, s3://, gs://, abfs://.
 """
 
-import difflib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from diagram_ray.config import DataConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.opening import open_file
 from diagram_ray.errors import DataError, UsageError, told
 
@@ -102,7 +96,7 @@ def read_info(uri: str) -> dict[str, Any]:
 
 def read_manifest(uri: str) -> pd.DataFrame:
     """One row an image. Raises DataError, also for an image that is listed twice or has no patient."""
-    manifest: pd.DataFrame = _read(uri, MANIFEST).to_pandas()
+    manifest: pd.DataFrame = read_table(uri, MANIFEST).to_pandas()
     for name in KEYS:
         if name not in manifest.columns:
             raise DataError(f"{uri}/{MANIFEST}: has no column {name!r}")
@@ -117,38 +111,8 @@ def read_manifest(uri: str) -> pd.DataFrame:
 
 def read_rejects(uri: str) -> pd.DataFrame:
     """One row a file that could not be used: path, reason. Raises DataError."""
-    rejects: pd.DataFrame = _read(uri, REJECTS).to_pandas()
+    rejects: pd.DataFrame = read_table(uri, REJECTS).to_pandas()
     return rejects
-
-
-def read_training_data(uri: str, config: DataConfig) -> TrainingData:
-    """The images and patches of the two classes that `config` asks for, in the order of their ids.
-
-    With the target 'label' a lesion's patch has its own label, and a background patch is negative; with another
-    target each patch has the class of its image. Raises DataError.
-    """
-    info = read_info(uri)
-    manifest = read_manifest(uri).sort_values("image_id").reset_index(drop=True)
-    classes = _classes(manifest, info, config, uri)
-    manifest["class"] = _class_of(manifest[config.target], classes)
-    chosen = manifest[manifest["class"] >= 0]
-    _check_counts(chosen["class"], classes, config, uri)
-    images = _read(uri, "images", ("image_id", "pixels"))
-    _check_rows(images, info, "images", uri)
-    rows = _rows(images, chosen["image_id"], uri)
-    patches, patch_labels = _patches(uri, info, chosen, config, classes)
-    patient_of = dict(zip(chosen["image_id"], chosen["patient_id"], strict=True))
-    return TrainingData(
-        images=_pixels(images, rows),
-        labels=chosen["class"].to_numpy(np.int64),
-        image_ids=_strings(chosen["image_id"]),
-        patient_ids=_strings(chosen["patient_id"]),
-        patches=_pixels(patches, np.arange(len(patches))),
-        patch_labels=patch_labels,
-        patch_patient_ids=_strings(patient_of[image] for image in patches["image_id"].to_pylist()),
-        classes=tuple(classes),
-        fingerprint=str(info["fingerprint"]),
-    )
 
 
 def read_sides(uri: str, image_ids: Iterable[str]) -> pa.Table:
@@ -160,124 +124,25 @@ def read_sides(uri: str, image_ids: Iterable[str]) -> pa.Table:
     return pa.table({"image_id": pa.array(names, pa.string()), "laterality": pa.array(sides, pa.string())})
 
 
-def _check_rows(table: pa.Table, info: dict[str, Any], what: str, uri: str) -> None:
-    """A shard that is missing would go unnoticed otherwise."""
-    expected = info["counts"][what]
-    if len(table) != expected:
-        raise DataError(
-            f"{uri}/{what}: holds {len(table)} {what}, and {INFO} says {expected}: is a part-*.parquet missing?"
-        )
-
-
-def _patches(
-    uri: str, info: dict[str, Any], chosen: pd.DataFrame, config: DataConfig, classes: dict[str, list[str]]
-) -> tuple[pa.Table, NDArray[np.int64]]:
-    """The patches of the chosen images that have a class, by id, and their classes."""
-    table = _read(uri, "patches", ("patch_id", "image_id", "label", "kind", "pixels")).sort_by("patch_id")
-    _check_rows(table, info, "patches", uri)
-    frame = table.select(["patch_id", "image_id", "label", "kind"]).to_pandas()
-    of_image = frame["image_id"].map(chosen.set_index("image_id")["class"])
-    if config.target == "label":
-        labels = _class_of(frame["label"], classes).where(frame["kind"] == ROI, 0).where(of_image.notna(), -1)
-    else:
-        labels = of_image.fillna(-1).astype(int)
-    kept = np.flatnonzero(labels.to_numpy() >= 0)
-    return table.take(pa.array(kept)), labels.to_numpy(np.int64)[kept].astype(np.int64)
-
-
-def _classes(manifest: pd.DataFrame, info: dict[str, Any], config: DataConfig, uri: str) -> dict[str, list[str]]:
-    """Class name -> values of the target column. Raises DataError unless there are two of them."""
-    if config.target not in manifest.columns:
-        near = difflib.get_close_matches(config.target, list(manifest.columns), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(manifest.columns)}"
-        raise DataError(f"{uri}: data.target: the manifest has no column {config.target!r}; {hint}")
-    found = sorted({_text(value) for value in manifest[config.target].dropna()})
-    classes = config.classes
-    if classes is None:
-        values = [str(name) for name in info["classes"]] if config.target == "label" else found
-        classes = {value: [value] for value in values}
-    for name, values in classes.items():
-        if strange := set(values) - set(found):
-            raise DataError(
-                f"{uri}: data.classes: class {name[:40]!r}: no image has {config.target} "
-                f"{min(strange)[:40]!r}; found: {', '.join(value[:40] for value in found[:12])}"
-            )
-    if len(classes) != 2:
-        raise DataError(
-            f"{uri}: {config.target} has {len(classes)} values ({', '.join(name[:40] for name in list(classes)[:12])}) "
-            "and two classes are needed; group them, the negative class first: "
-            'data.classes={"low": ["1", "2"], "high": ["3"]}'
-        )
-    if doubled := [
-        value for value, count in Counter(value for group in classes.values() for value in group).items() if count > 1
-    ]:
-        raise DataError(f"data.classes: {doubled[0]!r} is in more than one class")
-    return classes
-
-
-def _check_counts(labels: "pd.Series[int]", classes: dict[str, list[str]], config: DataConfig, uri: str) -> None:
-    for number, name in enumerate(classes):
-        if not (labels == number).any():
-            other = list(classes)[1 - number]
-            raise DataError(
-                f"{uri}: no image is of class {name!r} ({config.target}); all {len(labels)} are of class "
-                f"{other!r}, and a classifier needs both"
-            )
-
-
-def _class_of(values: "pd.Series[Any]", classes: dict[str, list[str]]) -> "pd.Series[int]":
-    """The class number of each value; -1 for those in no class."""
-    numbers = {value: number for number, group in enumerate(classes.values()) for value in group}
-    return values.map(lambda value: -1 if pd.isna(value) else numbers.get(_text(value), -1)).astype(int)
-
-
-def _text(value: object) -> str:
-    """A value as it is written in data.classes: 2, not 2.0."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _rows(table: pa.Table, wanted: Iterable[str], uri: str) -> NDArray[np.intp]:
-    """Where the `wanted` ids are in the table."""
-    places = {name: row for row, name in enumerate(table["image_id"].to_pylist())}
-    for name in wanted:
-        if name not in places:
-            raise DataError(f"{uri}/images: image {name} of the manifest is missing")
-    return np.array([places[name] for name in wanted], dtype=np.intp)
-
-
-def _pixels(table: pa.Table, rows: NDArray[np.intp]) -> NDArray[np.uint16]:
-    """The pictures in the chosen rows, in one array."""
-    column = table["pixels"]
-    shape = tuple(column.type.shape)
-    pixels = np.empty((len(rows), *shape), dtype=np.uint16)
-    start = 0
-    for chunk in column.chunks:
-        mine = np.flatnonzero((rows >= start) & (rows < start + len(chunk)))
-        if len(mine):
-            pixels[mine] = chunk.to_numpy_ndarray()[rows[mine] - start]
-        start += len(chunk)
-    return pixels
-
-
-def _strings(values: Iterable[str]) -> NDArray[np.str_]:
-    return np.array(list(values), dtype=np.str_)
-
-
-def _read(uri: str, name: str, needed: Iterable[str] = ()) -> pa.Table:
-    """A Parquet file, or all files of a folder. Raises DataError, also if one of the columns `needed` is missing."""
+def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file of a dataset, or all files of a folder; these columns or all. Raises DataError."""
     files, root = open_dataset(uri)
     try:
-        if is_local(files) and not all(Path(path).is_file() for path in files.find(f"{root}/{name}")):
-            raise ValueError("not a regular file")  # a named pipe would never answer
-        table = pq.read_table(f"{root}/{name}", filesystem=files)
-        names = set(table.column_names)  # fails where they are not UTF-8
+        check_files(files, f"{root}/{name}")
+        table = pq.read_table(f"{root}/{name}", columns=columns, filesystem=files)
+        missing = set(columns or ()) - set(table.column_names)  # fails where names are not UTF-8
         table.validate(full=True)
     except Exception as error:  # object stores raise kinds of their own
         raise DataError(f"{uri}/{name}: cannot be read: {told(error)}") from None
-    for column in needed:
-        if column not in names:
-            raise DataError(f"{uri}/{name}: has no column {column!r}")
+    if missing:
+        raise DataError(f"{uri}/{name}: has no column {min(missing)!r}")
     return table
+
+
+def check_files(files: Any, path: str) -> None:
+    """Raises ValueError if on this machine anything below `path` is not a file: a named pipe would never answer."""
+    if is_local(files) and not all(Path(found).is_file() for found in files.find(path)):
+        raise ValueError("not a regular file")
 
 
 def open_dataset(uri: str) -> tuple[Any, str]:

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from diagram_ray.config import override, read_yaml
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.shards import read_info, read_sides, read_training_data
+from diagram_ray.data.mapping import open_training_data
+from diagram_ray.data.shards import read_info, read_sides
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.control import Control, run_control
 from diagram_ray.distributed.interrupt import cooperative_stop
@@ -72,7 +73,7 @@ def load(plan: Plan) -> Materials:
     info = read_info(plan.data)
     if plan.resume and plan.out is not None:
         _check_same(plan.out, info)
-    data = read_training_data(plan.data, plan.base.data)
+    data = open_training_data(plan.data, plan.base.data, plan.study.pixels)
     if plan.resume and plan.out is not None:
         path = plan.out / SPLITS
         splits = Splits.from_json(path.read_text(encoding="utf-8"), str(path))

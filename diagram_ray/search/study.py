@@ -111,6 +111,9 @@ class StudyConfig(Frozen):
     parallel: ParallelConfig = ParallelConfig()
     scaling: ScalingConfig = ScalingConfig()
     control: ControlConfig = ControlConfig()
+    pixels: Literal["auto", "memory", "disk"] = "auto"
+    """Where each machine keeps them for all its trials: in shared memory, or in a file that is mapped. auto: on the
+    disk where they take more than a quarter of the memory."""
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from diagram_ray.config import DataConfig
+from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.shards import (
     BACKGROUND,
     ROI,
@@ -21,7 +22,6 @@ from diagram_ray.data.shards import (
     read_manifest,
     read_rejects,
     read_sides,
-    read_training_data,
 )
 from diagram_ray.errors import DataError, UsageError
 

@@ -20,8 +20,9 @@ from diagram_ray.data.identities import keyed_hash
 from diagram_ray.data.locks import sole_use
 from diagram_ray.data.preparation import Options
 from diagram_ray.data.readers import folder, inbreast, mias
+from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import Index, Region
-from diagram_ray.data.shards import open_place, read_info, read_manifest, read_rejects, read_training_data
+from diagram_ray.data.shards import open_place, read_info, read_manifest, read_rejects
 from diagram_ray.data.sources import wanted
 from diagram_ray.distributed import ingest
 from diagram_ray.distributed.ingest import prepare_dataset

@@ -19,8 +19,9 @@ from diagram_ray.data import locks
 from diagram_ray.data.locks import sole_use
 from diagram_ray.data.preparation import Options
 from diagram_ray.data.readers import folder
+from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import Index
-from diagram_ray.data.shards import open_dataset, read_info, read_manifest, read_training_data
+from diagram_ray.data.shards import open_dataset, read_info, read_manifest
 from diagram_ray.distributed.ingest import prepare_dataset
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.tally import Tally

@@ -18,6 +18,8 @@ import ray
 import torch
 import yaml
 
+from diagram_ray.config import DataConfig
+from diagram_ray.data.mapping import CACHE, open_training_data
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.worker import cross_validation
@@ -26,6 +28,7 @@ from diagram_ray.results import Study, TrialState
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger, read_ledger
 from diagram_ray.search.study import ParallelConfig
+from tests.training.conftest import tiny_data, write_dataset
 
 HERE = Path(__file__).parent
 DRIVER = HERE / "drive_fake_study.py"
@@ -122,6 +125,19 @@ def test_the_same_study_twice_is_the_same(undisturbed: Path, tmp_path: Path) -> 
     trials = table(undisturbed)
     assert set(trials["state"]) == {"COMPLETE", "PRUNED"}
     assert trials["reason"][trials["state"] == "PRUNED"].str.startswith("pruned: ").all()
+
+
+def test_workers_map_pixels_that_are_on_the_disk(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    data = tiny_data()
+    write_dataset(tmp_path / "data", data)
+    found = open_training_data(str(tmp_path / "data"), DataConfig(), "disk")
+    environment = {"env_vars": {CACHE: str(tmp_path / "cache")}}
+    task = ray.remote(num_cpus=0, runtime_env=environment)(lambda it: (type(it.images).__name__, it.images.sum()))
+    assert ray.get(task.remote(ray.put(found))) == ("MappedPixels", data.images.sum())
+    assert len(list((tmp_path / "cache").glob("*/images.npy"))) == 1
 
 
 def test_the_sides_of_the_images_stand_in_the_folder(undisturbed: Path) -> None:

@@ -10,6 +10,7 @@ from diagram_ray.data import shards
 from diagram_ray.data.identities import anonymous_rejects
 from diagram_ray.data.preparation import Options, check_distinct, prepare_image
 from diagram_ray.data.readers import Asked, open_index
+from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import ImageRecord, Reject
 from diagram_ray.data.reuse import old_images, old_parts, take_over
 from diagram_ray.data.splits import Splits
@@ -115,7 +116,7 @@ def _dataset(folder: Path, changed: str) -> Tally:
 
 
 def _training(place: str, target: str) -> None:
-    data = shards.read_training_data(place, DataConfig(target=target))
+    data = read_training_data(place, DataConfig(target=target))
     if not len(data.images) == len(data.labels) == len(data.patient_ids):
         raise Fault("images, labels and patients differ in number")
     if set(data.labels.tolist()) - {0, 1} or set(data.patch_labels.tolist()) - {0, 1}:
