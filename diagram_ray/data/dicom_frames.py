@@ -33,7 +33,7 @@ NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVR
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
-LARGEST_JPEG_2000 = 27_000_000
+LARGEST_JPEG_2000 = 24_000_000
 """Pixels: the decoder takes 25 bytes for each."""
 READ = (*NATIVE, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, *JPEG, *JPEG_LS, *JPEG_2000)
 _FRAME_HEADERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)

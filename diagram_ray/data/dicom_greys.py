@@ -80,7 +80,7 @@ def _of_interest(greys: Float, header: Dataset) -> Float:
     centre, width = _number(header, "WindowCenter", np.nan), _number(header, "WindowWidth", np.nan)
     if not (np.isfinite(centre) and width > 0):
         raise DataError("(0028,1056) VOI LUT Function is SIGMOID, without a window of a width above 0")
-    greys -= np.float32(centre)  # in place: the largest films have 190 MB. PS3.3 C.11.2.1.3.1
+    greys -= np.float32(centre)  # in place: the largest films have 160 MiB. PS3.3 C.11.2.1.3.1
     greys *= np.float32(4 / width)
     np.negative(np.clip(greys, -60, 60, out=greys), out=greys)
     np.exp(greys, out=greys)
@@ -89,7 +89,10 @@ def _of_interest(greys: Float, header: Dataset) -> Float:
 
 
 def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
-    """The table's entry for each value; values beyond its ends have those of the ends (PS3.3 C.11.1.1.1)."""
+    """The table's entry for each value; values beyond its ends have those of the ends (PS3.3 C.11.1.1.1).
+
+    Values that are float32 already are overwritten: the largest films have 160 MiB so.
+    """
     count, first, bits = (int(number) for number in item.LUTDescriptor)
     count = count or 2**16
     if not 2 <= count <= 2**16 or not 8 <= bits <= 16:
@@ -97,7 +100,7 @@ def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
     if first >= 2**15 and values.min() < 0:
         first -= 2**16  # a negative number written as if it had no sign
     table = _entries(item["LUTData"].value, count, which).astype(np.float32)
-    looked_up = np.empty(values.shape, dtype=np.float32)
+    looked_up = values if values.dtype == np.float32 else np.empty(values.shape, dtype=np.float32)
     for start in range(0, len(values), BLOCK):
         places = np.rint(values[start : start + BLOCK]).astype(np.int64, copy=False) - first
         looked_up[start : start + BLOCK] = table[np.clip(places, 0, count - 1)]
@@ -125,11 +128,12 @@ def _padding(stored: NDArray[np.integer], header: Dataset) -> NDArray[np.bool_] 
         return None
     limit = _stored_value(header, "PixelPaddingRangeLimit", stored)
     low, high = sorted((value, value if limit is None else limit))
-    below, above = stored < low, stored > high
-    padding = ~(below | above)
-    if not padding.any() or padding.all() or min(below.mean(), above.mean()) > MIXED:
+    below, above = (int(np.count_nonzero(beyond)) for beyond in (stored < low, stored > high))
+    if below + above in (0, stored.size) or min(below, above) > MIXED * stored.size:
         return None
-    return np.asarray(padding)
+    padding = stored >= low
+    padding &= stored <= high
+    return padding
 
 
 def _stored_value(header: Dataset, name: str, stored: NDArray[np.integer]) -> int | None:
@@ -149,7 +153,7 @@ def _blackened(greys: Float, padding: NDArray[np.bool_], inverted: bool) -> Floa
         return greys
     low, high = np.percentile(sample, ENDS)
     reach = BEYOND * float(high - low)
-    now = float(greys[padding].mean())
+    now = float(greys.mean(where=padding, dtype=np.float64))  # a selection would be a copy
     black = np.clip(now, high, high + reach) if inverted else np.clip(now, low - reach, low)
     greys[padding] = np.float32(black)
     return greys

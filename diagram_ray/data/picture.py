@@ -21,6 +21,8 @@ MOST_SCANS = 100
 """Of a progressive JPEG; encoders make about ten, and each of them is a pass over the whole picture."""
 
 _PGM = re.compile(rb"P([25])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+_BLOCK = 256
+"""Rows of a picture whose channels are compared at a time."""
 _ASCII_HEADER = 4096
 """Bytes that the header of a PGM may have; comments stand there."""
 
@@ -65,11 +67,18 @@ def _grey(picture: Image.Image) -> NDArray[np.generic]:
 
 def _of_colours(picture: Image.Image) -> NDArray[np.generic]:
     """The mean of the channels, which must be about the same: grey stored as colour."""
-    channels = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))  # each copy has 130 MB
-    spread = np.percentile(channels.max(axis=2) - channels.min(axis=2), 99)
+    greys = np.empty((picture.height, picture.width), dtype=np.float32)
+    differing = np.zeros(256, dtype=np.int64)
+    for start in range(0, picture.height, _BLOCK):  # a copy of the whole has 170 MB
+        strip = picture.crop((0, start, picture.width, min(start + _BLOCK, picture.height)))
+        red, green, blue = np.moveaxis(np.asarray(strip.convert("RGB")), 2, 0)
+        brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+        differing += np.bincount((brightest - darkest).ravel(), minlength=256)
+        np.divide(red.astype(np.uint16) + green + blue, np.float32(3), out=greys[start : start + _BLOCK])
+    spread = int(np.searchsorted(differing.cumsum(), 0.99 * greys.size))
     if spread > COLOUR_TOLERANCE:
-        raise DataError(f"is in colour: the channels differ by up to {spread:.0f} of 255")
-    return np.asarray(channels.sum(axis=2, dtype=np.uint16) / np.float32(3))
+        raise DataError(f"is in colour: the channels differ by up to {spread} of 255")
+    return greys
 
 
 def _read_pgm(data: bytes) -> NDArray[np.generic]:

@@ -141,6 +141,17 @@ def shuffle_patients(data: TrainingData, seed: int) -> TrainingData:
     return replace(data, labels=labels, patch_labels=patch_labels)
 
 
+def forget_patients(data: TrainingData, seed: int) -> TrainingData:
+    """On purpose wrong: every image is a patient of its own, so that folds are dealt by image and patients leak.
+
+    A patch goes with one of its patient's images, drawn at random.
+    """
+    random = np.random.default_rng([seed, 0x1EA4])
+    images = _rows_by_patient(data.patient_ids, data.image_ids)
+    owners = [data.image_ids[random.choice(images[patient])] for patient in data.patch_patient_ids.tolist()]
+    return replace(data, patient_ids=data.image_ids, patch_patient_ids=np.array(owners, dtype=data.image_ids.dtype))
+
+
 def _exchange(sizes: dict[str, int], random: np.random.Generator) -> dict[str, str]:
     """Patient -> patient, a permutation within the patients of equal size."""
     donors: dict[str, str] = {}

@@ -487,7 +487,7 @@ def survives(stream: bytes) -> NDArray[np.uint16] | None:
     except DataError:
         return None
     finally:
-        assert time.process_time() - started < 1
+        assert time.process_time() - started < 5
 
 
 def flipped(stream: bytes, at: int, more: bytes) -> bytes:

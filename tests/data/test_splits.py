@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
 from diagram_ray.data.dataset import Fold, TrainingData
-from diagram_ray.data.splits import Splits, check_fold, make_splits, shuffle_patients
+from diagram_ray.data.splits import Splits, check_fold, forget_patients, make_splits, shuffle_patients
 from diagram_ray.errors import DataError, LeakageError
 
 from .conftest import make_data
@@ -168,3 +168,19 @@ def test_shuffled_labels_say_nothing_about_the_true_ones() -> None:
 def test_shuffling_data_without_patches() -> None:
     data = make_data(40, patches=False)
     assert len(shuffle_patients(data, 0).patch_labels) == 0
+
+
+@given(st.integers(12, 40), st.integers(0, 5))
+def test_forgotten_patients_stand_on_both_sides(patients: int, seed: int) -> None:
+    data = make_data(patients, seed)
+    leaky = forget_patients(data, seed)
+    assert (leaky.patient_ids == data.image_ids).all()
+    assert (leaky.images == data.images).all()
+    assert (leaky.labels == data.labels).all()
+    owner = dict(zip(data.image_ids.tolist(), data.patient_ids.tolist(), strict=True))
+    assert [owner[image] for image in leaky.patch_patient_ids.tolist()] == data.patch_patient_ids.tolist()
+    assert (leaky.patch_patient_ids == forget_patients(data, seed).patch_patient_ids).all()
+    folds = make_splits(leaky, 3, 0).patients
+    sides = {patient: {folds[image] for image in owner if owner[image] == patient} for patient in owner.values()}
+    assert any(len(numbers) > 1 for numbers in sides.values())
+    assert "patient" not in " ".join(folds)

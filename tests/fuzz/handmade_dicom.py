@@ -266,7 +266,7 @@ def _jpeg_2000(tile: int, levels: int = 5, layers: int = 1, side: int = SIDE) ->
     return _framed(uid.JPEG2000Lossless, body, Rows=side, Columns=side)
 
 
-_add("j2k-5190", lambda: _sized(uid.JPEG2000Lossless, _frame("JPEG2000Lossless"), 5190))
+_add("j2k-4898", lambda: _sized(uid.JPEG2000Lossless, _frame("JPEG2000Lossless"), 4898))
 _add("j2k-one-tile", lambda: _jpeg_2000(SIDE))
 _add("j2k-small-tiles", lambda: _jpeg_2000(1))
 _add("j2k-tiles-of-8", lambda: _jpeg_2000(8))
