@@ -1,8 +1,9 @@
 """Kills processes of a study with SIGKILL at random moments: `python benchmarks/kills.py [--kills 20]`, minutes.
 
-A study of phantoms is run undisturbed once. Then it is run again and again: each time either the driver or a process
-that trains is killed at a random moment; a study whose driver is gone is resumed. Weights, scores and tables must be
-those of the undisturbed run to the last bit, but for what says how long it took. Ends with status 1 if any differ.
+A study of phantoms is run undisturbed once. Then it is run again and again: each time the driver, a process that
+trains, or Ray's node process is killed at a random moment; a study whose driver or node is gone is resumed. Weights,
+scores and tables must be those of the undisturbed run to the last bit, but for what says how long it took, and the
+doctor must find nothing wrong. Ends with status 1 otherwise.
 """
 
 import argparse
@@ -27,6 +28,8 @@ STUDY = [
     "trials=6",
     "control.shuffles=0",
 ]
+PATIENCE = 600
+"""Seconds after which a study hangs."""
 TIMES = ("seconds", "worker_seconds")
 """Columns that may differ."""
 
@@ -62,12 +65,18 @@ def descendants(root: int) -> list[int]:
     return sorted(mine - {root})
 
 
-def trainers(root: int) -> list[int]:
-    """The processes that train."""
+KINDS = {"trial": "ray::_Inner", "node": "/raylet/raylet"}
+"""Whom to kill -> what its command line begins with, or has in it."""
+
+
+def victims(root: int, whom: str) -> list[int]:
+    """The driver, the processes that train, or the node's."""
+    if whom == "driver":
+        return [root]
     found = []
     for pid in descendants(root):
         try:
-            if "Worker" in Path(f"/proc/{pid}/cmdline").read_text():
+            if KINDS[whom] in Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]:
                 found.append(pid)
         except OSError:
             continue
@@ -81,16 +90,16 @@ def disturbed(study: Path, data: Path, whom: str, after: float) -> str:
     while process.poll() is None and events(study) < wanted:
         time.sleep(0.01)
     time.sleep(wait)
-    victims = [process.pid] if whom == "driver" else trainers(process.pid)
+    found = victims(process.pid, whom)
     told = f"{whom} after {events(study)} events and {wait:.2f} s"
-    if process.poll() is not None or not victims:
+    if process.poll() is not None or not found:
         told += " (it was over)"
     else:
-        os.kill(random.choice(victims), signal.SIGKILL)
-    _, words = process.communicate()
-    if whom == "driver" and process.returncode == -signal.SIGKILL:
+        os.kill(random.choice(found), signal.SIGKILL)
+    _, words = process.communicate(timeout=PATIENCE)
+    if whom != "trial" and process.returncode:
         process = start(study, data, resume=True)
-        _, words = process.communicate()
+        _, words = process.communicate(timeout=PATIENCE)
     if process.returncode:
         raise SystemExit(f"{told}: ended with {process.returncode}: {words.decode()[-2000:]}")
     return told
@@ -113,7 +122,8 @@ def differences(study: Path, other: Path) -> list[str]:
         one, two = load_file(path), load_file(other / "best" / path.name)
         if one.keys() != two.keys() or any((one[key] != two[key]).any() for key in one):
             found.append(path.name)
-    return found
+    examined = subprocess.run([sys.executable, "-m", "diagram_ray.doctor", str(other)], capture_output=True, text=True)
+    return found + ([f"doctor: {examined.stdout}"] if examined.returncode else [])
 
 
 def main() -> None:
@@ -136,7 +146,7 @@ def main() -> None:
         print(f"undisturbed: {total} events, {time.monotonic() - began:.0f} s", flush=True)
         bad = 0
         for number in range(asked.kills):
-            study, whom = folder / f"study-{number}", random.choice(("driver", "trial"))
+            study, whom = folder / f"study-{number}", random.choice(("driver", "trial", "node"))
             told = disturbed(study, data, whom, random.uniform(0.0, total))
             found = differences(calm, study)
             bad += bool(found)

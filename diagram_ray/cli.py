@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.events import EVENT, JsonLines, event
 
 stderr = Console(stderr=True)
 log = logging.getLogger("diagram_ray")
@@ -30,22 +31,32 @@ def new_app() -> typer.Typer:
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def run(work: Callable[[], dict[str, Any]], *, as_json: bool, debug: bool) -> None:
-    """Does the `work` of a command, prints its result as JSON if asked for, and exits with the right code."""
-    configure_logging(debug)
+def run(work: Callable[[], dict[str, Any]], *, as_json: bool, debug: bool, log_json: bool = False) -> None:
+    """Does the `work` of a command, prints its result as JSON if asked for, and exits with the right code.
+
+    `log_json`: standard error gets one JSON object a line, and one for every event there is.
+    """
+    configure_logging(debug, log_json)
     try:
         result = work()
     except DiagramError as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        _end(f"error: {error}", error.exit_code, log_json)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        _end("interrupted", INTERRUPTED, log_json)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
+
+
+def _end(text: str, code: int, log_json: bool) -> None:
+    if log_json:
+        log.error(text, extra=event("end", exit_code=code))
+    else:
+        sys.stderr.write(f"{text}\n")
 
 
 def check_free(out: Path) -> None:
@@ -82,12 +93,12 @@ def progress_bar(what: str, between_lines: float) -> Iterator[Callable[[int, int
         yield report
 
 
-def configure_logging(debug: bool) -> None:
-    """Plain lines on standard error; through rich where it is a terminal."""
+def configure_logging(debug: bool, log_json: bool = False) -> None:
+    """Plain lines on standard error; through rich where it is a terminal; or JSON."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if stderr.is_terminal:
+    if stderr.is_terminal and not log_json:
         handler = RichHandler(console=stderr, show_path=False, show_level=False)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if log_json else logging.Formatter("%(message)s"))
     log.handlers[:] = [handler]
-    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    log.setLevel(logging.DEBUG if debug else EVENT if log_json else logging.INFO)
     log.propagate = False

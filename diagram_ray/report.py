@@ -24,7 +24,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 def write_report(study_paths: "Sequence[Path]", out: Path | None = None) -> Path:
     """Writes the report of one or several studies; returns where. Raises DataError, or UsageError for `out`."""
-    from diagram_ray.reporting import write_report
+    from diagram_ray.reporting.page import write_report
 
     return write_report(study_paths, out)
 

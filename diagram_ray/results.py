@@ -8,6 +8,8 @@ trials.parquet        one row a trial
 curves.parquet        one row a (trial, fold, epoch)
 predictions.parquet   one row a (trial, repeat, fold, image): out-of-fold scores of the complete trials
 control.json          the winner's configuration on labels shuffled by patient
+leakage.json          the same with folds dealt by image, if asked for
+optuna.journal        the trials for Optuna's own tools
 best/                 config.yaml and fold-K.safetensors of the winner
 report.html           self-contained
 """
@@ -133,6 +135,11 @@ class Study:
     def control(self) -> dict[str, Any] | None:
         """control.json: `auc_mean`, `shuffles` (each with `seed` and `fold_auc`); None if the study ran no control."""
         return self._json("control.json") if (self.path / "control.json").is_file() else None
+
+    @cached_property
+    def leakage(self) -> dict[str, Any] | None:
+        """leakage.json: `auc_mean`, `fold_auc` with folds dealt by image; None if the study did not ask for it."""
+        return self._json("leakage.json") if (self.path / "leakage.json").is_file() else None
 
     @cached_property
     def trials(self) -> pd.DataFrame:

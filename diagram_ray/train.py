@@ -107,6 +107,19 @@ def train(
     cli.run(work, as_json=as_json, debug=debug)
 
 
+def train_best(study: Path, data: str, out: Path) -> dict[str, Any]:
+    """The best configuration of a study on all of its data; goes on with what is in `out`. Returns what the command
+    prints. Raises DiagramError."""
+    cli.configure_logging(debug=False)
+    if (out / FINISHED).is_file():
+        return {"out": str(out)}
+    if (out / DOCUMENT).is_file():
+        request, folder = _read_request(out, None, None), out
+    else:
+        request, folder = _new_request(data, out, study, [], None, None, None)
+    return _train(request, _How(folder, "auto", 600.0, 5), None, 5)
+
+
 @dataclass(frozen=True)
 class _How:
     """What does not change the result."""

@@ -3,6 +3,7 @@
 The newest of several folders is checked. Exits 1 with a list of the promises that were not kept.
 """
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ def broken_promises(study: Study) -> Iterator[str]:
     report = (study.path / "report.html").read_text(encoding="utf-8")
     if "<html" not in report or 'src="http' in report:
         yield "the report is not a self-contained page"
+    for command in (["doctor"], ["reproduce", "--trial", str(study.best["number"]), "--fold", "2", "--device", "cpu"]):
+        done = subprocess.run(
+            [sys.executable, "-m", f"diagram_ray.{command[0]}", str(study.path), *command[1:]],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            yield f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"
 
 
 def main() -> None:

@@ -3,8 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")  # the same cases on a machine of any speed; others: --hypothesis-profile default
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from diagram_ray.config import read_yaml
+from diagram_ray.search.stages import is_staged, read_stages
 from diagram_ray.search.study import read_study
 from diagram_ray.tune import app
 
@@ -34,7 +36,7 @@ WRONG = {
     ("nope.yaml", "--data", "x"): "nope.yaml: no such file",
     (QUICKSTART,): "which dataset? give --data DATASET",
     ("--out", "s3://bucket/study"): "a study's folder must be on a local or shared disk for now",
-    ("--resume", "nowhere"): "nowhere: nothing to resume: it has no study.yaml",
+    ("--resume", "nowhere"): "nowhere: not a study: it has no study.yaml",
     ("--resume", "nowhere", "--set", "training.k=1"): "--set cannot be given with --resume",
     ("--resume", "nowhere", QUICKSTART): "STUDY.yaml cannot be given with --resume",
     (QUICKSTART, "--data", "nowhere"): "nowhere: not a prepared dataset",
@@ -63,10 +65,11 @@ def test_refuses_a_folder_that_holds_a_study(tmp_path: Path) -> None:
 
 
 def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
-    code, out, _ = run("--dry-run", "--json", "--trials", "9", "--set", "parallel.trials=2")
+    code, out, _ = run("--dry-run", "--json", "--trials", "9", "--set", "parallel.trials=2", "--set", "race.rule=bbcd")
     plan = json.loads(out.splitlines()[-1])
     assert code == 0
     assert plan["trials"] == 9
+    assert plan["race"] == "bbcd"
     assert plan["largest_fold_epochs"] == 9 * plan["folds"] * plan["rungs"][-1][1]
     assert plan["expected_fold_epochs"] < plan["largest_fold_epochs"]
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +93,12 @@ def test_answers_at_once(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_study_file_is_valid_and_opens_with_its_command_cost_and_score(path: Path) -> None:
-    study, _ = read_study(path)
+    if is_staged(path):
+        names = {stage["data"] for stage in read_yaml(path)["stages"] if "data" in stage}
+        study = read_stages(path, [f"{name}=nowhere" for name in sorted(names)], [])
+        assert run(str(path), "--dry-run", *(part for name in names for part in ("--data", f"{name}=nowhere")))[0] == 0
+    else:
+        study, _ = read_study(path)
     assert study.name == path.stem
     header = path.read_text().split("name:")[0]
     assert "python -m diagram_ray.tune" in header

@@ -9,26 +9,28 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util import remove_placement_group
 
+from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.errors import CheckpointError
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import Round, StudyState
 
-RETRIES = 2
-"""Times that a trial whose worker died is given a new one."""
 TIME_BUDGET = "time budget"
 
 
 class Bridge:
     """Carries Tune's calls to the StudyState. A fault in here stops the search instead of vanishing in Tune's log."""
 
-    def __init__(self, state: StudyState, keeper: Keeper, listener: Listener, time_budget: float | None) -> None:
+    def __init__(
+        self, state: StudyState, keeper: Keeper, losses: Losses, listener: Listener, time_budget: float | None
+    ) -> None:
         self.state = state
         self.listener = listener
         self.fault: BaseException | None = None
         self.places: dict[str, Any] = {}
         """Trial -> the placement group of its workers, where it has any beside Tune's."""
         self._keeper = keeper
+        self._losses = losses
         self._numbers: dict[str, int] = {}
         self._deadline = time.monotonic() + time_budget if time_budget is not None else None
 
@@ -39,10 +41,11 @@ class Bridge:
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's `config`, None if none may start yet, Searcher.FINISHED if none ever will."""
         trial = self._guard(self.state.next_start)
-        if trial is None:
-            done = self.state.stopping or not self.state.more
+        if trial is None:  # one that runs may have to start again
+            done = self.state.stopping or not (self.state.more or self.state.running)
             return str(Searcher.FINISHED) if done else None
         self._numbers[trial_id] = trial.number
+        self._losses.started(trial.number)
         self.listener.started(trial)
         return {"number": trial.number, "params": trial.params}
 
@@ -51,9 +54,14 @@ class Bridge:
         return str(self._guard(lambda: self._result(round_)) or TrialScheduler.STOP)
 
     def died(self, trial_id: str) -> None:
-        """The trial's worker died once too often."""
-        number = self._numbers[trial_id]
-        if number in self.state.running:
+        """The trial's worker died: another one takes the trial, unless this has happened once too often."""
+        number = self._numbers.pop(trial_id)
+        if number not in self.state.running:
+            return
+        if self._losses.died(number):
+            self.state.again(number)
+            self.listener.lost(self.state.trials[number])
+        else:
             self._guard(lambda: self.state.failed(number, f"its worker process died {RETRIES + 1} times"))
             self._ended(number)
 
@@ -64,6 +72,7 @@ class Bridge:
         self.listener.tick()
 
     def _result(self, round_: Round) -> str:
+        self._losses.advanced(round_)
         self.listener.advanced(round_)
         if self._goes_on(round_):
             return str(TrialScheduler.CONTINUE)
@@ -81,6 +90,7 @@ class Bridge:
         return self.state.measured(round_.number, round_.rung, round_.measurement)
 
     def _ended(self, number: int) -> None:
+        self._losses.ended(number)
         self._keeper.ended(self.state.trials[number])
         self.listener.ended(self.state.trials[number])
 
@@ -105,7 +115,7 @@ class Proposals(Searcher):
         return self._bridge.suggest(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Called with `error` when a worker died more than RETRIES times."""
+        """Called with `error` when a worker died."""
         if error:
             self._bridge.died(trial_id)
 
@@ -135,12 +145,15 @@ class Decisions(FIFOScheduler):
         """Called before Tune decides whether to keep the trial's worker.
 
         It would keep one idle worker and stop the others; a worker that waits for an earlier trial to end would be
-        lost, and a new one takes seconds. There is no public setting: hence the private name, and no harm without it.
+        lost, and a new one takes seconds. When the last trials have started, idle workers give their machines back.
+        There is no public setting: hence the private name, and no harm without it.
         """
-        cache = getattr(tune_controller, "_actor_cache", None)
-        if cache is not None and not self._kept:
-            self._kept = True
-            cache.increase_max(trial.placement_group_factory, by=self._bridge.state.rules.parallel)
+        cache, state = getattr(tune_controller, "_actor_cache", None), self._bridge.state
+        if cache is None or self._kept == state.more:
+            return
+        self._kept = state.more
+        change = cache.increase_max if self._kept else cache.decrease_max
+        change(trial.placement_group_factory, by=state.rules.parallel)
 
 
 class Stopper(tune.Stopper):
@@ -168,16 +181,8 @@ class Ticks(tune.Callback):
         """After each turn of Tune's loop."""
         self._bridge.tick()
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died, and another one will take its place."""
-        self._clear(trial)
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died once too often."""
-        self._clear(trial)
-
-    def _clear(self, trial: Any) -> None:
-        """Ray would keep the room of the trial's workers until the study ends."""
+        """A trial's process died. Ray would keep the room of its workers until the study ends."""
         place = self._bridge.places.pop(trial.trial_id, None)
         if place is not None:
             remove_placement_group(place)

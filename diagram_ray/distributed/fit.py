@@ -16,10 +16,11 @@ import ray
 from ray import train
 from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.util import get_current_placement_group
+from ray.util import get_current_placement_group, placement_group_table
 
 from diagram_ray.config import override
-from diagram_ray.distributed.bridge import RETRIES
+from diagram_ray.distributed.losses import RETRIES
+from diagram_ray.distributed.machines import Notice, gone
 from diagram_ray.distributed.mailbox import Job, Mailbox
 from diagram_ray.distributed.share import Share
 from diagram_ray.distributed.trial_run import TrialRun, Validation
@@ -110,10 +111,12 @@ class Failures(train.UserCallback):
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
+        self._gone = gone()
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """After a worker has died or raised something; the group is about to be started anew."""
-        ray.get(self._mailbox.failed.remote(_said(worker_exceptions)))
+        before, self._gone = self._gone, gone()
+        ray.get(self._mailbox.failed.remote(_said(worker_exceptions), excused=self._gone > before))
 
 
 def _said(failures: dict[int, Exception]) -> str:
@@ -180,7 +183,8 @@ def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any) -> Non
             raise failure or DiagramError("no cross-validation")
         return leader
 
-    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made)
+    leaving = Notice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
+    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, leaving)
     while ray.get(team.mailbox.tell.remote(job.number, run.step())):
         pass
     run.close()

@@ -89,10 +89,13 @@ class Mailbox:
 
     # --- for the group's controller ---
 
-    async def failed(self, why: str) -> None:
-        """The group lost a worker and will be started anew; too often, and the job has failed."""
+    async def failed(self, why: str, excused: bool = False) -> None:
+        """The group lost a worker and will be started anew; too often, and the job has failed.
+
+        It is `excused` if a machine has gone meanwhile.
+        """
         async with self._changed:
-            self._failures += 1
+            self._failures += not excused
             if self._job is not None and self._failures > self._allowed:
                 times = f"its workers died {self._failures} times, the last time because: {why}"
                 self._round = Round(self._job.number, 0, 0, 0, failed=times)

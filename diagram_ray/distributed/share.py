@@ -44,19 +44,36 @@ def share_of(
     """Divides a cluster's resources among the trials that run at once.
 
     Where it is not said how many: one for each GPU, or else for each CPU; with several workers a trial as many as there
-    is room for. Raises UsageError if there is no room: Ray would wait for it for ever.
+    is room for. Raises UsageError if there is no room: Ray would wait for it for ever, and only a cluster that is said
+    to be elastic may have it later.
     """
     parallel, scaling = parallel or ParallelConfig(), scaling or ScalingConfig()
+    if parallel.elastic and parallel.trials:
+        return _when_large(parallel.trials, parallel, scaling)
     if scaling.workers > 1:
         return _groups(cluster, parallel, scaling)
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     part = parallel.gpus_per_trial
     count = parallel.trials or max(1, int(gpus / part if part else gpus or cpus))
-    if part and count * part > gpus:
-        raise UsageError(
-            f"parallel.gpus_per_trial {part:g}: {count} trials at once need {count * part:g} GPUs; there are {gpus:g}"
-        )
-    return Share(count, _part(cpus, count), part if part else _part(gpus, count))
+    if cpus <= 0:
+        raise UsageError("the cluster has no CPU for trials; give parallel.elastic=true if it will have some later")
+    own = parallel.cpus_per_trial or _part(cpus, count)
+    for name, each, there in (("gpus", part or 0.0, gpus), ("cpus", own, cpus)):
+        if count * each > there:
+            raise UsageError(
+                f"parallel.{name}_per_trial {each:g}: {count} trials at once need {count * each:g} {name[:-1].upper()}s"
+                f"; there are {there:g}. Give a smaller parallel.trials, or parallel.elastic=true if the cluster grows"
+            )
+    return Share(count, own, part if part else _part(gpus, count))
+
+
+def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -> Share:
+    """What each trial gets of a cluster that may have no machines yet."""
+    if scaling.workers == 1:
+        return Share(trials, parallel.cpus_per_trial or 1.0, parallel.gpus_per_trial or 0.0)
+    gpus = float(scaling.gpus_per_worker or 0)
+    cpus = scaling.cpus_per_worker or 1.0
+    return Share(trials, cpus, gpus, scaling.workers, scaling.min_workers, scaling.folds_at_once)
 
 
 def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> Share:

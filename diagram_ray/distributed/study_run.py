@@ -7,38 +7,44 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 from rich.console import Console
 
 from diagram_ray.config import override, read_yaml
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.mapping import open_training_data
-from diagram_ray.data.shards import read_info, read_sides
-from diagram_ray.data.splits import Splits, make_splits
-from diagram_ray.distributed.control import Control, run_control
+from diagram_ray.distributed.control import Cluster, Winner, run_control, run_leaky
 from diagram_ray.distributed.interrupt import cooperative_stop
+from diagram_ray.distributed.losses import Losses
+from diagram_ray.distributed.machines import gone
 from diagram_ray.distributed.session import own_ray_ended
 from diagram_ray.distributed.share import Share, share_of
+from diagram_ray.distributed.telemetry import telemetry
 from diagram_ray.distributed.tuner import run_search
 from diagram_ray.distributed.worker import MakeValidation, Work, cross_validation
 from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.events import EVENT
+from diagram_ray.reporting.study_page import FILE as PAGE
+from diagram_ray.reporting.study_page import study_page
 from diagram_ray.results import Trial, TrialState, write_atomic
 from diagram_ray.search.files import best_of
 from diagram_ray.search.ledger import Ledger, open_ledger
 from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.optuna_file import write_optuna_file
 from diagram_ray.search.progress import Lines, Progress, Screen
+from diagram_ray.search.racing import Cases, interval, make_race
+from diagram_ray.search.sight import Sight, sight_of
+from diagram_ray.search.standings import FiledStandings
 from diagram_ray.search.study import seconds
 from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_table, write_tables
 from diagram_ray.training.loop import fit_to_data
-from diagram_ray.training.transfer import InitialWeights, read_initial
+from diagram_ray.training.materials import SPLITS, Materials
 
 log = logging.getLogger("diagram_ray")
 
@@ -47,44 +53,7 @@ INTERRUPTED_EXIT = 130
 GRACE = 25.0
 """Seconds that Ray is given to stop. It takes up to 15 where a worker is in the middle of a long round."""
 TICK = 0.02
-SPLITS = "splits.json"
-IMAGES = "images.parquet"
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What a study is run on."""
-
-    data: TrainingData
-    splits: Splits
-    info: dict[str, Any]
-    """dataset.json"""
-    initial: InitialWeights | None = None
-    """Weights that the trials start with."""
-    sides: pa.Table | None = None
-    """image_id and laterality of the images; None leaves it unrecorded."""
-
-
-def load(plan: Plan) -> Materials:
-    """Data, folds and initial weights; nothing is written.
-
-    Raises DataError, UsageError if a study is resumed on other data or weights, and what `read_initial` raises.
-    """
-    info = read_info(plan.data)
-    if plan.resume and plan.out is not None:
-        _check_same(plan.out, info)
-    data = open_training_data(plan.data, plan.base.data, plan.study.pixels)
-    if plan.resume and plan.out is not None:
-        path = plan.out / SPLITS
-        splits = Splits.from_json(path.read_text(encoding="utf-8"), str(path))
-    else:
-        splits = make_splits(data, plan.study.folds, plan.study.seed)
-    initial = None
-    if plan.study.init_from is not None:
-        initial = read_initial(plan.study.init_from, fit_to_data(plan.base, data), data, splits)
-        if plan.resume and plan.out is not None:
-            _check_same_weights(plan.out, initial)
-    return Materials(data, splits, info, initial, read_sides(plan.data, data.image_ids))
+IMAGES, CONTROL, LEAKAGE = "images.parquet", "control.json", "leakage.json"
 
 
 def run_study(plan: Plan, materials: Materials, console: Console, make: MakeValidation | None = None) -> dict[str, Any]:
@@ -110,6 +79,7 @@ class _Run:
         self.ended = threading.Event()
         self.began = time.monotonic()
         self.document: dict[str, Any] = {}
+        self.losses = Losses(gone)
 
     def go(self, console: Console) -> dict[str, Any]:
         """Search, tables, control."""
@@ -123,10 +93,11 @@ class _Run:
             with ExitStack() as stack:
                 stack.enter_context(cooperative_stop(lambda: self._interrupt(state, alarm)))
                 progress = self._progress(state, console)
+                self._show(stack, progress)
                 if isinstance(progress, Screen):
                     stack.enter_context(progress)
                 self._search(state, progress)
-                self._control(best_of(ledger.trials), progress)
+                self._controls(best_of(ledger.trials), progress)
             self.ended.set()
             with suppress(OSError):  # trials that are put aside keep their checkpoints
                 (self.folder / "checkpoints").rmdir()
@@ -140,8 +111,11 @@ class _Run:
 
     def _close(self, ledger: Ledger, interrupted: str | None) -> None:
         write_tables(self.folder, ledger.trials)
+        write_optuna_file(self.folder, self.plan.study.name, self.plan.study.space, ledger.trials)
         spent = self.document["seconds"] + time.monotonic() - self.began
-        self.document |= {"seconds": spent, "interrupted": interrupted}
+        before = self.document.get("lost") or {"workers": 0, "fold_epochs": 0}  # of runs before this one
+        lost = {name: count + getattr(self.losses, name) for name, count in before.items()}
+        self.document |= {"seconds": spent, "interrupted": interrupted, "lost": lost}
         write_document(self.folder, self.document)
 
     def _abandon(self, ledger: Ledger) -> None:
@@ -175,32 +149,68 @@ class _Run:
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
         lookback = study.parallel.lookback or 2 * self.share.trials
         ladder = study.make_ladder(self.plan.base.training.epochs)
-        sampler = Sampler(study.space, study.sampler, study.seed, lookback)
-        return StudyState(Rules(study.trials, self.share.trials, lookback, ladder), sampler, ledger)
+        sampler = Sampler(study.space, study.sampler, study.seed, lookback, study.first)
+        rules = Rules(study.trials, self.share.trials, lookback, ladder, make_race(study.race))
+        cases = Cases.of(self.materials.data, self.materials.splits, study.race.resamples, study.seed)
+        self.standings = FiledStandings(self.folder, ladder, cases)
+        return StudyState(rules, sampler, ledger, self.standings)
 
     def _progress(self, state: StudyState, console: Console) -> Progress:
         where = f"{self.folder}: up to {self.share.trials} trials at once, each on {self.share}"
-        return Screen(state, where, console) if console.is_terminal else Lines(state, where)
+        if console.is_terminal and log.getEffectiveLevel() > EVENT:
+            return Screen(state, where, console)
+        return Lines(state, where, self.plan.study.name)
+
+    def _show(self, stack: ExitStack, progress: Progress) -> None:
+        """Metrics, and the study's page, for as long as `stack` is open."""
+        study, data, top = self.plan.study, self.materials.data, progress.state.rules.ladder.top
+        dataset = f"{self.materials.info.get('name', '')}, {len(data.labels)} images"
+
+        def look() -> Sight:
+            return sight_of(progress, study.name, dataset, partial(self._span, top))
+
+        stack.enter_context(telemetry(study.name, len(data.labels) * (1 - 1 / study.folds), look))
+        if study.page.on:
+            address = stack.enter_context(study_page(self.folder, study.page.host, study.page.port, look))
+            log.info("watch it at %s with the token in %s", address, self.folder / PAGE)
+
+    def _span(self, top: int, trial: Trial) -> Interval:
+        return interval(self.standings.standing(trial.number, top))
 
     def _search(self, state: StudyState, progress: Progress) -> None:
         work = Work(self.folder, self.plan.base, state.rules.ladder, self.share.device, self.make)
         budget = self.plan.study.time_budget
         limit = seconds(budget, "time_budget") if budget else None
-        run_search(state, work, self.share, self.materials.data, self.materials.splits, progress, limit)
+        run_search(state, work, self.share, self.materials.data, self.materials.splits, progress, self.losses, limit)
 
-    def _control(self, winner: Trial | None, progress: Progress) -> None:
-        """Writes control.json, unless it is there already for this winner."""
-        path, study = self.folder / "control.json", self.plan.study
-        if winner is None or not study.control.shuffles or self.interrupted.is_set():
+    def _controls(self, best: Trial | None, progress: Progress) -> None:
+        """Writes control.json and leakage.json, unless they are there already for this winner."""
+        study, data = self.plan.study, self.materials.data
+        if best is None:
             return
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("trial") == winner.number:
-            return
-        progress.announce(f"control: trial {winner.number} on labels shuffled by patient")
-        config = override(self.plan.base, winner.params, f"trial {winner.number}")
-        control = Control(winner.number, config, study.folds, study.seed, study.control.shuffles, self.make)
-        result = run_control(control, self.materials.data, self.share, self.interrupted.is_set, progress.tick)
+        config = override(self.plan.base, best.params, f"trial {best.number}")
+        winner = Winner(best.number, config, study.folds, study.seed, self.make)
+        cluster = Cluster(self.share, self.interrupted.is_set, progress.tick)
+        name = f"trial {best.number}"
+        if study.control.shuffles and self._wanted(CONTROL, best):
+            progress.announce(f"control: {name} on labels shuffled by patient")
+            self._keep(CONTROL, run_control(winner, study.control.shuffles, data, cluster))
+        if study.control.leakage and self._wanted(LEAKAGE, best):
+            progress.announce(f"price of leakage: {name} with folds dealt by image")
+            self._keep(LEAKAGE, run_leaky(winner, data, cluster))
+
+    def _wanted(self, name: str, best: Trial) -> bool:
+        path = self.folder / name
+        there = path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("trial") == best.number
+        return not there and not self.interrupted.is_set()
+
+    def _keep(self, name: str, result: dict[str, Any] | None) -> None:
         if result is not None:
-            write_atomic(path, json.dumps(result, indent=1))
+            write_atomic(self.folder / name, json.dumps(result, indent=1))
+
+    def _auc_in(self, name: str) -> float | None:
+        path = self.folder / name
+        return float(json.loads(path.read_text(encoding="utf-8"))["auc_mean"]) if path.is_file() else None
 
     def _result(self, ledger: Ledger) -> dict[str, Any]:
         counts = Counter(trial.state.value.lower() for trial in ledger.trials.values())
@@ -209,14 +219,15 @@ class _Run:
             failed = [trial for trial in ledger.trials.values() if trial.state is TrialState.FAIL]
             first = f"; trial {failed[0].number}: {failed[0].reason}" if failed else ""
             raise DiagramError(f"{self.folder}: none of {len(ledger.trials)} trials is complete{first}")
-        control = self.folder / "control.json"
         return {
             "study": str(self.folder),
             "trials": dict(counts),
             "best": _best(best),
-            "control_auc": json.loads(control.read_text(encoding="utf-8"))["auc_mean"] if control.is_file() else None,
+            "control_auc": self._auc_in(CONTROL),
+            "leaky_auc": self._auc_in(LEAKAGE),
             "seconds": round(self.document["seconds"], 1),
             "interrupted": self.document["interrupted"],
+            "lost": self.document["lost"],
         }
 
 
@@ -226,20 +237,3 @@ def _best(trial: Trial | None) -> dict[str, Any] | None:
     last = trial.last
     scores = {"auc_mean": last.auc_mean, "auc_sd": last.auc_sd, "accuracy_mean": last.accuracy_mean}
     return {"number": trial.number, "params": trial.params, **scores}
-
-
-def _check_same(folder: Path, info: dict[str, Any]) -> None:
-    before = read_yaml(folder / DOCUMENT)["dataset"].get("fingerprint")
-    if before != info["fingerprint"]:
-        raise UsageError(
-            f"{folder}: was run on the dataset with the fingerprint {before}; this one has {info['fingerprint']}"
-        )
-
-
-def _check_same_weights(folder: Path, initial: InitialWeights) -> None:
-    before = (read_yaml(folder / DOCUMENT).get("init_from") or {}).get("weights")
-    if before != initial.digest:
-        raise UsageError(
-            f"{folder}: its trials started with weights of {initial.source} with the SHA-256 {before}; they are now "
-            f"others: {initial.digest}"
-        )

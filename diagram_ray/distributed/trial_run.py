@@ -12,13 +12,15 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import CheckpointError, DiagramError
 from diagram_ray.results import Measurement, write_atomic
 from diagram_ray.search.fidelity import Ladder
-from diagram_ray.search.files import TrialFiles
+from diagram_ray.search.files import TrialFiles, write_scores
 from diagram_ray.search.study_state import Round
 from diagram_ray.search.tables import write_table
 from diagram_ray.training.checkpoint_store import CheckpointStore
@@ -42,6 +44,9 @@ class Validation(Protocol):
     def measure(self, folds: int) -> Measurement:
         """What the first `folds` folds score now."""
 
+    def scores(self, folds: int) -> NDArray[np.float64]:
+        """Those of the first `folds` folds' images as they stand, one fold after the other, by image id."""
+
     def predictions(self) -> pa.Table:
         """Out-of-fold scores of all images."""
 
@@ -60,7 +65,10 @@ class Validation(Protocol):
 
 
 class TrialRun:
-    """Runs trial `number` from its last checkpoint, or from the start; `step` does one round."""
+    """Runs trial `number` from its last checkpoint, or from the start; `step` does one round.
+
+    When this machine is `leaving`, every round is saved.
+    """
 
     def __init__(
         self,
@@ -69,12 +77,15 @@ class TrialRun:
         ladder: Ladder,
         files: TrialFiles,
         make: Callable[[ExperimentConfig], Validation],
+        leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         self._number = number
         self._config = config
         self._ladder = ladder
         self._files = files
         self._make = make
+        self._leaving = leaving
+        self._begun_at = 0
         self._curves: list[dict[str, Any]] = []
         self._rounds = self._work()
 
@@ -84,7 +95,7 @@ class TrialRun:
         But where nothing can be written any more, all trials would fail: there the study ends, to be resumed.
         """
         try:
-            return next(self._rounds)
+            return dataclasses.replace(next(self._rounds), begun_at=self._begun_at)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
             if _cannot_write(error):
@@ -102,6 +113,7 @@ class TrialRun:
 
     def _work(self) -> Generator[Round]:
         if self._files.measurement.is_file():
+            self._begun_at = self._ladder.rungs[-1].fold_epochs
             yield self._reached(self._ladder.top, _read_measurement(self._files.measurement))
             return
         validation = self._make(self._config)
@@ -120,16 +132,22 @@ class TrialRun:
             self._curves += rows
             scores = [row["auc"] for row in rows]
             epoch = max(row["epoch"] for row in rows)
-            if store.due:
+            leaving = self._leaving()
+            if leaving or store.due:
                 self._save(validation, store)
-            yield Round(self._number, point.folds, epoch, len(self._curves), sum(scores) / len(scores))
+            if leaving:
+                store.wait()
+            auc = sum(scores) / len(scores)
+            yield Round(self._number, point.folds, epoch, len(self._curves), auc, leaving=leaving)
 
     def _finish_rung(self, validation: Validation, rung: int, store: CheckpointStore) -> Round:
         """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work.
 
         Nothing is being written any more when the driver hears of the rung: it may remove the trial's checkpoints.
         """
-        measurement = validation.measure(self._ladder.rungs[rung].folds)
+        folds = self._ladder.rungs[rung].folds
+        measurement = validation.measure(folds)
+        write_scores(self._files.scores(rung), validation.scores(folds))
         if rung < self._ladder.top:
             self._save(validation, store)
             store.wait()
@@ -155,6 +173,7 @@ class TrialRun:
         if found is not None:
             validation.load_state_dict(found[1]["validation"])
             self._curves = found[1]["curves"]
+            self._begun_at = len(self._curves)
 
     def _reached(self, rung: int, measurement: Measurement) -> Round:
         point = self._ladder.rungs[rung]

@@ -1,8 +1,8 @@
 """Ray Tune as the runner of a search: it starts workers and carries messages; `StudyState` decides.
 
 One worker process serves trial after trial (`reuse_actors`), which takes a trial's start from seconds to tens of
-milliseconds. Tune's own loggers, snapshots and restore stay unused: the study's ledger is the truth. A worker that
-dies is started again and goes on from the trial's last checkpoint.
+milliseconds. Tune's own loggers, snapshots and restore stay unused: the study's ledger is the truth. A trial whose
+worker dies is started again and goes on from its last checkpoint.
 """
 
 import logging
@@ -20,7 +20,8 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.distributed.bridge import RETRIES, Bridge, Decisions, Proposals, Stopper, Ticks
+from diagram_ray.distributed.bridge import Bridge, Decisions, Proposals, Stopper, Ticks
+from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.share import COORDINATOR_CPUS, Share
 from diagram_ray.distributed.worker import Work, Worker
 from diagram_ray.errors import DiagramError
@@ -46,6 +47,7 @@ def run_search(
     data: TrainingData,
     splits: Any,
     listener: Listener,
+    losses: Losses,
     time_budget: float | None = None,
 ) -> None:
     """Runs trials on the cluster that is joined, until the study is finished or stopped (`state.stopping` says why).
@@ -53,7 +55,7 @@ def run_search(
     `time_budget` in seconds. Raises what the journal raises, for example DataError or OSError, and DiagramError if Ray
     fails.
     """
-    bridge = Bridge(state, Keeper(work.folder, state.trials), listener, time_budget)
+    bridge = Bridge(state, Keeper(work.folder, state.trials), losses, listener, time_budget)
     if state.finished:
         return
     with _settings(share), _scratch(work.folder) as scratch:
@@ -70,7 +72,7 @@ def run_search(
                 callbacks=[Ticks(bridge)],
                 resources_per_trial=_resources(share),
                 reuse_actors=True,
-                max_failures=RETRIES,
+                max_failures=0,  # the bridge starts them again
                 raise_on_failed_trial=False,
                 trial_dirname_creator=_trial_name,
                 trial_name_creator=_trial_name,

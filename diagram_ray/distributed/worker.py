@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
+from diagram_ray.distributed.machines import here
 from diagram_ray.distributed.trial_run import TrialRun, Validation
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
@@ -52,6 +54,7 @@ class Worker(tune.Trainable):
         torch.set_num_threads(1)  # trials run side by side: one core each
         self._work, self._data, self._splits = work, data, splits
         self._run: TrialRun | None = None
+        self._leaving, self._left = here(), False
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -63,13 +66,17 @@ class Worker(tune.Trainable):
             return work.make(experiment, self._data, self._splits, work.device)
 
         self.cleanup()
-        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make)
+        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make, self._leaving)
         return True
 
     def step(self) -> dict[str, Any]:
-        """One round."""
+        """One round. After the last one on a machine that leaves, the process ends: Ray starts none there any more."""
         assert self._run is not None  # noqa: S101 - set in `setup`
-        return {"round": self._run.step()}
+        if self._left:
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+        told = self._run.step()
+        self._left = told.leaving
+        return {"round": told}
 
     def cleanup(self) -> None:
         """Called when the process is not needed any more."""

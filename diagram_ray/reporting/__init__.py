@@ -1,5 +1,1 @@
-"""The report of one or several studies: one self-contained page."""
-
-from diagram_ray.reporting.page import write_report
-
-__all__ = ["write_report"]
+"""Pages: the report of one or several studies, the audit of a dataset, a study while it runs."""

@@ -14,7 +14,7 @@ from diagram_ray.auditing.record import Audit
 from diagram_ray.auditing.shortcuts import SERIOUS, WARN
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import audit_figures
-from diagram_ray.reporting.page import environment
+from diagram_ray.reporting.html import environment
 from diagram_ray.reporting.pictures import Picture
 from diagram_ray.reporting.scale import Line, draw
 

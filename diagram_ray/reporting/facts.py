@@ -146,7 +146,7 @@ class Facts:
         try:
             given, epochs = self.config["ladder"], int(self.document["experiment"]["training"]["epochs"])
             reduction, rungs = int(given["reduction"]), given["rungs"]
-            made = make_rungs(int(self.config["folds"]), epochs, reduction)
+            made = make_rungs(int(self.config["folds"]), epochs)
             return Ladder(tuple(Rung(*map(int, pair)) for pair in rungs) if rungs else made, reduction)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.study.path / 'study.yaml'}: the ladder cannot be read: {error!r}") from None

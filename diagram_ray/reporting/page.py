@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from diagram_ray.errors import UsageError
 from diagram_ray.reporting.certainty import between_studies
 from diagram_ray.reporting.facts import Facts
+from diagram_ray.reporting.html import environment
 from diagram_ray.reporting.scale import Line, draw
 from diagram_ray.reporting.sections import study_page, summary
 from diagram_ray.results import Study, write_atomic
@@ -52,17 +51,6 @@ def render(studies: Sequence[Facts]) -> str:
             scale=draw(lines),
             between=between_studies(several),
         )
-    )
-
-
-def environment() -> Environment:
-    """Of the templates: whatever is put into a page is escaped, and what is missing is an error."""
-    return Environment(
-        loader=PackageLoader("diagram_ray.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
 
 

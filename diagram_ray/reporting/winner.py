@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from diagram_ray.errors import DataError
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import certainty, findings, pictures
@@ -39,6 +40,7 @@ def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
         "corrected_interval": _interval(auc),
         "selection": _selection(estimates),
         "control": _control(facts),
+        "leakage": _leakage(facts),
         "units": _units(facts),
         "decisions": certainty.decisions(facts),
         "settings": certainty.settings(facts),
@@ -60,6 +62,21 @@ def _control(facts: Facts) -> dict[str, Any] | None:
         "value": f"{check.value:.3f}",
         "range": f"{check.low:.2f} to {check.high:.2f}",
         "passed": check.passed,
+    }
+
+
+def _leakage(facts: Facts) -> dict[str, str] | None:
+    """What the same configuration scores where patients stand on both sides; None if that is not known."""
+    found = facts.study.leakage
+    if found is None or found.get("trial") != facts.number:
+        return None
+    try:
+        scores = pd.Series([float(value) for value in found["fold_auc"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{facts.study.path / 'leakage.json'}: cannot be read: {error!r}") from None
+    return {
+        "price": f"{scores.mean() - facts.study.best['auc_mean']:+.3f}",
+        "auc": f"{scores.mean():.3f} ± {scores.std():.3f}",
     }
 
 

@@ -1,16 +1,22 @@
 """The files of a study's trials, and which of them are kept.
 
-STUDY/trials/0007/        curves.parquet, predictions.parquet, models/: complete before the ledger mentions them
+STUDY/trials/0007/        scores-0.npy (by rung), curves.parquet, predictions.parquet, models/: complete before the
+                          ledger mentions them
 STUDY/checkpoints/0007/   rung-1/: the state of all folds at the last rung; removed when the trial ends
 """
 
+import io
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from diagram_ray.results import Trial, TrialState
+import numpy as np
+from numpy.typing import NDArray
+
+from diagram_ray.errors import DataError, told
+from diagram_ray.results import Trial, TrialState, write_atomic
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class TrialFiles:
         """One row a (fold, epoch)."""
         return self.trial / "curves.parquet"
 
+    def scores(self, rung: int) -> Path:
+        """What all images of the rung's folds scored there."""
+        return self.trial / f"scores-{rung}.npy"
+
     @property
     def predictions(self) -> Path:
         """Out-of-fold scores; of complete trials only."""
@@ -44,6 +54,24 @@ class TrialFiles:
     def measurement(self) -> Path:
         """The measurement of the last rung: written last, so a worker that finds it has nothing left to do."""
         return self.trial / "measurement.json"
+
+
+def write_scores(path: Path, scores: NDArray[np.float64]) -> None:
+    """A rung's (n,) scores."""
+    content = io.BytesIO()
+    np.save(content, scores, allow_pickle=False)
+    write_atomic(path, content.getvalue())
+
+
+def read_scores(path: Path) -> NDArray[np.float64]:
+    """What `write_scores` wrote. Raises DataError."""
+    try:
+        scores = np.load(path, allow_pickle=False)
+        if scores.ndim != 1 or scores.dtype != np.float64:
+            raise ValueError(f"holds {scores.shape} values of {scores.dtype}")
+    except Exception as error:  # NumPy raises many kinds at damaged files
+        raise DataError(f"{path}: cannot be read: {told(error)}") from None
+    return np.asarray(scores)
 
 
 def best_of(trials: Mapping[int, Trial]) -> Trial | None:

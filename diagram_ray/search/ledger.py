@@ -95,6 +95,14 @@ def read_ledger(folder: Path) -> dict[int, Trial]:
     return trials
 
 
+def torn(folder: Path) -> int:
+    """Bytes at the end of the ledger in `folder` that are a write which was cut off. Raises DataError: no ledger."""
+    if not (folder / FILE).is_file():
+        raise DataError(f"{folder / FILE}: no such file")
+    content = (folder / FILE).read_bytes()
+    return len(content) - _whole_lines(content)
+
+
 def apply(trials: dict[int, Trial], event: dict[str, Any], where: str) -> None:
     """Changes `trials` as `event` says. Raises DataError if the event cannot follow those before it."""
     try:

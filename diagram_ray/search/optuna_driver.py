@@ -5,7 +5,8 @@ is asked, in number order, and the sampler starts from a seed of its own for eac
 COMPLETE with its value, PRUNED with what it scored at each rung, FAIL.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from scipy.stats import qmc
 
 from diagram_ray.results import Trial, TrialState
-from diagram_ray.search.space import Space
+from diagram_ray.search.space import FloatRange, Space
 from diagram_ray.search.study import SamplerConfig
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -25,7 +26,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 class Sampler:
     """Proposes the parameters of trial after trial. A new one, given the same trials, goes on where another stopped."""
 
-    def __init__(self, space: Space, config: SamplerConfig, seed: int, lookback: int) -> None:
+    def __init__(
+        self, space: Space, config: SamplerConfig, seed: int, lookback: int, first: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._first = first
         self._space = dict(sorted(space.items()))  # the order in the file must not matter
         self._distributions = {key: values.distribution() for key, values in self._space.items()}
         self._config = config
@@ -42,10 +46,20 @@ class Sampler:
             self._add(trials[self._asked].params)
         while self._told <= number - self._lookback:
             self._tell(trials[self._told])
+        given = self._given(number)
         if self._config.name == "qmc":
-            return self._add(self._sobol(number))
+            return self._add(self._sobol(number) | given)
+        if self._config.name == "grid":
+            return self._add(self._grid(number))
         self._study.sampler = self._optuna_sampler(number)
-        return self._add(None)
+        return self._add(given or None)
+
+    def _given(self, number: int) -> dict[str, Any]:
+        """What the study's file says of this trial. A whole number may stand for a real one there."""
+        point = self._first[number] if number < len(self._first) else {}
+        return {
+            key: float(value) if isinstance(self._space[key], FloatRange) else value for key, value in point.items()
+        }
 
     def _add(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
         """One more running trial in Optuna's study: with these parameters, or with what its sampler proposes."""
@@ -79,6 +93,13 @@ class Sampler:
             engine.fast_forward(number)
         (point,) = engine.random(1)
         return {key: values.at(float(u)) for (key, values), u in zip(self._space.items(), point, strict=True)}
+
+    def _grid(self, number: int) -> dict[str, Any]:
+        points = [values.points() or [] for values in self._space.values()]
+        sizes = [len(each) for each in points]
+        drawn = np.random.default_rng(self._seed).permutation(math.prod(sizes))[number]
+        places = np.unravel_index(drawn, sizes)
+        return {key: each[place] for key, each, place in zip(self._space, points, places, strict=True)}
 
 
 class _Tpe(TPESampler):

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from diagram_ray.events import EVENT, event
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.files import best_of, better
 from diagram_ray.search.study_state import Round, StudyState
@@ -29,6 +30,9 @@ class Listener:
 
     def advanced(self, round_: Round) -> None:
         """A trial finished a round."""
+
+    def lost(self, trial: Trial) -> None:
+        """A trial lost its worker, and starts again where it was saved."""
 
     def ended(self, trial: Trial) -> None:
         """A trial ended."""
@@ -50,6 +54,8 @@ class Progress(Listener):
         )
         self.rounds: dict[int, Round] = {}
         """Latest round of each trial that runs."""
+        self.restarts = 0
+        """Workers that were lost, and whose trials started again."""
         self._began: float | None = None  # when the first round was done: the workers' start does not count
         self._trained = 0  # fold-epochs trained since then
         self._costs: list[int] = []  # fold-epochs of each trial that ended since then
@@ -75,6 +81,11 @@ class Progress(Listener):
         if trial.state is TrialState.COMPLETE and better(trial, self.best):
             self.best = trial
 
+    def lost(self, trial: Trial) -> None:
+        """It waits for another worker."""
+        self.restarts += 1
+        self.rounds.pop(trial.number)
+
     def announce(self, text: str) -> None:
         """Something else begins."""
         self.where = text
@@ -83,6 +94,18 @@ class Progress(Listener):
     def done(self) -> int:
         """Trials that have ended."""
         return sum(self.counts.values())
+
+    @property
+    def trained(self) -> int:
+        """Fold-epochs that have been trained in this run, without those before the first round was done."""
+        return self._trained
+
+    @property
+    def pace(self) -> float | None:
+        """Fold-epochs a minute; None before there is anything to tell from."""
+        if self._began is None or not self._trained:
+            return None
+        return 60.0 * self._trained / (time.monotonic() - self._began)
 
     def seconds_left(self) -> float | None:
         """A guess; None before there is anything to guess from."""
@@ -101,18 +124,35 @@ class Progress(Listener):
             f"{self.done} of {self.state.rules.trials} trials",
             ", ".join(f"{count} {state.value.lower()}" for state, count in sorted(self.counts.items())),
             f"best {_score(self.best)} (trial {self.best.number})" if self.best else "",
-            f"about {_duration(left)} left" if left is not None and self.done < self.state.rules.trials else "",
+            f"about {duration(left)} left" if left is not None and self.done < self.state.rules.trials else "",
         ]
         return " · ".join(part for part in parts if part)
 
 
 class Lines(Progress):
-    """A line for each trial that ends, and a sign of life in between."""
+    """A line for each trial that ends, and a sign of life in between. All else are events for `--log-json`."""
 
-    def __init__(self, state: StudyState, where: str) -> None:
+    def __init__(self, state: StudyState, where: str, study: str = "") -> None:
         super().__init__(state, where)
+        self._study = study
         self._said = time.monotonic()
-        log.info("%s; %s", where, self.summary())
+        log.info("%s; %s", where, self.summary(), extra=event("begin", study=study))
+
+    def started(self, trial: Trial) -> None:
+        """An event."""
+        super().started(trial)
+        text = f"trial {trial.number} starts"
+        log.log(EVENT, text, extra=event("start", study=self._study, trial=trial.number, params=trial.params))
+
+    def advanced(self, round_: Round) -> None:
+        """An event."""
+        super().advanced(round_)
+        fields: dict[str, Any] = {"trial": round_.number, "folds": round_.folds, "epoch": round_.epoch}
+        fields |= {"auc": round_.auc, "fold_epochs": round_.fold_epochs, "rung": round_.rung}
+        if round_.measurement is not None:
+            fields["fold_auc"] = list(round_.measurement.fold_auc)
+        text = f"trial {round_.number}: epoch {round_.epoch} of {round_.folds} folds"
+        log.log(EVENT, text, extra=event("round", study=self._study, **fields))
 
     def ended(self, trial: Trial) -> None:
         """Says so."""
@@ -120,22 +160,31 @@ class Lines(Progress):
         last = trial.last
         measured = f": {_score(trial)} after {last.folds} folds x {last.epochs} epochs" if last else ""
         reason = f" ({trial.reason})" if trial.state is TrialState.FAIL else ""
-        self._say(f"trial {trial.number} {trial.state.value}{measured}{reason} · {self.summary()}")
+        fields: dict[str, Any] = {"trial": trial.number, "state": trial.state.value, "reason": trial.reason}
+        if last:
+            fields |= {"auc": last.auc_mean, "auc_sd": last.auc_sd, "folds": last.folds, "epoch": last.epochs}
+        self._say(f"trial {trial.number} {trial.state.value}{measured}{reason} · {self.summary()}", "ended", **fields)
+
+    def lost(self, trial: Trial) -> None:
+        """Says so."""
+        super().lost(trial)
+        text = f"trial {trial.number} lost its worker; another one takes it where it was last saved"
+        self._say(text, "lost", trial=trial.number)
 
     def tick(self) -> None:
         """Says something if it has been quiet for long."""
         if time.monotonic() - self._said > HEARTBEAT:
             running = ", ".join(f"trial {n} at epoch {r.epoch}" for n, r in sorted(self.rounds.items()))
-            self._say(f"{running or self.where} · {self.summary()}")
+            self._say(f"{running or self.where} · {self.summary()}", "alive")
 
     def announce(self, text: str) -> None:
         """Says so."""
         super().announce(text)
-        self._say(text)
+        self._say(text, "announce")
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, name: str, **fields: Any) -> None:
         self._said = time.monotonic()
-        log.info("%s", text)
+        log.info("%s", text, extra=event(name, study=self._study, **fields))
 
 
 class Screen(Progress):
@@ -178,7 +227,7 @@ class Screen(Progress):
                 f"{len(trial.measurements) + 1} of {len(ladder.rungs)}",
                 f"{round_.epoch} of {epochs}",
                 "" if round_.auc is None else f"{round_.auc:.3f}",
-                ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items()),
+                ", ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in trial.params.items()),
             )
         return table
 
@@ -188,11 +237,13 @@ def _score(trial: Trial) -> str:
     return f"AUC {last.auc_mean:.3f} ± {last.auc_sd:.3f}" if last else "none"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A parameter's value in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -5,7 +5,7 @@ first to find out that `model.width` must be a multiple of 4.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -16,6 +16,7 @@ from diagram_ray.errors import ConfigError
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+LARGEST_GRID = 1_000_000
 FIDELITY = "training.epochs"
 FROM_DATA = ("model.num_classes", "model.patch_size")
 
@@ -47,6 +48,19 @@ class FloatRange(Frozen):
         """The values that the configuration must accept."""
         return [self.low, self.high]
 
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of them."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / self.step if self.step is not None else 0.0
+        return abs(steps - round(steps)) < 1e-9
+
+    def points(self) -> list[Any] | None:
+        """All values; None if there is no end of them."""
+        if self.step is None:
+            return [self.low] if self.low == self.high else None
+        return [self.low + self.step * number for number in range(round((self.high - self.low) / self.step) + 1)]
+
 
 class IntRange(Frozen):
     """A whole number in low, low + step, ..., high; `log`: uniform in its logarithm."""
@@ -74,6 +88,14 @@ class IntRange(Frozen):
         """The bounds, and the values beside the lower one: they show a rule such as "multiple of 4"."""
         return sorted({self.low, *range(self.low, self.high + 1, self.step)[:4], self.high})
 
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of them."""
+        return type(value) is int and value in range(self.low, self.high + 1, self.step)
+
+    def points(self) -> list[Any]:
+        """All values."""
+        return list(range(self.low, self.high + 1, self.step))
+
 
 class Choices(Frozen):
     """One of the given values."""
@@ -92,6 +114,14 @@ class Choices(Frozen):
         return self.choices[math.floor(u * len(self.choices))]
 
     def probes(self) -> list[Any]:
+        """All of them."""
+        return list(self.choices)
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of them. True is not 1."""
+        return any(type(value) is type(choice) and value == choice for choice in self.choices)
+
+    def points(self) -> list[Any]:
         """All of them."""
         return list(self.choices)
 
@@ -119,6 +149,28 @@ def check_space(space: Space, base: ExperimentConfig, where: str) -> None:
         _check_key(key, where)
         for value in values.probes():
             override(base, {key: value}, f"{where}: space")
+
+
+def check_points(points: Sequence[Mapping[str, Any]], space: Space, where: str) -> None:
+    """Raises ConfigError if one of the configurations of `first` is not in the space."""
+    for number, point in enumerate(points):
+        for key, value in point.items():
+            if key not in space:
+                raise unknown_key(key, sorted(space), f"{where}: first[{number}]")
+            if not space[key].holds(value):
+                allowed = space[key].model_dump(exclude_defaults=True)
+                raise ConfigError(f"{where}: first[{number}].{key}: {value!r} is not in the space: {allowed}")
+
+
+def grid_size(space: Space, where: str) -> int:
+    """How many configurations there are. Raises ConfigError if there is no end of them."""
+    for key, values in space.items():
+        if values.points() is None:
+            raise ConfigError(f"{where}: space.{key}: a grid needs a step, or choices")
+    size = math.prod(len(values.points() or ()) for values in space.values())
+    if size > LARGEST_GRID:
+        raise ConfigError(f"{where}: space: {size} configurations are too many for a grid; at most {LARGEST_GRID}")
+    return size
 
 
 def _parse_range(raw: Any, where: str) -> Range:

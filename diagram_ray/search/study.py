@@ -29,7 +29,7 @@ from diagram_ray.config import (
 )
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
-from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
+from diagram_ray.search.space import Choices, FloatRange, IntRange, check_points, check_space, grid_size, parse_space
 
 Start = Callable[[str], ExperimentConfig]
 """What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
@@ -41,8 +41,9 @@ RungPair = Annotated[tuple[int, int], Strict(False)]
 class SamplerConfig(Frozen):
     """Who proposes the configurations."""
 
-    name: Literal["tpe", "random", "qmc"] = "tpe"
-    """`tpe`: multivariate tree-structured Parzen estimator. `qmc`: a scrambled Sobol sequence."""
+    name: Literal["tpe", "random", "qmc", "grid"] = "tpe"
+    """`tpe`: multivariate tree-structured Parzen estimator. `qmc`: a scrambled Sobol sequence. `grid`: every
+    configuration there is, in random order."""
     startup_trials: int = Field(default=5, ge=1)
     """tpe: trials drawn at random before the model is asked."""
 
@@ -51,8 +52,20 @@ class LadderConfig(Frozen):
     """Where trials are compared, and how many of them go on."""
 
     rungs: Annotated[tuple[RungPair, ...], Strict(False)] | None = None
-    """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: epochs divided by `reduction`."""
+    """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: see fidelity.make_rungs."""
     reduction: int = Field(default=3, ge=2)
+
+
+class RaceConfig(Frozen):
+    """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
+
+    rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "none"
+    """`bbcd`: bootstrap of the patients; `delong`: DeLong's variance; see search/racing.py for all."""
+    alpha: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """A trial is dropped if the chance that it is the better one is below this. For `forgiving` and `aggressive`: the
+    AUC by which it may fall short."""
+    resamples: int = Field(default=500, ge=100, le=100_000)
+    """bbcd: how often the patients are drawn."""
 
 
 class ParallelConfig(Frozen):
@@ -62,8 +75,20 @@ class ParallelConfig(Frozen):
     """None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
     """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: 2 x trials."""
+    cpus_per_trial: float | None = Field(default=None, gt=0.0)
+    """None: an equal part of the cluster's, at most 1. For trials of one worker."""
     gpus_per_trial: float | None = Field(default=None, gt=0.0, le=1.0)
     """Below 1, trials share a GPU. None: an equal part of the cluster's, at most 1. For trials of one worker."""
+    elastic: bool = False
+    """The cluster grows and shrinks: `trials` say how many may run at once when it is large, and one that finds no room
+    waits for it. A trial or worker then takes 1 CPU and no GPU where it is not said."""
+
+    @field_validator("elastic")
+    @classmethod
+    def _of_how_many(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("trials", 1) is None:
+            raise ValueError("needs parallel.trials: how many may run at once when the cluster is large")
+        return value
 
 
 class ScalingConfig(Frozen):
@@ -89,9 +114,22 @@ class ScalingConfig(Frozen):
 
 
 class ControlConfig(Frozen):
-    """The no-signal control: the winner on labels shuffled by patient. It must score 0.5."""
+    """What the winner is trained on once more, to know what its score is worth."""
 
     shuffles: int = Field(default=1, ge=0)
+    """The no-signal control: labels shuffled by patient, so often. It must score 0.5."""
+    leakage: bool = False
+    """Folds dealt by image, with patients on both sides: what that adds to the AUC."""
+
+
+class PageConfig(Frozen):
+    """The page that shows the study while it runs."""
+
+    on: bool = True
+    host: str = "127.0.0.1"
+    """Where it listens: this machine only, unless told otherwise. It is not encrypted."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """0: one that is free."""
 
 
 class StudyConfig(Frozen):
@@ -102,18 +140,22 @@ class StudyConfig(Frozen):
     """A study, a model folder or a .safetensors file whose F and E the trials start with (paper Sect. 2.4)."""
     base: dict[str, Any] = Field(default={})
     space: dict[str, FloatRange | IntRange | Choices]
+    first: list[dict[str, str | int | float | bool | None]] = Field(default=[])
+    """Configurations that the first trials shall have. What one leaves open is proposed by the sampler."""
     folds: int = Field(default=5, ge=2)
     trials: int = Field(default=16, ge=1)
     seed: int = Field(default=0, ge=0)
     """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()
     ladder: LadderConfig = LadderConfig()
+    race: RaceConfig = RaceConfig()
     parallel: ParallelConfig = ParallelConfig()
     scaling: ScalingConfig = ScalingConfig()
     control: ControlConfig = ControlConfig()
     pixels: Literal["auto", "memory", "disk"] = "auto"
     """Where each machine keeps them for all its trials: in shared memory, or in a file that is mapped. auto: on the
     disk where they take more than a quarter of the memory."""
+    page: PageConfig = PageConfig()
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
 
@@ -125,7 +167,7 @@ class StudyConfig(Frozen):
         lookback = self.parallel.lookback or 2 * (self.parallel.trials or workers)
         rungs = self.ladder.rungs
         if rungs is None:
-            rungs = tuple((r.folds, r.epochs) for r in make_rungs(self.folds, epochs, self.ladder.reduction))
+            rungs = tuple((r.folds, r.epochs) for r in make_rungs(self.folds, epochs))
         return self.model_copy(
             update={
                 "ladder": LadderConfig(rungs=rungs, reduction=self.ladder.reduction),
@@ -136,7 +178,7 @@ class StudyConfig(Frozen):
     def make_ladder(self, epochs: int) -> Ladder:
         """The ladder of a study whose trials train for `epochs` epochs."""
         if self.ladder.rungs is None:
-            return Ladder(make_rungs(self.folds, epochs, self.ladder.reduction), self.ladder.reduction)
+            return Ladder(make_rungs(self.folds, epochs), self.ladder.reduction)
         return Ladder(tuple(Rung(*pair) for pair in self.ladder.rungs), self.ladder.reduction)
 
 
@@ -150,7 +192,7 @@ def read_study(
     """
     raw = read_yaml(path)
     for text in assignments:
-        _assign(raw, *parse_assignment(text))
+        assign(raw, *parse_assignment(text))
     return build_study(raw, str(path), start)
 
 
@@ -162,6 +204,8 @@ def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) 
     defaults = start(study.init_from) if start is not None and study.init_from is not None else ExperimentConfig()
     base = override(defaults, study.base, f"{where}: base")
     check_space(study.space, base, where)
+    check_points(study.first, study.space, where)
+    _check_grid(study, where)
     _check_initial(study, where)
     _check_ladder(study, base.training.epochs, where)
     if study.time_budget is not None:
@@ -180,8 +224,8 @@ def seconds(text: str, where: str) -> float:
     return total
 
 
-def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Puts one setting of --set where it belongs in the study's mapping."""
+def assign(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Puts one setting of --set where it belongs in the study's mapping. Raises ConfigError for an unknown key."""
     study_keys, config_keys = dotted_keys(StudyConfig), dotted_keys(ExperimentConfig)
     if key in study_keys:
         *sections, name = key.split(".")
@@ -210,6 +254,15 @@ def _check_initial(study: StudyConfig, where: str) -> None:
             f"{where}: space.{both[0]}: cannot be searched, because it is given by the weights of init_from "
             f"{study.init_from}"
         )
+
+
+def _check_grid(study: StudyConfig, where: str) -> None:
+    if study.sampler.name != "grid":
+        return
+    if study.first:
+        raise ConfigError(f"{where}: first: with sampler.name grid every configuration is tried anyway")
+    if (size := grid_size(study.space, where)) < study.trials:
+        raise ConfigError(f"{where}: trials {study.trials}: the grid has {size} configurations")
 
 
 def _check_ladder(study: StudyConfig, epochs: int, where: str) -> None:

@@ -44,7 +44,7 @@ class Plan:
 def read_plan(folder: Path) -> Plan:
     """The plan of the study in `folder`, as it was run. Raises UsageError if there is none."""
     if not (folder / DOCUMENT).is_file():
-        raise UsageError(f"{folder}: nothing to resume: it has no {DOCUMENT}")
+        raise UsageError(f"{folder}: not a study: it has no {DOCUMENT}")
     document, where = read_yaml(folder / DOCUMENT), str(folder / DOCUMENT)
     try:
         # As it was run: the defaults of this version may be others.

@@ -5,13 +5,16 @@ the tests' made-up clock another. Whatever the speed and the order in which resu
 parameters and the same decisions, because it sees the trials up to i - lookback and no others.
 """
 
+import bisect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.fidelity import Decision, Ladder, decide
+from diagram_ray.search.files import best_of
+from diagram_ray.search.racing import Race, Standing
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Rules:
     """Trials that may run at once; does not change any decision."""
     lookback: int
     ladder: Ladder
+    race: Race | None = None
+    """None: the ladder alone decides."""
 
 
 class Proposer(Protocol):
@@ -47,6 +52,13 @@ class Journal(Protocol):
         """Trial `number` will not go on."""
 
 
+class Standings(Protocol):
+    """Knows what trials scored case by case."""
+
+    def standing(self, number: int, rung: int) -> Standing:
+        """Of trial `number` at a rung that it has reached."""
+
+
 @dataclass(frozen=True)
 class Round:
     """What a worker tells the driver after each round (one epoch of every fold of the rung)."""
@@ -65,12 +77,16 @@ class Round:
     """Why the trial cannot go on."""
     halted: str = ""
     """Why no trial can: what they leave cannot be written. The study ends, and goes on when it is resumed."""
+    begun_at: int = field(default=0, compare=False)
+    """Fold-epochs that the worker found done when it took the trial."""
+    leaving: bool = False
+    """The worker's machine has been told to go: all is saved, and the worker ends. Another one takes the trial."""
 
 
 class StudyState:
     """A study as it stands, and what follows. A new one over the same journal goes on where another stopped."""
 
-    def __init__(self, rules: Rules, proposer: Proposer, journal: Journal) -> None:
+    def __init__(self, rules: Rules, proposer: Proposer, journal: Journal, standings: Standings | None = None) -> None:
         self.rules = rules
         self.running: set[int] = set()
         """Trials that have been started and have not ended."""
@@ -78,6 +94,7 @@ class StudyState:
         """Why nothing may start any more; empty while it may."""
         self._proposer = proposer
         self._journal = journal
+        self._standings = standings
         self._ended = 0  # trials 0.._ended - 1 have all ended
         self._waiting = sorted(n for n, trial in self.trials.items() if trial.state is TrialState.RUNNING)
         self._settle()
@@ -130,6 +147,11 @@ class StudyState:
         self._journal.measured(number, rung, measurement, decision.why)
         return self._follow(number, rung, decision)
 
+    def again(self, number: int) -> None:
+        """Trial `number` lost its worker: it starts again, where it was last saved."""
+        self.running.remove(number)
+        bisect.insort(self._waiting, number)
+
     def failed(self, number: int, reason: str) -> None:
         """Trial `number` cannot go on."""
         self._end(number, TrialState.FAIL, reason)
@@ -159,11 +181,21 @@ class StudyState:
 
     def _decision(self, number: int, rung: int, value: float) -> Decision:
         """Compares with the trials up to number - lookback: all had ended before this one could start."""
+        point = self.rules.ladder.rungs[rung]
         if rung == self.rules.ladder.top:
-            return Decision(True, f"complete: {value:.4f} at {self.rules.ladder.rungs[rung]}")
-        seen = (self.trials[other] for other in range(number - self.rules.lookback + 1))
-        earlier = [trial.measurements[rung].auc_mean for trial in seen if len(trial.measurements) > rung]
-        return decide(self.rules.ladder.rungs[rung], value, earlier, self.rules.ladder.reduction)
+            return Decision(True, f"complete: {value:.4f} at {point}")
+        seen = {other: self.trials[other] for other in range(number - self.rules.lookback + 1)}
+        earlier = [trial.measurements[rung].auc_mean for trial in seen.values() if len(trial.measurements) > rung]
+        decision = decide(point, value, earlier, self.rules.ladder.reduction)
+        return self._race(number, rung, best_of(seen)) or decision if decision.go_on else decision
+
+    def _race(self, number: int, rung: int, incumbent: Trial | None) -> Decision | None:
+        """Against the best of the trials that had ended before this one could start; None if there is no race."""
+        race, standings = self.rules.race, self._standings
+        if race is None or standings is None or incumbent is None:
+            return None
+        mine, theirs = (standings.standing(trial, rung) for trial in (number, incumbent.number))
+        return race.judge(self.rules.ladder.rungs[rung], mine, theirs, incumbent.number)
 
     def _ended_prefix(self) -> int:
         while self._ended in self.trials and self.trials[self._ended].state is not TrialState.RUNNING:

@@ -103,6 +103,16 @@ class CrossValidation:
         done = min(run.epoch for run in runs)
         return self._round([run for run in runs if run.epoch == done]) if done < epochs else []
 
+    def advance_fold(self, number: int, epochs: int) -> Iterator[dict[str, Any]]:
+        """Brings one fold alone to `epochs` epochs; yields its curve rows. It becomes what it becomes beside others."""
+        run = self._run(number)
+        while run.epoch < epochs:
+            yield from self._round([run])
+
+    def fold_scores(self, number: int) -> NDArray[np.float64]:
+        """(n,) of the test images of a fold as they stand, by image id."""
+        return self._runs[number].scores
+
     def measure(self, folds: int) -> Measurement:
         """What the first `folds` folds scored after the epochs they have done, which are as many in each."""
         runs = [self._runs[number] for number in range(folds)]
@@ -117,6 +127,10 @@ class CrossValidation:
             seconds=self._seconds,
             worker_seconds=self._worker_seconds,
         )
+
+    def scores(self, folds: int) -> NDArray[np.float64]:
+        """(n,) of the test images of the first `folds` folds as they stand, one fold after the other, by image id."""
+        return np.concatenate([self.fold_scores(number) for number in range(folds)])
 
     def predictions(self) -> pa.Table:
         """Out-of-fold scores of all folds: `fold, image_id, patient_id, label, score`, each image exactly once."""

@@ -9,7 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from diagram_ray.errors import DiagramError
 from diagram_ray.results import Measurement
@@ -38,6 +40,10 @@ class Led:
     def measure(self, folds: int) -> Measurement:
         """As CrossValidation."""
         return self._own.measure(folds)
+
+    def scores(self, folds: int) -> NDArray[np.float64]:
+        """As CrossValidation."""
+        return self._own.scores(folds)
 
     def predictions(self) -> pa.Table:
         """As CrossValidation."""

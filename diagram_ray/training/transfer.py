@@ -26,8 +26,8 @@ from diagram_ray.training.validation import set_aside
 
 log = logging.getLogger("diagram_ray")
 
-EPOCHS = 20
-"""Of fine-tuning in the paper (Sect. 3)."""
+FINE_TUNING = {"model.gan": False, "training.multi_task": False, "training.epochs": 20}
+"""Supervised, for 20 epochs (paper Sect. 3)."""
 KEPT = ("features.", "classifier.")
 OUTPUT = "classifier.output."
 SAME = ("width", "norm")
@@ -43,8 +43,12 @@ def starting_config(source: str | Path) -> ExperimentConfig:
     """
     model = read_card(_folder(Path(source))).experiment.model
     values = {f"model.{key}": value for key, value in flatten(model).items()}
-    fine_tuning = {"model.gan": False, "training.multi_task": False, "training.epochs": EPOCHS}
-    return override(ExperimentConfig(), values | fine_tuning, str(source))
+    return override(ExperimentConfig(), values | FINE_TUNING, str(source))
+
+
+def starting_config_to_come() -> ExperimentConfig:
+    """The same of weights that are still to be made, with the default model."""
+    return override(ExperimentConfig(), FINE_TUNING, "fine-tuning")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ PORTS = (
     "dashboard-agent-grpc-port", "node-manager-port", "object-manager-port",
 )  # fmt: skip
 OF_A_WORKER = tuple(name for name in PORTS if name not in ("port", "dashboard-port", "ray-client-server-port"))
-START = 90.0
+START = 180.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Cluster:
     address: str
     dashboard: str
     environment: dict[str, str]
+    metrics: str
+    """Where Prometheus would ask the head; it answers without a token."""
 
     def ray(self, *arguments: str, timeout: float = 240, **changes: str | None) -> subprocess.CompletedProcess[str]:
         """Runs `ray ARGUMENTS` as a client, with `changes` of its environment (None removes a variable)."""
@@ -58,7 +60,12 @@ def cluster() -> Iterator[Cluster]:
         head = dict(zip(PORTS, numbers[: len(PORTS)], strict=True))
         worker = dict(zip(OF_A_WORKER, numbers[len(PORTS) :], strict=True))
         address = f"127.0.0.1:{head['port']}"
-        found = Cluster(address, f"http://127.0.0.1:{head['dashboard-port']}", environment)
+        found = Cluster(
+            address,
+            f"http://127.0.0.1:{head['dashboard-port']}",
+            environment,
+            f"http://127.0.0.1:{head['metrics-export-port']}/metrics",
+        )
         options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
         stack.enter_context(_node(home / "head.log", environment, head, *options))
         _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log")
@@ -81,10 +88,14 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _node(log: Path, environment: dict[str, str], ports: dict[str, str], *options: str) -> Iterator[None]:
-    """`ray start` in the foreground; SIGTERM ends it and all that it has started."""
+def _node(
+    log: Path, environment: dict[str, str], ports: dict[str, str], *options: str, ip: str = "127.0.0.1",
+    inside: tuple[str, ...] = (),
+) -> Iterator[None]:  # fmt: skip
+    """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started."""
     given = [f"--{name}={number}" for name, number in ports.items()]
-    command = [str(BIN / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *options]
+    ray = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={ip}", "--disable-usage-stats"]
+    command = [*inside, *ray, *options]
     with log.open("w") as file:
         process = subprocess.Popen([*command, *given], env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -99,9 +110,12 @@ def _node(log: Path, environment: dict[str, str], ports: dict[str, str], *option
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports below those that Ray gives to its workers, and below those that the kernel gives out."""
+    """Ports below those that Ray gives to its workers, and below those that the kernel gives out.
+
+    Processes that look at the same time begin at different places.
+    """
     found: list[int] = []
-    for number in range(7100 + os.getpid() % 2000, 10000):
+    for number in range(7100 + os.getpid() * 50 % 2000, 10000):
         with socket.socket() as one:
             if one.connect_ex(("127.0.0.1", number)) != 0:
                 found.append(number)

@@ -1,5 +1,6 @@
 """The Kubernetes manifests: KubeRay's own schemas take them, with no key that would be dropped without a word."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,10 @@ import jsonschema
 import pytest
 import yaml
 
-KUBERAY = Path(__file__).parents[2] / "cluster" / "kuberay"
+from diagram_ray.search.study import read_study
+
+ROOT = Path(__file__).parents[2]
+KUBERAY = ROOT / "cluster" / "kuberay"
 RAY_FILES = ("raycluster.yaml", "rayjob-pvc.yaml", "rayjob-object-store.yaml")
 SCHEMAS = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}
 CORE = {
@@ -111,7 +115,11 @@ def test_a_job_cleans_up_and_can_be_suspended(name: str) -> None:
     assert spec["suspend"] is False
     study = f"/studies/{document['metadata']['name']}"
     assert f"--resume {study} --json" in spec["entrypoint"]
-    assert f"--out {study} --json" in spec["entrypoint"]
+    assert f"--out {study} --set " in spec["entrypoint"]
+    settings = re.findall(r"--set (\S+)", spec["entrypoint"])
+    parallel = read_study(ROOT / "search_spaces" / "ddsm_k_lr.yaml", settings)[0].parallel
+    assert parallel.elastic  # the cluster begins without machines
+    assert parallel.trials == max(group["maxReplicas"] for group in spec["rayClusterSpec"]["workerGroupSpecs"])
     assert "--from-literal" not in spec["entrypoint"]
 
 

@@ -1,6 +1,7 @@
 """A study as a job on a protected cluster: it runs to its report, is refused without the token, and can be stopped."""
 
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from diagram_ray.data.phantom import make_phantom
 from diagram_ray.results import Study
@@ -24,6 +28,7 @@ trials: 2
 ladder: {rungs: [[3, 2]], reduction: 2}
 control: {shuffles: 0}
 """
+GRAFANA = Path(__file__).parents[2] / "cluster" / "grafana"
 FORGOTTEN = {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN_PATH": None}
 WRONG = {"RAY_AUTH_TOKEN_PATH": None, "RAY_AUTH_TOKEN": "f" * 64}
 
@@ -63,9 +68,11 @@ def api(cluster: Any, path: str, token: str | None = None) -> Any:
 
 def test_runs_to_its_report(cluster: Any, study: Path, data: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ended = cluster.submit("runs", str(study), "--data", data, "--out", str(out), "--json")
+    ended = cluster.submit("runs", str(study), "--data", data, "--out", str(out), "--json", "--log-json")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    result = json.loads(next(line for line in ended.stdout.splitlines() if line.startswith("{")))
+    *events, result = (json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{"))
+    rounds = [(each["study"], each["trial"], each["epoch"]) for each in events if each["event"] == "round"]
+    assert {("small", trial, epoch) for trial in (0, 1) for epoch in (1, 2)} == set(rounds)
     assert result["trials"] == {"complete": 2}
     assert (out / "report.html").read_text().startswith("<!doctype html>")
     assert len(Study.load(out).trials) == 2
@@ -124,12 +131,40 @@ def test_exit_code_reaches_the_job(cluster: Any, study: Path, arguments: list[st
     assert told in found["message"]
 
 
+def scraped(cluster: Any) -> dict[str, list[Sample]]:
+    """What Prometheus would read of the head: name -> samples."""
+    with urllib.request.urlopen(cluster.metrics, timeout=30) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    found: dict[str, list[Sample]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        found.setdefault(sample.name, []).append(sample)
+    return found
+
+
+def _check_metrics(cluster: Any, wait_for: Any) -> None:
+    """Every metric that the Grafana dashboard and the alert rules ask for is there, with the tags they ask for."""
+    wait_for(lambda: {"ray_diagram_ray_best_auc", "ray_diagram_ray_fold_epochs_total"} <= scraped(cluster).keys())
+    found = scraped(cluster)
+    texts = [(GRAFANA / name).read_text() for name in ("diagram_ray.json", "alerts.yaml")]
+    asked = {name for text in texts for name in re.findall(r"\bray_\w+", text)}
+    assert len(asked) >= 10
+    assert asked - found.keys() <= {"ray_node_gpus_utilization"}  # Ray's own, where there are GPUs
+    assert {name for name in found if name.startswith("ray_diagram_ray")} <= asked
+    trials = {sample.labels["state"]: sample.value for sample in found["ray_diagram_ray_trials"]}
+    assert trials["complete"] >= 1.0
+    assert {sample.labels["study"] for sample in found["ray_diagram_ray_trials"]} == {"small"}
+    assert 0.0 <= found["ray_diagram_ray_best_auc"][0].value <= 1.0
+    rules = [rule for group in yaml.safe_load(texts[1])["groups"] for rule in group["rules"]]
+    assert all({"summary", "action"} <= rule["annotations"].keys() for rule in rules)
+
+
 def test_a_stopped_job_goes_on(cluster: Any, study: Path, data: str, tmp_path: Path, wait_for: Any) -> None:
     out = tmp_path / "out"
     begun = cluster.submit("stopped", str(study), "--data", data, "--out", str(out), "--trials", "200", wait=False)
     assert begun.returncode == 0, begun.stderr
     ledger = out / "ledger.jsonl"
     wait_for(lambda: ledger.is_file() and '"ended"' in ledger.read_text())
+    _check_metrics(cluster, wait_for)
     stopped = cluster.ray("job", "stop", "--address", cluster.dashboard, "stopped")
     assert stopped.returncode == 0, stopped.stderr
     assert api(cluster, "/api/jobs/stopped")["status"] == "STOPPED"

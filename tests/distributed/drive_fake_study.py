@@ -17,17 +17,20 @@ from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed import study_run
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.study_run import Materials, run_study
+from diagram_ray.distributed.study_run import run_study
 from diagram_ray.distributed.trial_run import TrialRun
 from diagram_ray.distributed.worker import MakeValidation
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger
 from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.racing import Cases, make_race
+from diagram_ray.search.standings import FiledStandings
 from diagram_ray.search.study import read_study
 from diagram_ray.search.study_folder import Plan, read_plan
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_tables
 from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.materials import Materials
 
 STUDY = Path(__file__).with_name("fake_study.yaml")
 
@@ -53,8 +56,10 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
     base, splits, ladder = fit_to_data(base, data), make_splits(data, 3, 0), study.make_ladder(base.training.epochs)
     out.mkdir()
     with open_ledger(out) as ledger:
-        sampler = Sampler(study.space, study.sampler, study.seed, study.parallel.lookback)
-        state = StudyState(Rules(study.trials, 1, study.parallel.lookback, ladder), sampler, ledger)
+        sampler = Sampler(study.space, study.sampler, study.seed, study.parallel.lookback, study.first)
+        rules = Rules(study.trials, 1, study.parallel.lookback, ladder, make_race(study.race))
+        cases = Cases.of(data, splits, study.race.resamples, study.seed)
+        state = StudyState(rules, sampler, ledger, FiledStandings(out, ladder, cases))
         while not state.finished:
             trial = state.next_start()
             config, files = override(base, trial.params, ""), TrialFiles.of(out, trial.number)

@@ -14,8 +14,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from diagram_ray.distributed.bridge import RETRIES, TIME_BUDGET, Bridge, Decisions, Proposals, Stopper, Ticks
+from diagram_ray.distributed.bridge import TIME_BUDGET, Bridge, Decisions, Proposals, Stopper, Ticks
 from diagram_ray.distributed.interrupt import cooperative_stop
+from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.files import Keeper, TrialFiles
@@ -39,7 +40,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def bridge(ledger: Ledger, trials: int = 3, time_budget: float | None = None) -> Bridge:
     state = StudyState(Rules(trials, 2, 2, LADDER), Constant(), ledger)
-    return Bridge(state, Keeper(ledger.path.parent, ledger.trials), Listener(), time_budget)
+    return Bridge(state, Keeper(ledger.path.parent, ledger.trials), Losses(lambda: 0), Listener(), time_budget)
 
 
 def reached(number: int, rung: int) -> Round:
@@ -58,6 +59,9 @@ def test_suggests_waits_and_finishes(ledger: Ledger) -> None:
     assert asked.result(reached(0, 0)) == TrialScheduler.CONTINUE
     assert asked.result(reached(0, 1)) == TrialScheduler.STOP
     assert searcher.suggest("c") == {"number": 2, "params": {"training.k": 2}}
+    assert searcher.suggest("d") is None  # a trial that runs may have to start again
+    for number in (1, 2):
+        assert [asked.result(reached(number, rung)) for rung in (0, 1)][-1] == TrialScheduler.STOP
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -74,11 +78,21 @@ def test_a_failed_trial_ends(ledger: Ledger) -> None:
 def test_a_worker_that_died_too_often_fails_its_trial(ledger: Ledger) -> None:
     asked = bridge(ledger)
     searcher = Proposals(asked)
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", error=True)
-    searcher.on_trial_complete("a", error=True)
+    for life in range(RETRIES + 1):
+        assert searcher.suggest(f"life {life}") == {"number": 0, "params": {"training.k": 0}}
+        assert ledger.trials[0].state is TrialState.RUNNING
+        searcher.on_trial_complete(f"life {life}", error=True)
     assert asked.fault is None
     assert ledger.trials[0].reason == f"its worker process died {RETRIES + 1} times"
+
+
+def test_the_last_trial_can_start_again(ledger: Ledger) -> None:
+    asked = bridge(ledger, trials=1)
+    searcher = Proposals(asked)
+    searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.suggest("b") == {"number": 0, "params": {"training.k": 0}}
 
 
 def test_a_full_disk_stops_the_study_and_not_only_a_trial(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ spec.loader.exec_module(fake)
 LADDER = Ladder((Rung(2, 1), Rung(3, 3), Rung(3, 6)), 3)
 
 
-def start(folder: Path, k: int = 1) -> TrialRun:
+def start(folder: Path, k: int = 1, leaving: Callable[[], bool] = lambda: False) -> TrialRun:
     data = fake.tiny_data()
     splits = make_splits(data, 3, 0)
 
@@ -34,7 +35,7 @@ def start(folder: Path, k: int = 1) -> TrialRun:
         return fake.FakeValidation(config, data, splits, "cpu")
 
     config = override(ExperimentConfig(), {"training.k": k}, "test")
-    return TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make)
+    return TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make, leaving)
 
 
 def rounds(run: TrialRun, until: int = LADDER.top) -> list[Round]:
@@ -102,6 +103,7 @@ def cut_after(steps: int, tmp_path: Path) -> tuple[list[Round], list[Round]]:
         first.step()
     first.close()
     told = rounds(start(tmp_path / "cut"))
+    assert {each.begun_at for each in told} <= {each.fold_epochs for each in whole[:steps]} | {0}
     assert told[-1] == whole[-1]
     for name in ("curves", "predictions"):
         one, other = (pq.read_table(getattr(TrialFiles.of(tmp_path / p, 7), name)) for p in ("whole", "cut"))
@@ -115,6 +117,20 @@ def test_curves_that_are_ahead_of_the_checkpoint_are_cut(tmp_path: Path) -> None
     curves = TrialFiles.of(tmp_path / "cut", 7).curves
     pq.write_table(pa.concat_tables([pq.read_table(curves)] * 2), curves)
     assert rounds(start(tmp_path / "cut")) == whole[1:]
+
+
+def test_on_a_machine_that_leaves_every_round_is_saved(tmp_path: Path) -> None:
+    whole, leaving = rounds(start(tmp_path / "whole")), False
+    first = start(tmp_path / "cut", leaving=lambda: leaving)
+    assert [first.step().leaving for _ in range(7)] == [False] * 7
+    leaving = True
+    told = first.step()
+    assert (told.leaving, told.fold_epochs) == (True, 15)
+    assert (TrialFiles.of(tmp_path / "cut", 7).checkpoints / "000015" / "checkpoint.json").is_file()
+    first.close()
+    told = rounds(start(tmp_path / "cut"))
+    assert {each.begun_at for each in told} == {15}
+    assert told == whole[8:]
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Study, TrialState
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger, read_ledger
-from diagram_ray.search.study import ParallelConfig
+from diagram_ray.search.study import ParallelConfig, ScalingConfig
 from tests.training.conftest import tiny_data, write_dataset
 
 HERE = Path(__file__).parent
@@ -115,16 +116,34 @@ def wait_for_events(out: Path, count: int) -> None:
 
 
 def test_the_same_study_twice_is_the_same(undisturbed: Path, tmp_path: Path) -> None:
-    result = run(tmp_path / "again", "parallel.trials=3", "parallel.lookback=4", "control.shuffles=2")
+    result = run(
+        tmp_path / "again", "parallel.trials=3", "parallel.lookback=4", "control.shuffles=2", "control.leakage=true"
+    )
     assert_same(tmp_path / "again", undisturbed)
     control = json.loads((tmp_path / "again" / "control.json").read_text())
     assert control["trial"] == result["best"]["number"]
     assert [shuffle["seed"] for shuffle in control["shuffles"]] == [0, 1]
     assert control["shuffles"][0] != control["shuffles"][1]
     assert result["control_auc"] == control["auc_mean"]
+    leakage = json.loads((tmp_path / "again" / "leakage.json").read_text())
+    assert leakage["trial"] == result["best"]["number"]
+    assert result["leaky_auc"] == leakage["auc_mean"] == statistics.fmean(leakage["fold_auc"])
+    assert leakage["fold_auc"] != control["shuffles"][0]["fold_auc"]
     trials = table(undisturbed)
     assert set(trials["state"]) == {"COMPLETE", "PRUNED"}
     assert trials["reason"][trials["state"] == "PRUNED"].str.startswith("pruned: ").all()
+
+
+def test_a_race_drops_trials_and_does_not_depend_on_how_many_run(cluster: dict[str, str], tmp_path: Path) -> None:
+    race = ["race.rule=aggressive", "race.alpha=0.0", "parallel.lookback=3", "trials=16", "seed=4"]
+    run(tmp_path / "two", *race)
+    run(tmp_path / "one", *race, "parallel.trials=1")
+    assert_same(tmp_path / "two", tmp_path / "one")
+    trials = table(tmp_path / "two").set_index("number")
+    dropped = trials[trials["reason"].str.endswith("(aggressive)")]
+    assert len(dropped) == 3
+    assert set(dropped["state"]) == {"PRUNED"}
+    assert dropped["reason"].str.contains("against .* of trial .* that trial's 3 folds have .* in the mean").all()
 
 
 def test_workers_map_pixels_that_are_on_the_disk(
@@ -205,9 +224,15 @@ def test_a_signal_to_ray_as_well_does_not_hang_it(cluster: dict[str, str], slow:
     out, alone = tmp_path / "study", {key: value for key, value in cluster.items() if key != "RAY_ADDRESS"}
     with driver(out, alone) as process:
         wait_for_events(out, 4)
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open((out / "page.url").read_text().strip(), timeout=30) as answer:
+            page = answer.read().decode()
+        assert "<h1>fake</h1>" in page
+        assert "running</span>" in page
         os.killpg(process.pid, signal.SIGTERM)  # its Ray is in the same group
         _, errors = process.communicate(timeout=50)
     assert process.returncode == 130, errors
+    assert "token=" not in errors
     assert table(out)["auc_mean"].notna().any()
     assert yaml.safe_load((out / "study.yaml").read_text())["interrupted"] == "interrupted"
 
@@ -264,6 +289,42 @@ def test_a_second_driver_is_refused(undisturbed: Path, cluster: dict[str, str]) 
 )
 def test_the_cluster_is_divided(cluster_resources: dict[str, float], trials: int | None, expected: Share) -> None:
     assert share_of(cluster_resources, ParallelConfig(trials=trials)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, Share(4, 1.0, 0.0)),
+        ({"gpus_per_trial": 0.5, "cpus_per_trial": 3.0}, Share(4, 3.0, 0.5)),
+    ],
+)
+def test_an_elastic_cluster_may_be_empty(settings: dict[str, float], expected: Share) -> None:
+    assert share_of({}, ParallelConfig(trials=4, elastic=True, **settings)) == expected
+
+
+def test_an_elastic_cluster_may_have_no_room_for_a_group_yet() -> None:
+    parallel = ParallelConfig(trials=2, elastic=True)
+    assert share_of({"CPU": 0.0}, parallel, ScalingConfig(workers=4, gpus_per_worker=1)) == Share(2, 1.0, 1.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("cluster_resources", "settings", "told"),
+    [
+        ({}, {}, "the cluster has no CPU for trials; give parallel.elastic=true"),
+        ({"CPU": 4.0}, {"trials": 3, "cpus_per_trial": 2.0}, "3 trials at once need 6 CPUs; there are 4"),
+        ({"CPU": 4.0, "GPU": 1.0}, {"trials": 3, "gpus_per_trial": 1.0}, "3 trials at once need 3 GPUs; there are 1"),
+    ],
+)
+def test_a_cluster_without_room_is_refused(
+    cluster_resources: dict[str, float], settings: dict[str, float], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        share_of({"CPU": 0.0} | cluster_resources, ParallelConfig(**settings))
+
+
+def test_elastic_needs_to_know_how_many() -> None:
+    with pytest.raises(ValueError, match=r"needs parallel\.trials"):
+        ParallelConfig(elastic=True)
 
 
 @pytest.fixture

@@ -41,8 +41,13 @@ def test_costs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "reduction", "expected"),
-    [(1, 3, [1]), (2, 3, [2]), (9, 3, [1, 3, 9]), (30, 3, [1, 3, 10, 30]), (30, 4, [1, 7, 30])],
+    ("epochs", "expected"),
+    [
+        (1, [(1, 1), (5, 1)]),
+        (2, [(1, 1), (5, 1), (5, 2)]),
+        (9, [(1, 3), (5, 3), (5, 9)]),
+        (30, [(1, 10), (5, 10), (5, 30)]),
+    ],
 )
-def test_rungs_are_made_from_the_epochs(epochs: int, reduction: int, expected: list[int]) -> None:
-    assert make_rungs(5, epochs, reduction) == tuple(Rung(5, n) for n in expected)
+def test_rungs_are_made_from_the_epochs(epochs: int, expected: list[tuple[int, int]]) -> None:
+    assert make_rungs(5, epochs) == tuple(Rung(*each) for each in expected)

@@ -79,3 +79,39 @@ def test_qmc_covers_better_than_chance() -> None:
 def test_the_order_of_the_keys_does_not_matter(name: str) -> None:
     turned = Sampler(dict(reversed(SPACE.items())), SamplerConfig.model_validate({"name": name}), 0, 2)
     assert turned.ask(0, {}) == sampler(name).ask(0, {})
+
+
+def asked(driver: Sampler, count: int) -> list[dict]:
+    trials: dict[int, Trial] = {}
+    for number in range(count):
+        trials[number] = ended(number, driver.ask(number, trials), 0.5)
+    return [trials[number].params for number in range(count)]
+
+
+FIRST = [{"training.k": 3, "training.weight_decay": 0}, {}, {"model.gan": False}]
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
+def test_the_first_trials_have_what_was_asked_for(name: str) -> None:
+    config = SamplerConfig.model_validate({"name": name})
+    given = asked(Sampler(SPACE, config, 0, 2, FIRST), 5)
+    assert (given[0]["training.k"], given[0]["training.weight_decay"]) == (3, 0.0)
+    assert type(given[0]["training.weight_decay"]) is float
+    assert given[2]["model.gan"] is False
+    assert all(set(params) == set(SPACE) for params in given)
+    resumed, trials = Sampler(SPACE, config, 0, 2, FIRST), {n: ended(n, given[n], 0.5) for n in range(4)}
+    assert resumed.ask(4, trials) == given[4]
+
+
+def test_a_grid_has_every_configuration_once_in_an_order_of_the_seed() -> None:
+    space: Space = {
+        "training.k": IntRange(low=1, high=5, step=2),
+        "model.gan": Choices(choices=[True, False]),
+        "model.dropout": FloatRange(low=0.0, high=0.5, step=0.25),
+    }
+    whole = [asked(Sampler(space, SamplerConfig(name="grid"), seed, 2), 18) for seed in (0, 1)]
+    for found in whole:
+        assert {(p["training.k"], p["model.gan"], p["model.dropout"]) for p in found} == {
+            (k, gan, dropout) for k in (1, 3, 5) for gan in (True, False) for dropout in (0.0, 0.25, 0.5)
+        }
+    assert whole[0] != whole[1]

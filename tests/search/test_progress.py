@@ -1,6 +1,7 @@
 """What is shown while a search runs."""
 
 import io
+import json
 import logging
 import time
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from diagram_ray.events import EVENT, JsonLines
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search import progress
 from diagram_ray.search.fidelity import Ladder, Rung
@@ -71,6 +73,31 @@ def test_lines_tell_each_end_and_the_best(state: StudyState, lines: list[str]) -
     assert lines[0] == "2 CPUs; 0 of 4 trials"
     assert lines[1].startswith("trial 0 COMPLETE: AUC 0.850 ± 0.071 after 2 folds x 4 epochs · 1 of 4 trials")
     assert lines[2].startswith("trial 1 FAIL (diverged) · 2 of 4 trials · 1 complete, 1 fail · best AUC 0.850")
+
+
+def test_for_machines_each_event_is_a_line_of_json(state: StudyState, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, told = logging.getLogger("diagram_ray"), io.StringIO()
+    handler = logging.StreamHandler(told)
+    handler.setFormatter(JsonLines())
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    before = logger.level
+    logger.setLevel(EVENT)
+    view, trial = Lines(state, "2 CPUs", "small"), state.next_start()
+    view.started(trial)
+    complete(state, view, trial, 0.8)
+    logger.warning("a \N{GREEK SMALL LETTER THETA} with\na line's end")
+    logger.setLevel(before)
+    lines = [json.loads(line) for line in told.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["begin", "start", *["round"] * (len(lines) - 4), "ended", "log"]
+    assert {line["study"] for line in lines[:-1]} == {"small"}
+    assert lines[1]["params"] == trial.params
+    assert (lines[-2]["trial"], lines[-2]["state"], lines[-2]["folds"]) == (0, "COMPLETE", 2)
+    assert lines[-2]["auc"] == pytest.approx(0.85)
+    assert lines[-1] | {"time": ""} == {
+        "time": "", "level": "warning", "message": "a \N{GREEK SMALL LETTER THETA} with\na line's end", "event": "log",
+    }  # fmt: skip
+    assert all(line["time"].endswith("+00:00") for line in lines)
 
 
 def test_lines_give_a_sign_of_life(state: StudyState, clock: list[float], lines: list[str]) -> None:

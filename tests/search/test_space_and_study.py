@@ -32,7 +32,7 @@ def test_reads_study_and_base(path: Path) -> None:
     study, base = read_study(path)
     assert (study.folds, study.trials, base.training.epochs, base.model.width) == (5, 16, 9, 8)
     assert study.space["training.k"] == IntRange(low=1, high=4)
-    assert [(r.folds, r.epochs) for r in study.make_ladder(9).rungs] == [(5, 1), (5, 3), (5, 9)]
+    assert [(r.folds, r.epochs) for r in study.make_ladder(9).rungs] == [(1, 3), (5, 3), (5, 9)]
 
 
 def test_set_goes_to_the_study_or_to_the_base(path: Path) -> None:
@@ -89,6 +89,13 @@ WRONG = {
     "ladder: {rungs: [[5, 3], [5, 1], [5, 9]]}": "neither may shrink",
     "ladder: {rungs: [[5, 9], [5, 9]]}": "must grow",
     "ladder: {rungs: [[0, 1], [5, 9]]}": "at least 1 fold",
+    "first: [{}, {training.kk: 2}]": "first[1]: unknown key 'training.kk'; did you mean 'training.k'?",
+    "first: [{training.k: 9}]": "first[0].training.k: 9 is not in the space: {'low': 1, 'high': 4}",
+    "first: [{model.norm: true}]": "first[0].model.norm: True is not in the space: {'choices': ['group', 'batch']}",
+    "sampler: {name: grid}": "space.training.learning_rate.discriminator: a grid needs a step, or choices",
+    "{sampler: {name: grid}, space: {training.k: {type: int, low: 1, high: 4}}}": "the grid has 4 configurations",
+    "{sampler: {name: grid}, space: {training.k: {type: int, low: 1, high: 4}}, first: [{}]}": "grid every",
+    "{sampler: {name: grid}, space: {training.k: {type: int, low: 1, high: 2000000}}}": "are too many for a grid",
     "ladder: {reduction: 1}": "ladder.reduction: 1 is not allowed",
 }
 
@@ -153,6 +160,30 @@ ranges = st.sampled_from(
 def test_quantiles_are_values_that_optuna_knows(values: Range, u: float) -> None:
     distribution = values.distribution()
     assert distribution._contains(distribution.to_internal_repr(values.at(u)))
+
+
+@given(ranges, st.floats(0, 1, exclude_max=True))
+def test_a_range_holds_its_values_and_no_others(values: Range, u: float) -> None:
+    assert values.holds(values.at(u))
+    assert not values.holds("b")
+    if isinstance(values, Choices):
+        assert not values.holds(False)
+        return
+    assert not values.holds(values.high + 1)
+    assert not values.holds(values.low - 1)
+    assert not values.holds(True)
+    assert not values.holds(float("nan"))
+
+
+@given(ranges, st.floats(0, 1, exclude_max=True))
+def test_points_are_all_values(values: Range, u: float) -> None:
+    points = values.points()
+    if points is None:
+        assert isinstance(values, FloatRange)
+        assert values.step is None
+    else:
+        assert values.at(u) in points
+        assert all(values.holds(point) for point in points)
 
 
 @given(ranges)

@@ -41,7 +41,7 @@ def test_a_damaged_study_yaml_is_one_sentence(tmp_path: Path, missing: str) -> N
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing to resume: it has no study\.yaml"):
+    with pytest.raises(UsageError, match=r"not a study: it has no study\.yaml"):
         read_plan(tmp_path)
 
 

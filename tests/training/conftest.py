@@ -88,7 +88,11 @@ def write_dataset(folder: Path, data: TrainingData) -> None:
         "image_size": list(data.images.shape[1:]),
         "patch_size": data.patches.shape[-1],
         "classes": list(data.classes),
-        "counts": {"images": len(data.images), "patches": len(data.patches)},
+        "counts": {
+            "images": len(data.images),
+            "patches": len(data.patches),
+            "patients": len(set(data.patient_ids.tolist())),
+        },
         "fingerprint": data.fingerprint,
     }
     (folder / "dataset.json").write_text(json.dumps(info))

@@ -12,6 +12,7 @@ from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits, shuffle_patients
 from diagram_ray.errors import DataError, MismatchError
 from diagram_ray.evaluation.metrics import auc
+from diagram_ray.search.racing import Cases
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.loop import Trainer
 from diagram_ray.training.model_store import read_models
@@ -46,6 +47,14 @@ def test_all_folds_advance_side_by_side(small: Small, data: TrainingData, splits
     assert list(measured.fold_auc) == [row["auc"] for row in rounds[-1]]
     assert list(measured.fold_accuracy) == [row["accuracy"] for row in rounds[-1]]
     assert measured.seconds == pytest.approx(sum(row["seconds"] for rows in rounds for row in rows))
+
+
+def test_the_scores_of_the_cases_give_the_folds_results(small: Small, data: TrainingData, splits: Splits) -> None:
+    """Races take the scores in the order of the images of the dataset."""
+    validation = CrossValidation(small(), data, splits)
+    rows_of(validation, 2, 2)
+    standing = Cases.of(data, splits, 100, 0).standing(2, validation.scores(2))
+    assert [fold.auc for fold in standing] == pytest.approx(validation.measure(2).fold_auc)
 
 
 def test_folds_that_are_behind_catch_up(small: Small, data: TrainingData, splits: Splits) -> None:

@@ -226,7 +226,7 @@ def test_where_it_started_is_part_of_what_a_run_is(study: Path, data: TrainingDa
 def test_a_study_says_where_its_trials_start_and_goes_on_from_there_only(
     study: Path, dataset: Path, data: TrainingData, splits: Splits, tmp_path: Path
 ) -> None:
-    from diagram_ray.distributed.study_run import SPLITS, load
+    from diagram_ray.training.materials import SPLITS, load
 
     source = tmp_path / "source"
     shutil.copytree(study, source)

@@ -1,0 +1,85 @@
+"""Examines a study's folder: what is missing, left over, twice there, or says something else than the ledger.
+
+    python -m diagram_ray.doctor runs/quickstart-1
+    python -m diagram_ray.doctor runs/quickstart-1 --fix
+
+Ends with status 1 while something is wrong. --fix removes what was left over and makes the tables anew; what only the
+folder knows it never touches. A study that a driver is at work on is not examined.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diagram_ray import cli
+
+if TYPE_CHECKING:
+    from diagram_ray.search.health import Finding
+
+app = cli.new_app()
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A folder that tune has written")]
+Fix = Annotated[bool, typer.Option("--fix", help="Puts right what can be put right from what is there")]
+Json = Annotated[bool, typer.Option("--json", help="Prints the findings as one JSON object")]
+Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
+
+
+@app.command(epilog="Example: python -m diagram_ray.doctor runs/quickstart-1")
+def doctor(study: Study, fix: Fix = False, as_json: Json = False, debug: Debug = False) -> None:
+    """Look for what is wrong in a study's folder, and put it right where that is possible."""
+    result: dict[str, Any] = {}
+
+    def work() -> dict[str, Any]:
+        result.update(_examine(study, fix))
+        return result
+
+    cli.run(work, as_json=as_json, debug=debug)
+    raise typer.Exit(1 if result["open"] else 0)
+
+
+def _examine(folder: Path, fix: bool) -> dict[str, Any]:
+    from diagram_ray.search.health import examine
+    from diagram_ray.search.ledger import open_ledger, torn
+    from diagram_ray.search.study_folder import read_plan
+
+    plan = read_plan(folder)
+    ladder = plan.study.make_ladder(plan.base.training.epochs)
+    cut = torn(folder)
+    with open_ledger(folder) as ledger:  # nobody else may write meanwhile
+        if cut:
+            cli.log.info("the last %d bytes of the ledger were a write that was cut off: they are removed", cut)
+        found = examine(folder, ledger.trials, plan.study, ladder)
+        left = _mend(found) if fix else found
+        states = [trial.state.value for trial in ledger.trials.values()]
+    _tell(found, left, fix)
+    typer.echo(f"{folder}: {len(states)} trials, {len(found)} findings, {len(found) - len(left)} put right")
+    told = [{"where": finding.where, "what": finding.what, "mended": finding not in left} for finding in found]
+    return {"study": str(folder), "trials": len(states), "findings": told, "open": len(left)}
+
+
+def _mend(found: "list[Finding]") -> "list[Finding]":
+    """Puts right what can be; returns the rest."""
+    left, done = [], set()
+    for finding in found:
+        if finding.mend is None:
+            left.append(finding)
+        elif finding.mend not in done:
+            finding.mend()
+            done.add(finding.mend)
+    return left
+
+
+def _tell(found: "list[Finding]", left: "list[Finding]", fix: bool) -> None:
+    for finding in found:
+        if finding not in left:
+            fate = "put right: "
+        elif finding.mend is not None:
+            fate = "--fix puts it right: "
+        else:
+            fate = "cannot be put right: " if fix else ""
+        typer.echo(f"{finding.where}: {fate}{finding.what}")
+
+
+if __name__ == "__main__":
+    app()

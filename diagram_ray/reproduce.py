@@ -1,0 +1,65 @@
+"""Trains one fold of one trial of a study again and says by how much the results differ from the recorded ones.
+
+    python -m diagram_ray.reproduce runs/quickstart-1 --trial 3 --fold 2
+
+On the machine that ran the study, with the same versions, the difference is zero. Ends with status 1 if it is not.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diagram_ray import cli
+
+if TYPE_CHECKING:
+    from diagram_ray.training.reproduction import Reproduction
+
+app = cli.new_app()
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A folder that tune has written")]
+Trial = Annotated[int, typer.Option("--trial", help="Number of the trial")]
+Fold = Annotated[int, typer.Option("--fold", help="Number of the fold, from 0")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
+Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
+Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
+
+
+@app.command(epilog="Example: python -m diagram_ray.reproduce runs/quickstart-1 --trial 3 --fold 2")
+def reproduce(
+    study: Study, trial: Trial, fold: Fold, device: Device = "auto", as_json: Json = False, debug: Debug = False
+) -> None:
+    """Train one fold of one trial again and compare it with what the study has recorded."""
+    same = True
+
+    def work() -> dict[str, Any]:
+        nonlocal same
+        from diagram_ray.training.reproduction import reproduce
+
+        with cli.progress_bar("epochs", between_lines=5.0) as report:
+            found = reproduce(study, trial, fold, device, report)
+        same = found.same
+        for line in _words(found):
+            typer.echo(line)
+        return {"trial": trial, "fold": fold, "epochs": found.epochs, "same": same, "largest": found.largest}
+
+    cli.run(work, as_json=as_json, debug=debug)
+    raise typer.Exit(0 if same else 1)
+
+
+def _words(found: "Reproduction") -> list[str]:
+    what = f"trial {found.trial}, fold {found.fold}, {found.epochs} epochs trained again"
+    if found.same:
+        return [f"{what}: {', '.join(found.largest)} are the same to the last bit"]
+    lines = [f"{what}: not the same", "largest differences:"]
+    lines += [f"  {name:18} {value:.3g}" for name, value in found.largest.items()]
+    if found.first:
+        lines.append(f"the first: {found.first[1]} after epoch {found.first[0]}")
+    lines += [f"{name} was {then}, is {now}" for name, (then, now) in found.other_versions.items()]
+    if found.shared_batches:
+        lines.append("several workers had trained this fold together: their sums have another order")
+    return lines
+
+
+if __name__ == "__main__":
+    app()

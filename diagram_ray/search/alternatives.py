@@ -1,0 +1,70 @@
+"""What other ladders and races would have cost and found in a study that has been run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diagram_ray.config import build, parse_assignment, read_yaml
+from diagram_ray.errors import UsageError
+from diagram_ray.search.fidelity import Ladder
+from diagram_ray.search.racing import RULES, Race, make_race
+from diagram_ray.search.recording import recording_of
+from diagram_ray.search.replay import Summary, random_orders, summarise
+from diagram_ray.search.study import LadderConfig, RaceConfig
+from diagram_ray.search.study_folder import DOCUMENT, read_plan
+
+WITHIN = 0.005
+"""AUC within which a configuration is as good as the best."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A way to search, and what it comes to."""
+
+    name: str
+    summary: Summary
+
+    def row(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"way": self.name} | asdict(self.summary)
+
+
+def alternatives(folder: Path, assignments: Sequence[str], replays: int) -> Iterator[Alternative]:
+    """Replays of the study in `folder`: all in full, its ladder as `assignments` change it, and that with each race.
+
+    Its complete trials come in random orders. Raises UsageError for a key that is not of the ladder or the race and for
+    a ladder that was not recorded, DataError for a folder without what is needed.
+    """
+    ladder, race = _asked(folder, assignments)
+    recording = recording_of(folder)
+    orders = random_orders(recording.configurations, replays)
+    whole = Ladder((recording.top,), ladder.reduction)
+    ways: list[tuple[str, Ladder, Race | None]] = [("all in full", whole, None)]
+    ways.append((f"ladder {_shown(ladder)}", ladder, None))
+    ways += [(f"ladder and {rule} {race.alpha:g}", ladder, replace(race, rule=rule)) for rule in RULES]
+    for name, each, against in ways:
+        yield Alternative(name, summarise(recording, each, against, orders, WITHIN))
+
+
+def _asked(folder: Path, assignments: Sequence[str]) -> tuple[Ladder, Race]:
+    """The study's ladder and race with the changes of --set."""
+    plan, raw = read_plan(folder), dict(read_yaml(folder / DOCUMENT)["study"])
+    for text in assignments:
+        key, value = parse_assignment(text)
+        section, _, name = key.partition(".")
+        if section not in ("ladder", "race"):
+            raise UsageError(f"--set {key}: a replay can change ladder.rungs, ladder.reduction and race.alpha only")
+        raw[section] = {**(raw.get(section) or {}), name: value}
+    study = plan.study.model_copy(
+        update={
+            "ladder": build(LadderConfig, raw.get("ladder") or {}, "--set ladder"),
+            "race": build(RaceConfig, raw.get("race") or {}, "--set race"),
+        }
+    )
+    race = make_race(study.race) or Race("bbcd", study.race.alpha)
+    return study.make_ladder(plan.base.training.epochs), race
+
+
+def _shown(ladder: Ladder) -> str:
+    return " ".join(f"{rung.folds}x{rung.epochs}" for rung in ladder.rungs) + f", 1/{ladder.reduction}"

@@ -1,0 +1,196 @@
+"""What is wrong in a study's folder: what is missing, left over, or says something else than the ledger.
+
+Every finding names its place. One that can be put right from what is there has a `mend`; nothing that only this folder
+knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
+"""
+
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from diagram_ray.errors import DataError, told
+from diagram_ray.evaluation.metrics import auc
+from diagram_ray.results import Measurement, Trial, TrialState
+from diagram_ray.search.fidelity import Ladder, decide
+from diagram_ray.search.files import TrialFiles, best_of, read_scores
+from diagram_ray.search.ledger import FILE
+from diagram_ray.search.study import StudyConfig
+from diagram_ray.search.tables import Trials, write_tables
+
+Mend = Callable[[], object]
+CLOSE = 1e-9
+"""AUCs that differ by less are the same: they are computed in two ways."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be."""
+
+    where: str
+    what: str
+    mend: Mend | None = None
+    """Puts it right; None: it cannot be put right from what is there."""
+
+
+def examine(folder: Path, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
+    """All findings of the study in `folder`. `trials` are those of its ledger, and nobody writes meanwhile."""
+    parts = (
+        _leftovers(folder, trials),
+        _trial_files(folder, trials, ladder),
+        _figures(folder, trials),
+        _decisions(trials, study, ladder),
+        _tables(folder, trials),
+    )
+    return [finding for part in parts for finding in part]
+
+
+def _leftovers(folder: Path, trials: Trials) -> Iterator[Finding]:
+    """What nobody will ask for again: of killed drivers and workers, or of trials that have ended."""
+    left = (sorted(folder.glob(name)) for name in (".tune-*", ".best.*", "page.url", "**/.*.[0-9]*-*"))
+    for path in itertools.chain.from_iterable(left):
+        yield _superfluous(folder, path, "a process that was killed has left it")
+    for kind in ("trials", "checkpoints"):
+        for path in sorted((folder / kind).glob("*")):
+            trial = trials.get(int(path.name)) if re.fullmatch(r"\d+", path.name) else None
+            if trial is None:
+                yield _superfluous(folder, path, "the ledger knows no such trial")
+            elif kind == "checkpoints" and trial.state is not TrialState.RUNNING:
+                yield _superfluous(folder, path, f"trial {trial.number} has ended: {trial.state}")
+    best = best_of(trials)
+    for number in trials:
+        models = TrialFiles.of(folder, number).models
+        if models.exists() and (best is None or number != best.number) and trials[number].state in ENDED:
+            yield _superfluous(folder, models, "models are kept of the best trial only")
+
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def _superfluous(folder: Path, path: Path, why: str) -> Finding:
+    remove = partial(shutil.rmtree, path) if path.is_dir() and not path.is_symlink() else path.unlink
+    return Finding(str(path.relative_to(folder)), f"left over: {why}", remove)
+
+
+def _trial_files(folder: Path, trials: Trials, ladder: Ladder) -> Iterator[Finding]:
+    """Files that must be there by what the ledger says."""
+    best = best_of(trials)
+    for number, trial in sorted(trials.items()):
+        files = TrialFiles.of(folder, number)
+        needed = [files.scores(rung) for rung in range(len(trial.measurements))]
+        needed += [files.curves] if trial.measurements else []
+        needed += [files.predictions, files.measurement] if trial.state is TrialState.COMPLETE else []
+        needed += [files.models] if best is not None and best.number == number else []
+        for path in needed:
+            if not path.exists():
+                yield Finding(str(path.relative_to(folder)), f"missing; trial {number} is {_stands(trial, ladder)}")
+        if trial.state is TrialState.RUNNING and trial.measurements and not _any(files.checkpoints):
+            yield Finding(
+                f"checkpoints/{number:04d}", f"missing: trial {number} will be trained anew from its first epoch"
+            )
+
+
+def _stands(trial: Trial, ladder: Ladder) -> str:
+    return f"{trial.state} at {ladder.rungs[len(trial.measurements) - 1]}"
+
+
+def _any(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _figures(folder: Path, trials: Trials) -> Iterator[Finding]:
+    """The ledger's AUC of each fold against the curves, and against the out-of-fold scores themselves."""
+    for number, trial in sorted(trials.items()):
+        files = TrialFiles.of(folder, number)
+        try:
+            if trial.measurements and files.curves.is_file():
+                yield from _curves_agree(trial, pq.read_table(files.curves).to_pandas())
+            for rung in range(len(trial.measurements)):
+                if files.scores(rung).is_file():
+                    read_scores(files.scores(rung))
+            if trial.state is TrialState.COMPLETE and files.predictions.is_file():
+                yield from _predictions_agree(trial, pq.read_table(files.predictions).to_pandas())
+        except Exception as error:  # damaged files raise many kinds
+            yield Finding(f"trials/{number:04d}", f"cannot be read: {told(error)}")
+
+
+def _curves_agree(trial: Trial, curves: pd.DataFrame) -> Iterator[Finding]:
+    where = f"trials/{trial.number:04d}/curves.parquet"
+    if curves.duplicated(["fold", "epoch"]).any():
+        yield Finding(where, "has an epoch of a fold twice")
+        return
+    by_place = curves.set_index(["fold", "epoch"])["auc"].to_dict()
+    for measured in trial.measurements:
+        for fold, recorded in enumerate(measured.fold_auc):
+            found = by_place.get((fold, measured.epochs))
+            if found is None:
+                yield Finding(where, f"has no row for epoch {measured.epochs} of fold {fold}")
+            elif abs(found - recorded) > CLOSE:
+                yield Finding(where, _differ(measured, fold, found, recorded))
+
+
+def _predictions_agree(trial: Trial, table: pd.DataFrame) -> Iterator[Finding]:
+    where, last = f"trials/{trial.number:04d}/predictions.parquet", trial.measurements[-1]
+    if table.duplicated("image_id").any():
+        yield Finding(where, f"has image {table.loc[table.duplicated('image_id'), 'image_id'].iloc[0]} twice")
+    for fold, recorded in enumerate(last.fold_auc):
+        mine = table[table["fold"] == fold]
+        try:
+            found = auc(mine["label"].to_numpy(), mine["score"].to_numpy())
+        except DataError as error:
+            yield Finding(where, f"fold {fold}: {error}")
+            continue
+        if abs(found - recorded) > CLOSE:
+            yield Finding(where, _differ(last, fold, found, recorded))
+
+
+def _differ(measured: Measurement, fold: int, found: float, recorded: float) -> str:
+    return f"fold {fold} has the AUC {found:.6f} after {measured.epochs} epochs; the ledger says {recorded:.6f}"
+
+
+def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
+    """Whether the ladder let go on whom it should. Where a race decided as well, it may have dropped more."""
+    for number, trial in sorted(trials.items()):
+        for rung, measured in enumerate(trial.measurements[: ladder.top]):
+            seen = [trials[other] for other in range(number - (study.parallel.lookback or 0) + 1)]
+            earlier = [other.measurements[rung].auc_mean for other in seen if len(other.measurements) > rung]
+            right = decide(ladder.rungs[rung], measured.auc_mean, earlier, ladder.reduction)
+            went_on = len(trial.measurements) > rung + 1 or trial.state is not TrialState.PRUNED
+            raced = study.race.rule != "none" and right.go_on
+            if went_on != right.go_on and not raced:
+                did = "went on" if went_on else "was pruned"
+                yield Finding(FILE, f"trial {number} {did} after {ladder.rungs[rung]}; by the rule: {right.why}")
+
+
+def _tables(folder: Path, trials: Trials) -> Iterator[Finding]:
+    """The tables against the ledger that they are made from."""
+    again, path = partial(write_tables, folder, trials), folder / "trials.parquet"
+    if best_of(trials) is not None:
+        for name in ("curves.parquet", "predictions.parquet", "best"):
+            if not (folder / name).exists():
+                yield Finding(name, "missing", again)
+    try:
+        table = pd.read_parquet(path).set_index("number") if path.is_file() else None
+    except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
+        yield Finding(path.name, f"cannot be read: {told(error)}", again)
+        return
+    said = (
+        {}
+        if table is None
+        else dict(zip(table.index, zip(table["state"], table["auc_mean"], strict=True), strict=True))
+    )
+    for number, trial in sorted(trials.items()):
+        state, value = said.get(number, ("missing", float("nan")))
+        score = trial.last.auc_mean if trial.last else float("nan")
+        if state != trial.state or (value != score and not (pd.isna(value) and pd.isna(score))):
+            what = (
+                f"trial {number} is {state} with the AUC {value:.4f} there; the ledger says {trial.state}, {score:.4f}"
+            )
+            yield Finding(path.name, what, again)
+            return

@@ -1,0 +1,105 @@
+"""What many configurations scored case by case, epoch after epoch: the ground on which searches are replayed."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from diagram_ray.errors import DataError, UsageError, told
+from diagram_ray.results import Study, Trial, TrialState
+from diagram_ray.search.fidelity import Rung
+from diagram_ray.search.files import TrialFiles, read_scores
+from diagram_ray.search.ledger import read_ledger
+from diagram_ray.search.racing import Cases, FoldScore, Standing, mean_auc
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What many configurations scored on the same cases after each of some numbers of epochs."""
+
+    scores: NDArray[np.generic]
+    """(C, E, N): any numbers that order the cases of a fold as the scores do."""
+    epochs: tuple[int, ...]
+    """(E,) ascending"""
+    cases: Cases
+    params: tuple[dict[str, Any], ...]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int, int], FoldScore]:
+        return {}
+
+    @property
+    def configurations(self) -> int:
+        """C"""
+        return len(self.scores)
+
+    @cached_property
+    def folds(self) -> int:
+        """F"""
+        return int(self.cases.folds.max()) + 1
+
+    @property
+    def top(self) -> Rung:
+        """All folds, all epochs."""
+        return Rung(self.folds, self.epochs[-1])
+
+    def standing(self, configuration: int, rung: Rung) -> Standing:
+        """A configuration's first folds at a rung. Raises UsageError if that was not recorded."""
+        if rung.epochs not in self.epochs or rung.folds > self.folds:
+            known = ", ".join(map(str, self.epochs))
+            raise UsageError(f"{rung}: not recorded; recorded are {self.folds} folds after {known} epochs")
+        return [self._fold(configuration, self.epochs.index(rung.epochs), fold) for fold in range(rung.folds)]
+
+    def _fold(self, configuration: int, epoch: int, fold: int) -> FoldScore:
+        place = configuration, epoch, fold
+        if place not in self._known:
+            scores = self.scores[configuration, epoch, self.cases.rows(fold)].astype(np.float64)
+            self._known[place] = self.cases.measure(fold, scores)
+        return self._known[place]
+
+    @cached_property
+    def final(self) -> NDArray[np.float64]:
+        """(C,) mean AUC of all folds after all epochs."""
+        return np.array([mean_auc(self.standing(number, self.top)) for number in range(self.configurations)])
+
+
+def read_recording(path: Path, resamples: int = 500) -> Recording:
+    """A file that benchmarks/record.py has written. Raises DataError."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            integers = {name: file[name].astype(np.int64) for name in ("labels", "folds", "patients", "epochs")}
+            ranks, params = file["ranks"], tuple(json.loads(text) for text in file["params"].tolist())
+    except Exception as error:  # NumPy raises many kinds at damaged files
+        raise DataError(f"{path}: not a recording: {told(error)}") from None
+    cases = Cases(integers["labels"], integers["folds"], integers["patients"], resamples)
+    return Recording(ranks, tuple(integers["epochs"].tolist()), cases, params)
+
+
+def recording_of(folder: Path, resamples: int = 500) -> Recording:
+    """The complete trials of the study in `folder`, at the rungs at which all folds were measured.
+
+    Raises DataError if there are fewer than two, or if a file is missing or damaged.
+    """
+    trials = [trial for _, trial in sorted(read_ledger(folder).items()) if trial.state is TrialState.COMPLETE]
+    if len(trials) < 2:
+        raise DataError(f"{folder}: has {len(trials)} complete trials; a replay needs 2 at least")
+    table = Study.load(folder).predictions
+    table = table[table["trial"] == trials[0].number]
+    folds = table["fold"].to_numpy(dtype=np.int64)
+    cases = Cases(table["label"].to_numpy(dtype=np.int64), folds, pd.factorize(table["patient_id"])[0], resamples)
+    rungs = [rung for rung, measured in enumerate(trials[0].measurements) if measured.folds == folds.max() + 1]
+    epochs = tuple(trials[0].measurements[rung].epochs for rung in rungs)
+    scores = np.stack([_scores(folder, trial, rungs, len(table)) for trial in trials])
+    return Recording(scores, epochs, cases, tuple(trial.params for trial in trials))
+
+
+def _scores(folder: Path, trial: Trial, rungs: list[int], count: int) -> NDArray[np.float64]:
+    found = [read_scores(TrialFiles.of(folder, trial.number).scores(rung)) for rung in rungs]
+    if any(len(scores) != count for scores in found):
+        raise DataError(f"{folder}: the scores of trial {trial.number} are not those of the {count} images predicted")
+    return np.stack(found)

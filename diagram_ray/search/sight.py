@@ -1,0 +1,105 @@
+"""A search as it stands, in plain values, for a page that shows it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.results import Trial, TrialState
+from diagram_ray.search.progress import Progress, duration, short
+
+Span = Callable[[Trial], Interval]
+"""A complete trial -> its mean AUC with the 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial."""
+
+    number: int
+    state: str
+    params: str
+    folds: tuple[float, ...]
+    """AUC of each fold at the last rung."""
+    mean: float | None
+    rung: int
+    """Rungs behind it."""
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see."""
+
+    name: str
+    dataset: str
+    where: str
+    stopping: str
+    trials: int
+    done: int
+    counts: dict[str, int]
+    best: dict[str, Any] | None
+    """`number`, `mean`, `sd`, `low`, `high`."""
+    fold_epochs: int
+    restarts: int
+    """Workers that were lost, and whose trials started again."""
+    pace: float | None
+    """Fold-epochs a minute."""
+    seconds_left: float | None
+    left: str
+    """Guess of the time left, in words; empty before there is one."""
+    rungs: tuple[str, ...]
+    rows: tuple[Row, ...]
+    """The newest first."""
+    time: float
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def sight_of(progress: Progress, name: str, dataset: str, span: Span) -> Sight:
+    """What `progress` knows now. May be called from another thread than the search's."""
+    state, best = progress.state, progress.best
+    trials, rounds, left = dict(state.trials), dict(progress.rounds), progress.seconds_left()
+    rows = tuple(_row(trial, rounds.get(number)) for number, trial in sorted(trials.items(), reverse=True))
+    return Sight(
+        name=name,
+        dataset=dataset,
+        where=progress.where,
+        stopping=state.stopping,
+        trials=state.rules.trials,
+        done=progress.done,
+        counts={kind.value.lower(): count for kind, count in sorted(dict(progress.counts).items())},
+        best=_best(best, span) if best else None,
+        fold_epochs=progress.trained,
+        restarts=progress.restarts,
+        pace=progress.pace,
+        seconds_left=left,
+        left=f"about {duration(left)}" if left is not None and progress.done < state.rules.trials else "",
+        rungs=tuple(map(str, state.rules.ladder.rungs)),
+        rows=rows,
+        time=time.time(),
+    )
+
+
+def _row(trial: Trial, round_: Any) -> Row:
+    last = trial.last
+    reason = trial.reason if trial.state in (TrialState.PRUNED, TrialState.FAIL) else ""
+    return Row(
+        number=trial.number,
+        state=trial.state.value.lower(),
+        params=", ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items()),
+        folds=last.fold_auc if last else (),
+        mean=last.auc_mean if last else None,
+        rung=len(trial.measurements),
+        epoch=round_.epoch if round_ else last.epochs if last else 0,
+        reason=reason,
+    )
+
+
+def _best(trial: Trial, span: Span) -> dict[str, Any]:
+    found, sd = span(trial), trial.last.auc_sd if trial.last else 0.0
+    return {"number": trial.number, "mean": found.value, "sd": sd, "low": found.low, "high": found.high}

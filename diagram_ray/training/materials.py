@@ -1,0 +1,72 @@
+"""What a study is run on: the data, its folds, and the weights that its trials start with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from diagram_ray.config import read_yaml
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.mapping import open_training_data
+from diagram_ray.data.shards import read_info, read_sides
+from diagram_ray.data.splits import Splits, make_splits
+from diagram_ray.errors import UsageError
+from diagram_ray.search.study_folder import DOCUMENT, Plan
+from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.transfer import InitialWeights, read_initial
+
+SPLITS = "splits.json"
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a study is run on."""
+
+    data: TrainingData
+    splits: Splits
+    info: dict[str, Any]
+    """dataset.json"""
+    initial: InitialWeights | None = None
+    """Weights that the trials start with."""
+    sides: pa.Table | None = None
+    """image_id and laterality of the images; None leaves it unrecorded."""
+
+
+def load(plan: Plan) -> Materials:
+    """Data, folds and initial weights; nothing is written.
+
+    Raises DataError, UsageError if a study is resumed on other data or weights, and what `read_initial` raises.
+    """
+    info = read_info(plan.data)
+    if plan.resume and plan.out is not None:
+        _check_same(plan.out, info)
+    data = open_training_data(plan.data, plan.base.data, plan.study.pixels)
+    if plan.resume and plan.out is not None:
+        path = plan.out / SPLITS
+        splits = Splits.from_json(path.read_text(encoding="utf-8"), str(path))
+    else:
+        splits = make_splits(data, plan.study.folds, plan.study.seed)
+    initial = None
+    if plan.study.init_from is not None:
+        initial = read_initial(plan.study.init_from, fit_to_data(plan.base, data), data, splits)
+        if plan.resume and plan.out is not None:
+            _check_same_weights(plan.out, initial)
+    return Materials(data, splits, info, initial, read_sides(plan.data, data.image_ids))
+
+
+def _check_same(folder: Path, info: dict[str, Any]) -> None:
+    before = read_yaml(folder / DOCUMENT)["dataset"].get("fingerprint")
+    if before != info["fingerprint"]:
+        raise UsageError(
+            f"{folder}: was run on the dataset with the fingerprint {before}; this one has {info['fingerprint']}"
+        )
+
+
+def _check_same_weights(folder: Path, initial: InitialWeights) -> None:
+    before = (read_yaml(folder / DOCUMENT).get("init_from") or {}).get("weights")
+    if before != initial.digest:
+        raise UsageError(
+            f"{folder}: its trials started with weights of {initial.source} with the SHA-256 {before}; they are now "
+            f"others: {initial.digest}"
+        )

@@ -1,0 +1,112 @@
+"""Plans of studies: from a file or a folder, with what the command line changes."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from diagram_ray.config import ExperimentConfig
+from diagram_ray.errors import UsageError
+from diagram_ray.search.study import read_study, seconds
+from diagram_ray.search.study_folder import Plan, check_free, read_plan
+
+QUICKSTART = Path("search_spaces") / "quickstart.yaml"
+PHANTOM = Path("runs") / "phantom"
+PARTS_OF_A_JOB = {"runtime_resources", "working_dir_files"}
+"""Folders above the one in which Ray runs a job that was submitted with a working folder."""
+
+
+def new_plan(study: Path | None, data: str | None, out: str | None, assignments: list[str]) -> Plan:
+    """Of a study file, or of the quickstart. Raises UsageError and ConfigError; nothing is written."""
+    config, base = read_study(study or _quickstart(), assignments, fine_tuning)
+    if config.init_from is not None:
+        config = config.model_copy(update={"init_from": absolute(config.init_from)})
+    if study is not None and data is None:
+        raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
+    check_folder(out)
+    return Plan(config, base, absolute(data or str(PHANTOM)), Path(out) if out else None)
+
+
+def check_folder(out: str | None) -> None:
+    """Raises UsageError if --out cannot hold something new."""
+    if out is not None and "://" in out:
+        raise UsageError(f"--out {out}: a study's folder must be on a local or shared disk for now")
+    if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not Path(out or "").is_absolute():
+        raise UsageError(
+            f"--out {out or '(not given)'}: in a Ray job the study's folder must be an absolute path that all nodes "
+            "share, for example /studies/name: the job's own folder is removed with it"
+        )
+    if out is not None:
+        check_free(Path(out))
+
+
+def resumed_plan(folder: Path, data: str | None, trials: int | None, time_budget: str | None) -> Plan:
+    """Of the study in a folder, with another budget or place of the data."""
+    plan = read_plan(folder)
+    changes: dict[str, Any] = {}
+    if trials is not None:
+        changes["trials"] = trials
+    if time_budget is not None:
+        seconds(time_budget, "--time-budget")
+        changes["time_budget"] = time_budget
+    study = plan.study.model_copy(update=changes)
+    return replace(plan, study=study, data=absolute(data) if data else plan.data)
+
+
+def with_leakage(plan: Plan) -> Plan:
+    """The same plan, with the price of leakage."""
+    control = plan.study.control.model_copy(update={"leakage": True})
+    return replace(plan, study=plan.study.model_copy(update={"control": control}))
+
+
+def fine_tuning(source: str) -> ExperimentConfig:
+    """What a study that starts from the weights of `source` has where its file says nothing."""
+    from diagram_ray.training.transfer import starting_config
+
+    return starting_config(source)
+
+
+def assignments_of(trials: int | None, time_budget: str | None, init_from: str | None) -> list[str]:
+    """These options as texts of --set."""
+    given = {"trials": trials, "time_budget": time_budget, "init_from": init_from}
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+
+
+def absolute(data: str) -> str:
+    """study.yaml must still name the dataset when the study is resumed from another folder."""
+    return data if "://" in data else str(Path(data).resolve())
+
+
+def _quickstart() -> Path:
+    for place in (Path(), Path(__file__).resolve().parents[2]):
+        if (place / QUICKSTART).is_file():
+            return place / QUICKSTART
+    raise UsageError(f"{QUICKSTART}: not found here or beside the package; name a study file")
+
+
+def show(plan: Plan) -> dict[str, Any]:
+    """The plan as text, and what it can cost."""
+    study = plan.study
+    ladder = study.make_ladder(plan.base.training.epochs)
+    at_once = study.parallel.trials or max(1, (os.cpu_count() or 1) // study.scaling.workers)
+    lookback = study.parallel.lookback or 2 * at_once
+    result = {
+        "name": study.name,
+        "data": plan.data,
+        "trials": study.trials,
+        "folds": study.folds,
+        "rungs": [[rung.folds, rung.epochs] for rung in ladder.rungs],
+        "race": study.race.rule,
+        "largest_fold_epochs": ladder.exhaustive(study.trials),
+        "expected_fold_epochs": ladder.expected(study.trials, unpruned=lookback),
+        "trials_at_once": at_once,
+        "workers_per_trial": study.scaling.workers,
+        "lookback": lookback,
+        "searched": list(study.space),
+    }
+    for key, value in result.items():
+        typer.echo(f"{key.replace('_', ' '):22} {value}")
+    return result

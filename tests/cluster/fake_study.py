@@ -1,0 +1,72 @@
+"""A study that trains nothing; but an epoch that was lost, or trained twice, shows in its tables."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.cluster.elastic import MOST
+
+FAKE = Path(__file__).parents[1] / "distributed"
+STUDY = ["parallel.lookback=4", "trials=28"]
+ELASTIC = [f"parallel.trials={MOST}", "parallel.elastic=true", *STUDY]
+TIMES = ["seconds", "worker_seconds"]
+
+
+def make_calm(out: Path) -> Path:
+    """The same study by hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FAKE))
+        from drive_fake_study import run_by_hand
+        from fake_training import FakeValidation, tiny_data
+
+        run_by_hand(out, STUDY, tiny_data(), FakeValidation)
+    return out
+
+
+@contextmanager
+def driver(
+    address: str, environment: dict[str, str], out: Path, inside: tuple[str, ...] = ()
+) -> Iterator["subprocess.Popen[str]"]:
+    """The study, driven by a process of its own, `inside` of another command, that joins the cluster at `address`."""
+    paths = os.pathsep.join([str(FAKE), str(FAKE.parents[1])])
+    own = {"RAY_ADDRESS": address, "PYTHONPATH": paths}
+    command = [*inside, sys.executable, str(FAKE / "drive_fake_study.py"), str(out), *ELASTIC]
+    with (out.parent / "driver.log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment | own, stdout=subprocess.PIPE, stderr=log, text=True
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def ended(process: "subprocess.Popen[str]", out: Path) -> dict[str, Any]:
+    """What the driver prints at its end."""
+    told, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, (out.parent / "driver.log").read_text()[-3000:]
+    result: dict[str, Any] = json.loads(told.splitlines()[-1])
+    return result
+
+
+def assert_same(out: Path, calm: Path) -> None:
+    for name in ("trials", "curves", "predictions"):
+        one, other = (
+            pd.read_parquet(folder / f"{name}.parquet").drop(columns=TIMES, errors="ignore") for folder in (out, calm)
+        )
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def has_ended(out: Path, count: int) -> bool:
+    """So many trials."""
+    ledger = out / "ledger.jsonl"
+    return ledger.is_file() and ledger.read_text().count('"ended"') >= count

@@ -1,0 +1,96 @@
+"""Stages on a real local Ray: studies that build on each other, a kill in the middle, and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from diagram_ray.results import Study
+from tests.training.conftest import tiny_data, write_dataset
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"model.width": 4, "model.generator_width": 4, "model.latent_size": 4, "training.epochs": 2}
+SPACE = {"training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1}}
+STUDY = {
+    "name": "any", "base": SMALL, "space": SPACE, "folds": 3, "trials": 3, "ladder": {"rungs": [[3, 1], [3, 2]]},
+    "parallel": {"lookback": 2}, "control": {"shuffles": 0},
+}  # fmt: skip
+TUNED = STUDY | {"base": {"training.epochs": 2, "training.image_batch": 4}}
+STAGES = [
+    {"name": "first", "study": STUDY, "data": "here"},
+    {"name": "model", "train": "first"},
+    {"name": "tuned", "study": TUNED, "data": "there", "init_from": "first"},
+]
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command's arguments without --out."""
+    folder = tmp_path_factory.mktemp("asked")
+    data = tiny_data()
+    others = {name: np.char.replace(getattr(data, name), "p", "q") for name in ("patient_ids", "patch_patient_ids")}
+    write_dataset(folder / "here", data)
+    write_dataset(folder / "there", replace(data, fingerprint="e" * 64, **others))
+    (folder / "all.yaml").write_text(yaml.safe_dump({"name": "all", "stages": STAGES}))
+    places = [part for name in ("here", "there") for part in ("--data", f"{name}={folder / name}")]
+    return [str(folder / "all.yaml"), *places]
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "diagram_ray.tune", *arguments, "--json"], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def run(*arguments: str) -> dict:
+    process = start(*arguments)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return json.loads(out.splitlines()[-1]) | {"said": errors}
+
+
+def tables(study: Path) -> list[pd.DataFrame]:
+    found = [pd.read_parquet(study / f"{name}.parquet") for name in ("trials", "curves", "predictions")]
+    return [table.drop(columns=["seconds", "worker_seconds"], errors="ignore") for table in found]
+
+
+def test_all_in_order_and_again_after_a_kill(asked: list[str], tmp_path: Path) -> None:
+    calm, cut = tmp_path / "calm", tmp_path / "cut"
+    result = run(*asked, "--out", str(calm))
+    assert list(result["stages"]) == ["first", "model", "tuned"]
+    assert Path(result["report"]).is_file()
+    assert (calm / "model" / "model.safetensors").is_file()
+    started = Study.load(calm / "tuned").document["init_from"]
+    assert started["source"] == str(calm / "first")
+    assert Study.load(calm / "tuned").document["experiment"]["model"]["width"] == SMALL["model.width"]
+
+    process = start(*asked, "--out", str(cut))
+    deadline = time.monotonic() + 200
+    while not (cut / "tuned" / "ledger.jsonl").is_file():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "the last stage was not reached"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = (cut / "first" / "ledger.jsonl").read_bytes(), (cut / "model" / "model.safetensors").read_bytes()
+    result = run("--resume", str(cut))
+    assert f"{cut / 'first'}: done already" in result["said"]
+    assert (cut / "first" / "ledger.jsonl").read_bytes() == before[0]
+    assert (cut / "model" / "model.safetensors").read_bytes() == before[1]
+    assert (calm / "model" / "model.safetensors").read_bytes() == before[1]
+    for name in ("first", "tuned"):
+        for one, two in zip(tables(calm / name), tables(cut / name), strict=True):
+            pd.testing.assert_frame_equal(one, two, check_exact=True)

@@ -1,0 +1,60 @@
+"""A small study, trained by hand as the workers train it: one trial after the other, without Ray."""
+
+from pathlib import Path
+
+import torch
+
+from diagram_ray.config import override
+from diagram_ray.data.splits import make_splits
+from diagram_ray.distributed.trial_run import TrialRun
+from diagram_ray.search.files import Keeper, TrialFiles
+from diagram_ray.search.ledger import open_ledger
+from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.study import read_study
+from diagram_ray.search.study_folder import Plan, new_document, write_document
+from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.tables import write_tables
+from diagram_ray.training.cross_validation import CrossValidation
+from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.materials import SPLITS
+from tests.training.conftest import tiny_data, write_dataset
+
+STUDY = """
+name: small
+base: {model.width: 4, model.generator_width: 4, model.latent_size: 8, training.image_batch: 4,
+       training.patch_batch: 4, training.epochs: 2}
+space: {training.k: {type: int, low: 1, high: 2}, training.augment.rotation: {type: float, low: 0.0, high: 20.0}}
+folds: 3
+trials: 4
+ladder: {rungs: [[3, 1], [3, 2]], reduction: 2}
+parallel: {lookback: 1}
+"""
+
+
+def make_study(folder: Path, reduction: int = 2) -> Path:
+    """Four trials on a dataset beside them; with this reduction, some are pruned after their first epoch."""
+    data, dataset, study = tiny_data(), folder / "dataset", folder / "study"
+    write_dataset(dataset, data)
+    (folder / "asked.yaml").write_text(STUDY)
+    asked, base = read_study(folder / "asked.yaml", [f"ladder.reduction={reduction}"])
+    base, splits, ladder = fit_to_data(base, data), make_splits(data, 3, 0), asked.make_ladder(2)
+    study.mkdir()
+    write_document(
+        study, new_document(Plan(asked, base, str(dataset), study), {"fingerprint": data.fingerprint}, data.classes)
+    )
+    (study / SPLITS).write_text(splits.to_json())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with open_ledger(study) as ledger:
+        state = StudyState(Rules(4, 1, 1, ladder), Sampler(asked.space, asked.sampler, 0, 1), ledger)
+        keeper = Keeper(study, ledger.trials)
+        while not state.finished:
+            trial = state.next_start()
+            config, files = override(base, trial.params, ""), TrialFiles.of(study, trial.number)
+            run = TrialRun(trial.number, config, ladder, files, lambda c: CrossValidation(c, data, splits))
+            while (told := run.step()).rung is None or state.measured(trial.number, told.rung, told.measurement):
+                pass
+            keeper.ended(ledger.trials[trial.number])
+        write_tables(study, ledger.trials)
+    torch.set_num_threads(threads)
+    return study
