@@ -3,8 +3,8 @@
     pip install smac          # beside this project; SMAC3's compiled forest, pyrfr, is not needed
     python benchmarks/search_peers.py [--recording benchmarks/recorded/phantom.npz] [--replays 200]
 
-`search_cost.py` replays rules as they are documented; here Optuna's WilcoxonPruner and SMAC3's Intensifier decide
-themselves, with folds as instances, over the same configurations in the same random orders. A fold costs all its epochs.
+`search_cost.py` replays rules as they are documented; here Optuna's WilcoxonPruner and SMAC3's Intensifier
+decide, with folds as instances, over the same configurations in the same random orders; a fold costs all its epochs.
 Columns as in `search_cost.py`. A package that is not installed is told and left out.
 """
 
