@@ -14,10 +14,12 @@ from scipy import ndimage
 
 from diagram_ray.evaluation.style import BLUE, ORANGE, QUIET, STYLE
 
-HEIGHT = 5.4
-"""Of a picture, in inches."""
-NARROWEST = 5.6
-"""Its width at least, in inches: the words need it."""
+HEIGHT = 4.6
+"""Of the image on a picture, in inches."""
+SQUAREST = 0.55
+"""Its width is at least this part of its height: the words need it."""
+GAP, ABOVE, BELOW, BAR, BESIDE = 0.12, 0.32, 0.55, 0.12, 0.75
+"""Inches around images, above them (titles), below them (words), of the legend's bar, and beside it (its words)."""
 DOTS = 130
 """Of a picture, per inch."""
 OPAQUE = 0.7
@@ -61,17 +63,29 @@ def upsampled(local: NDArray[np.float64], cell: int, shape: tuple[int, int]) -> 
 def heatmap_png(pixels: NDArray[np.uint16], heat: Heat) -> bytes:
     """The picture, as a PNG file without metadata. `pixels` (H, W) of 0..65535."""
     rows, columns = pixels.shape
-    width = 0.86 * HEIGHT * 2 * columns / rows + 1.1
     with rc_context(STYLE | {"axes.grid": False}):
-        made = Figure(figsize=(max(width, NARROWEST), HEIGHT), layout="constrained", dpi=DOTS)
-        plain, overlaid = made.subplots(1, 2)
+        made, plain, overlaid, bar = _frame(columns / rows)
         _show(plain, pixels, "what the model is shown")
         _show(overlaid, pixels, f"P({heat.name}) = {heat.probability:.3f}")
         _overlay(overlaid, heat, (rows, columns))
-        _legend(made, overlaid, heat)
+        _legend(made, bar, heat)
         file = io.BytesIO()
         made.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def _frame(aspect: float) -> tuple[Figure, Axes, Axes, Axes]:
+    """The figure, and places for the image, for the image with its map and for the legend's bar.
+
+    Everything has its own place: to find places that fit takes longer than to draw.
+    """
+    image = HEIGHT * max(aspect, SQUAREST)
+    width, height = 2 * image + 3 * GAP + BAR + BESIDE, HEIGHT + ABOVE + BELOW
+    made = Figure(figsize=(width, height), dpi=DOTS)
+    lefts = {GAP: image, 2 * GAP + image: image, 3 * GAP + 2 * image: BAR}
+    places = [(left / width, BELOW / height, wide / width, HEIGHT / height) for left, wide in lefts.items()]
+    plain, overlaid, bar = (made.add_axes(place) for place in places)
+    return made, plain, overlaid, bar
 
 
 def _show(axes: Axes, pixels: NDArray[np.uint16], title: str) -> None:
@@ -88,9 +102,8 @@ def _overlay(axes: Axes, heat: Heat, shape: tuple[int, int]) -> None:
     axes.imshow(painted)
 
 
-def _legend(made: Figure, axes: Axes, heat: Heat) -> None:
-    colours = ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS)
-    bar = made.colorbar(colours, ax=axes, fraction=0.05, pad=0.03)
+def _legend(made: Figure, place: Axes, heat: Heat) -> None:
+    bar = made.colorbar(ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS), cax=place)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_label(f"log-odds of {heat.name} at this place")
     height, width = heat.local.shape
@@ -98,4 +111,5 @@ def _legend(made: Figure, axes: Axes, heat: Heat) -> None:
     words = (
         f"Class activation map, {height} × {width} positions, {models}.\nOrange speaks for {heat.name}, blue against."
     )
-    made.supxlabel(words, fontsize=8, color=QUIET)
+    inches = made.get_size_inches()
+    made.text(GAP / inches[0], (BELOW - GAP) / inches[1], words, fontsize=8, color=QUIET, va="top")
