@@ -1,5 +1,6 @@
 """Pictures that may tell the patient."""
 
+import numpy as np
 import pandas as pd
 
 from diagram_ray.auditing.findings import Finding, Severity, counted, some
@@ -12,7 +13,8 @@ def privacy_findings(manifest: pd.DataFrame) -> list[Finding]:
     """
     if "burned_in" not in manifest:
         return []
-    ids = sorted(manifest.loc[[flag is True or flag == 1 for flag in manifest["burned_in"]], "image_id"].astype(str))
+    flagged = [isinstance(flag, bool | np.bool_) and bool(flag) for flag in manifest["burned_in"]]
+    ids = sorted(manifest.loc[flagged, "image_id"].astype(str))
     if not ids:
         return []
     sentence = (
