@@ -1,7 +1,5 @@
 """Preparation's speed and memory on this machine: `python benchmarks/prepare.py`, about five minutes.
 
-It needs a machine that does nothing else. `--films 10` shows in a minute that it runs, and its figures say nothing.
-
 Films of 4,700 x 2,900 pixels: as DICOM without compression (as CBIS-DDSM has them) and as LJPEG (DDSM). Four different
 films under many names, so that the disk's speed does not count. For each kind:
 
@@ -16,7 +14,6 @@ films under many names, so that the disk's speed does not count. For each kind:
   (/proc/PID/smaps_rollup) without shared memory; that is Ray's object store, which is given beside it
 """
 
-import argparse
 import os
 import tempfile
 import threading
@@ -188,8 +185,7 @@ def measure(folder: Path, kind: str, count: int, cores: int) -> None:
 
     def prepare(films: int) -> None:
         index = Index(records[:films], [], ("benign", "cancer"), kind)
-        out = tempfile.mkdtemp(prefix=f"{kind}-", dir=folder)
-        info = prepare_dataset(index, out, OPTIONS, kind, lambda tally: None)
+        info = prepare_dataset(index, str(folder / f"{kind}-{films}"), OPTIONS, kind, lambda tally: None)
         assert info["counts"]["images"] == films
 
     before = both_alone(records[:ALONE])
@@ -199,7 +195,7 @@ def measure(folder: Path, kind: str, count: int, cores: int) -> None:
         prepare(count)
         clock, processor = time.perf_counter() - started, processor_seconds() - processor
         with watched_memory() as samples:
-            prepare(min(WATCHED * cores, count))
+            prepare(WATCHED * cores)
     after = both_alone(records[:ALONE])
     report(kind, count, cores, (before + after) / 2, (clock, processor), samples)
 
@@ -227,14 +223,11 @@ def report(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--films", type=int, metavar="N", help="a processor, at least 8; instead of 500 and 300")
-    films = parser.parse_args().films
     os.environ["OMP_NUM_THREADS"] = "1"
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        measure(Path(name), "dcm", (films or 500) * cores, cores)
-        measure(Path(name), "LJPEG", (films or 300) * cores, cores)
+        measure(Path(name), "dcm", 500 * cores, cores)
+        measure(Path(name), "LJPEG", 300 * cores, cores)
 
 
 if __name__ == "__main__":
