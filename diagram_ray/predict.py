@@ -2,11 +2,12 @@
 
     python -m diagram_ray.predict runs/model new_patients/ --out runs/predictions
     python -m diagram_ray.predict runs/my_study a.dcm b.png --out runs/predictions
-    python -m diagram_ray.predict runs/model runs/phantom --out runs/predictions
+    python -m diagram_ray.predict runs/model runs/phantom --out runs/predictions --heatmaps
 
 Leaves predictions.csv and predictions.parquet (`path`, `probability_<class>`, `predicted`) and rejects.csv (`path`,
 `reason`). A study's fold models answer together, by the mean of their probabilities. Of a prepared dataset, every
-image is predicted, and `path` is its image_id.
+image is predicted, and `path` is its image_id. `--heatmaps` adds a picture of each image beside its class activation
+map; the tables' column `heatmap` names its file.
 """
 
 import os
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from diagram_ray.training.heatmaps import Heatmaps
     from diagram_ray.training.predictor import Predictor
 
     Picture = tuple[str, NDArray[np.uint16]]
@@ -38,6 +40,7 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that trai
 Inputs = Annotated[list[str], typer.Argument(metavar="FILES|DIR|DATASET", help="Image files, folders or datasets")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
+Maps = Annotated[bool, typer.Option("--heatmaps", help="Draws each image beside its class activation map")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
@@ -56,14 +59,20 @@ def load(model_dir: str | Path, device: str = "cpu") -> "Predictor":
 
 @app.command(epilog="Example: python -m diagram_ray.predict runs/model new_patients/ --out runs/predictions")
 def predict(
-    model: Model, inputs: Inputs, out: Out, device: Device = "auto", as_json: Json = False, debug: Debug = False
+    model: Model,
+    inputs: Inputs,
+    out: Out,
+    heatmaps: Maps = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
 
     def work() -> dict[str, Any]:
         cli.check_free(out)
         sources = [_source(given) for given in inputs]
-        return _predict_all(load(model, device), sources, out)
+        return _predict_all(load(model, device), sources, out, heatmaps)
 
     cli.run(work, as_json=as_json, debug=debug)
 
@@ -92,17 +101,25 @@ def _source(given: str) -> str | list[str]:
     return images
 
 
-def _predict_all(predictor: "Predictor", sources: list[str | list[str]], out: Path) -> dict[str, Any]:
+def _predict_all(
+    predictor: "Predictor", sources: list[str | list[str]], out: Path, heatmaps: bool = False
+) -> dict[str, Any]:
+    from diagram_ray.training.heatmaps import Heatmaps
+    from diagram_ray.training.model_store import new_folder
+
     rejects = _Rejects()
-    rows = list(_rows(predictor, _pictures(predictor, sources, rejects)))
-    if not rows:
-        first = f"; the first, {rejects[0]['path']}: {rejects[0]['reason']}" if rejects else ""
-        raise DataError(f"none of {len(rejects)} images could be used{first}")
-    _write(out, rows, rejects)
+    with new_folder(out) as folder:
+        drawn = Heatmaps(predictor, folder) if heatmaps else None
+        rows = list(_rows(predictor, _pictures(predictor, sources, rejects), drawn))
+        if not rows:
+            first = f"; the first, {rejects[0]['path']}: {rejects[0]['reason']}" if rejects else ""
+            raise DataError(f"none of {len(rejects)} images could be used{first}")
+        _write(folder, rows, rejects)
     for reject in rejects:
         cli.log.info("not used: %s: %s", reject["path"], reject["reason"])
     cli.log.info("%d images predicted, %d not used: %s", len(rows), len(rejects), out)
-    return {"out": str(out), "images": len(rows), "rejects": len(rejects), "models": len(predictor.models)}
+    result = {"out": str(out), "images": len(rows), "rejects": len(rejects), "models": len(predictor.models)}
+    return result | ({"heatmaps": drawn.count} if drawn else {})
 
 
 def _pictures(predictor: "Predictor", sources: list[str | list[str]], rejects: _Rejects) -> "Iterator[Picture]":
@@ -136,28 +153,27 @@ def _dataset(uri: str, image_size: tuple[int, int]) -> "Iterator[Picture]":
         raise DataError(f"{uri}/images: cannot be read: {error}") from None
 
 
-def _rows(predictor: "Predictor", pictures: "Iterator[Picture]") -> Iterator[dict[str, Any]]:
+def _rows(predictor: "Predictor", pictures: "Iterator[Picture]", drawn: "Heatmaps | None") -> Iterator[dict[str, Any]]:
     """The rows of the table, a batch of pictures at a time."""
     import numpy as np
 
     while batch := list(islice(pictures, BATCH)):
-        scores = predictor.predict_array(np.stack([pixels for _, pixels in batch]))
-        for (path, _), row in zip(batch, scores, strict=True):
+        stacked = np.stack([pixels for _, pixels in batch])
+        scores = predictor.predict_array(stacked)
+        maps = [{"heatmap": name} for name in drawn.write(stacked, scores)] if drawn else [{}] * len(batch)
+        for (path, _), row, of_map in zip(batch, scores, maps, strict=True):
             described = predictor.describe(row)
             named = {f"probability_{name}": value for name, value in described["probabilities"].items()}
-            yield {"path": path, **named, "predicted": described["predicted"]}
+            yield {"path": path, **named, "predicted": described["predicted"], **of_map}
 
 
-def _write(out: Path, rows: list[dict[str, Any]], rejects: _Rejects) -> None:
+def _write(folder: Path, rows: list[dict[str, Any]], rejects: _Rejects) -> None:
     import pandas as pd
 
-    from diagram_ray.training.model_store import new_folder
-
     predictions = pd.DataFrame(rows)
-    with new_folder(out) as folder:
-        predictions.to_csv(folder / "predictions.csv", index=False)
-        predictions.to_parquet(folder / "predictions.parquet", index=False)
-        pd.DataFrame(rejects, columns=["path", "reason"]).to_csv(folder / "rejects.csv", index=False)
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    predictions.to_parquet(folder / "predictions.parquet", index=False)
+    pd.DataFrame(rejects, columns=["path", "reason"]).to_csv(folder / "rejects.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from diagram_ray.data.dicom_image import read_dicom, read_mask
 from diagram_ray.data.film import is_film, read_film
 from diagram_ray.data.gzipped import unpacked
 from diagram_ray.data.limits import LARGEST_FILE, checked
-from diagram_ray.data.opening import open_file
+from diagram_ray.data.opening import missing, open_file
 from diagram_ray.data.picture import read_picture
 from diagram_ray.data.records import Film
 from diagram_ray.errors import DataError
@@ -74,6 +74,8 @@ def _read_bytes(path: str) -> bytes:
         raise DataError("cannot be opened: no such file") from None
     except PermissionError:
         raise DataError("cannot be opened: no permission") from None
+    except ImportError as error:
+        raise DataError(f"cannot be opened: {missing(path, error)}") from None
     except Exception as error:  # object stores raise kinds of their own, for example for missing credentials
         raise DataError(f"cannot be opened ({type(error).__name__})") from None
     if not data:

@@ -1,11 +1,17 @@
-"""Opening files that are not ours: nothing waits for one that never answers."""
+"""Opening files that are not ours, here and in object stores: nothing waits for one that never answers."""
 
 import errno
 import os
 import stat
 from typing import Any, BinaryIO
 
+from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from diagram_ray.errors import DataError, told
+
+EXTRAS = {"gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""Kinds of places that need packages which not every installation has -> the extra that brings them."""
 
 
 def open_file(files: Any, path: str) -> BinaryIO:
@@ -23,3 +29,20 @@ def open_file(files: Any, path: str) -> BinaryIO:
         os.close(handle)
         raise IsADirectoryError if stat.S_ISDIR(mode) else OSError(errno.EINVAL, "not a regular file")
     return os.fdopen(handle, "rb")
+
+
+def open_place(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URI, and the path on it without a slash at its end. Raises DataError."""
+    try:
+        files, path = url_to_fs(uri)
+    except ImportError as error:
+        raise DataError(f"{uri}: cannot be opened: {missing(uri, error)}") from None
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
+    return files, str(path).rstrip("/")
+
+
+def missing(uri: str, error: ImportError) -> str:
+    """That the packages for a kind of place are not there, and how to get them."""
+    extra = EXTRAS.get(uri.partition("://")[0].lower())
+    return f"its packages are missing: pip install 'diagram_ray[{extra}]'" if extra else told(error)

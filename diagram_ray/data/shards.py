@@ -9,7 +9,7 @@
 
 In an object store, which cannot rename, `prepare --update` leaves all but dataset.json in a folder inside it that
 dataset.json names: a reader sees the old dataset or the new one.
-Any place that pyarrow or fsspec can open will do: a folder, s3://, gs://, abfs://.
+Any place that fsspec can open will do: a folder, s3://, or with an extra of this package gs:// and abfs://.
 """
 
 import json
@@ -18,12 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diagram_ray.data.opening import open_file
+from diagram_ray.data.opening import open_place as open_place
 from diagram_ray.errors import DataError, UsageError, told
 
 FORMAT_VERSION = 1
@@ -157,12 +157,3 @@ def open_dataset(uri: str) -> tuple[Any, str]:
 def is_local(files: Any) -> bool:
     """Whether an fsspec file system is this machine's own."""
     return "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
-
-
-def open_place(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a folder or URI, and the folder's path on it. Raises DataError."""
-    try:
-        files, root = fsspec.core.url_to_fs(uri)
-    except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
-    return files, str(root).rstrip("/")

@@ -17,8 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
+from diagram_ray.data.opening import open_place
 from diagram_ray.data.preparation import Options, image_id_of
 from diagram_ray.data.records import ImageRecord
 from diagram_ray.errors import DataError
@@ -75,21 +74,13 @@ def _stamps(paths: Iterable[str]) -> dict[str, str]:
     elsewhere: dict[tuple[Any, str], dict[str, str]] = defaultdict(dict)
     for path in paths:
         if "://" in path:
-            files, name = _opened(path)
+            files, name = open_place(path)
             elsewhere[files, name.split("/")[0]][path] = name
         else:
             stamps[path] = _local(path)
     for (files, _), names in elsewhere.items():
         stamps |= _listed(files, names)
     return stamps
-
-
-def _opened(path: str) -> tuple[Any, str]:
-    try:
-        files, name = fsspec.core.url_to_fs(path)
-    except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{path}: cannot be opened: {' '.join(str(error).split())}") from None
-    return files, str(name)
 
 
 def _local(path: str) -> str:

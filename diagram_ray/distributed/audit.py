@@ -26,6 +26,7 @@ from diagram_ray.auditing.description import META, PATCH_META, describe_part, re
 from diagram_ray.auditing.duplicates import Pair, as_rows, blocks, duplicate_findings, near_of, pairs, prints
 from diagram_ray.auditing.findings import Finding
 from diagram_ray.auditing.labels import label_findings
+from diagram_ray.auditing.privacy import privacy_findings
 from diagram_ray.auditing.record import Audit, new_audit
 from diagram_ray.auditing.shortcuts import Question, Score, as_groups, ask, groups, score, shortcut_findings
 from diagram_ray.auditing.tables import COUNTED, count_rows, countable, histograms, statistics
@@ -63,6 +64,7 @@ def audit_dataset(uri: str) -> tuple[Audit, Pictures]:
         *image_findings(images, manifest),
         *of_patches,
         *label_findings(manifest, images, classes),
+        *privacy_findings(manifest),
         *shortcut_findings(scores, unasked),
     ]
     audit = new_audit(

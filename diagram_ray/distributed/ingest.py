@@ -123,6 +123,11 @@ class _Run:
         shards = plan_shards(entries, self._options)
         rows = self._write(shards, draft)
         write_tables(self._area.files, draft, entries, shards, rejects)
+        if burned := sum(entry.told.get("burned_in") is True for entry in entries):
+            log.warning(
+                "%d images say that text in their pixels tells the patient: it is blanked outside of the breast only",
+                burned,
+            )
         settings = _settings(self._index, self._options, source_format)
         info = dataset_info(self._index, entries, rows[PATCHES], rejects, settings)
         info = self._area.publish(draft, info)

@@ -1,14 +1,19 @@
 """The extended classification network E (paper Sect. 2.2, Eq. 3)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
+from diagram_ray.models.features import REDUCTION
 from diagram_ray.models.norm import norm_layer
 
 STRIDES = (1, 1, 2, 1, 2, 1)
 """Of the six residual blocks. Two halvings: E's last maps are 1/64 of the image, a few per breast."""
+CELL = REDUCTION * math.prod(STRIDES)
+"""Pixels of an image, along each side, that one position of E's last maps stands for."""
 
 
 class ResidualBlock(nn.Module):
@@ -56,6 +61,15 @@ class ExtendedClassifier(nn.Module):
         pooled = self.blocks(maps).mean(dim=(2, 3))
         logits: Tensor = self.output(self.dropout(pooled) if dropout is None else pooled * dropout)
         return logits.to(self.output.weight.dtype)  # the losses need it, where autocast is on
+
+    def local_logits(self, maps: Tensor) -> Tensor:
+        """The class activation maps with the bias (Zhou et al., CVPR 2016, Eqs. 1 and 2): (B, m, h, w).
+
+        At each position, the logits of an image that looked everywhere as it does there. Pooling and the output layer
+        are linear, so the mean over the positions is the image's logits.
+        """
+        logits = F.conv2d(self.blocks(maps), self.output.weight[:, :, None, None], self.output.bias)
+        return logits.to(self.output.weight.dtype)
 
     def sample_dropout(self, count: int, random: torch.Generator) -> Tensor | None:
         """What the inputs of the output layer are multiplied with, for `count` images: (count, 8 * width) on the CPU.

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diagram_ray.data.mammogram import read_mammogram
 from diagram_ray.data.pixels import standardise
 from diagram_ray.errors import DataError
 from diagram_ray.models import DiaGRAM
+from diagram_ray.training.augment import to_tensor
 from diagram_ray.training.model_store import ModelCard, read_models
 from diagram_ray.training.scoring import probabilities
 
@@ -55,7 +57,29 @@ class Predictor:
         answers = np.stack([probabilities(model, images, every) for model in self.models])
         return np.asarray(answers.mean(axis=0))
 
+    def local_log_odds(self, pixels: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """The log-odds (N, m, h, w) of each class at the positions of the networks' last maps; images (N, H, W) uint16.
+
+        They are those of an image that looked everywhere as it does there (`ExtendedClassifier.local_logits`), in the
+        mean over the models. With two classes, their mean over the positions is the mean of the models' log-odds for
+        the image. A position stands for `models.classifier.CELL` pixels along each side, from the top left corner.
+        """
+        found = []
+        for model in self.models:
+            weights = next(model.parameters())
+            with torch.inference_mode():
+                maps = model.eval().features(to_tensor(pixels.copy(), weights.device, weights.dtype))
+                found.append(_log_odds(model.classifier.local_logits(maps).double()))
+        return np.asarray(torch.stack(found).mean(dim=0).cpu().numpy())
+
     def describe(self, probabilities: NDArray[np.float64]) -> dict[str, Any]:
         """One image's probabilities by class, and the likeliest class."""
         named = dict(zip(self.card.classes, map(float, probabilities), strict=True))
         return {"probabilities": named, "predicted": max(named, key=named.__getitem__)}
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """log(p / (1 - p)) of each class under the softmax of `logits` (N, m, ...), however sure it is."""
+    classes = range(logits.shape[1])
+    others = [logits[:, [other for other in classes if other != one]].logsumexp(dim=1) for one in classes]
+    return logits - torch.stack(others, dim=1)

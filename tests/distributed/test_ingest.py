@@ -4,12 +4,14 @@ import hashlib
 import os
 import pickle
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import ray
 from PIL import Image
@@ -211,6 +213,19 @@ class TestOnTwoCpus:
         prepare(replace(index, records=[wrong, *index.records[1:]]), tmp_path / "out")
         (reject,) = read_rejects(str(tmp_path / "out"))["reason"]
         assert "lies outside the image of 240 x 180 pixels" in reject
+
+    def test_text_that_files_say_is_burned_in_is_told(
+        self, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        raw = Path(shutil.copytree(phantom, tmp_path / "raw"))
+        for path in sorted(raw.glob("AllDICOMs/*.dcm"))[:3]:
+            header = pydicom.dcmread(path)
+            header.BurnedInAnnotation = "YES"
+            header.save_as(path)
+        prepare(inbreast.index(str(raw)), tmp_path / "out")
+        flagged = int((read_manifest(str(tmp_path / "out"))["burned_in"] == True).sum())  # noqa: E712 - or unknown
+        assert flagged == 3
+        assert f"{flagged} images say that text in their pixels tells the patient" in caplog.text
 
     def test_no_image_that_can_be_used(self, tmp_path: Path, films: Callable[..., Path]) -> None:
         index = folder.index(str(films(tmp_path / "in")))

@@ -15,9 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
-from diagram_ray.data.opening import open_file
+from diagram_ray.data.opening import open_file, open_place
 from diagram_ray.errors import DataError
 
 Row = dict[str, str | None]
@@ -56,8 +55,9 @@ def read_rows(table: str, needed: Iterable[str], wanted: Iterable[str]) -> list[
 
 
 def _read(table: str) -> bytes:
+    place = open_place(table)
     try:
-        with open_file(*url_to_fs(table)) as file:
+        with open_file(*place) as file:
             data = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise DataError(f"{table}: no such file") from None

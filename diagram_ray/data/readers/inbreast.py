@@ -11,9 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
-from diagram_ray.data.opening import open_file
+from diagram_ray.data.opening import open_file, open_place
 from diagram_ray.data.readers import inbreast_table, inbreast_xml
 from diagram_ray.data.readers.dicom_header import Geometry, read_geometry
 from diagram_ray.data.readers.inbreast_table import Row
@@ -53,12 +51,12 @@ class _Tree:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.fs, self.root = open_place(source)
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(source)
             top = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             raise DataError(f"{source}: no such folder") from None
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"{source}: cannot be listed ({type(error).__name__})") from None
         if not top:
             raise DataError(f"{source}: the folder is empty; expected INbreast.csv, AllDICOMs and AllXML")

@@ -4,9 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
-
-from diagram_ray.data.opening import open_file
+from diagram_ray.data.opening import open_file, open_place
 from diagram_ray.errors import DataError
 
 
@@ -16,9 +14,8 @@ class Source:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._outside: dict[str, bool] = {}
+        self._files, self._root = open_place(uri)
         try:
-            self._files, root = fsspec.core.url_to_fs(uri)
-            self._root = str(root).rstrip("/")
             found = self._files.isdir(self._root)
         except Exception as error:  # object stores raise kinds of their own
             raise DataError(f"{uri}: cannot be opened: {' '.join(str(error).split())}") from None
