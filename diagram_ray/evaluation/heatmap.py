@@ -104,7 +104,7 @@ def _overlay(axes: Axes, heat: Heat, shape: tuple[int, int]) -> None:
 
 def _legend(made: Figure, place: Axes, heat: Heat) -> None:
     bar = made.colorbar(ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS), cax=place)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label(f"log-odds of {heat.name} at this place")
     height, width = heat.local.shape
     models = "one model" if heat.models == 1 else f"mean of {heat.models} models"
