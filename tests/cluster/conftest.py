@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ PORTS = (
     "dashboard-agent-grpc-port", "node-manager-port", "object-manager-port",
 )  # fmt: skip
 OF_A_WORKER = tuple(name for name in PORTS if name not in ("port", "dashboard-port", "ray-client-server-port"))
-START = 180.0
+START = 300.0
+"""Seconds that anything may take to be there: other tests may have the machine."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ def cluster() -> Iterator[Cluster]:
             f"http://127.0.0.1:{head['metrics-export-port']}/metrics",
         )
         options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
-        stack.enter_context(_node(home / "head.log", environment, head, *options))
-        _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log")
+        node = stack.enter_context(_node(home / "head.log", environment, head, *options))
+        _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log", node)
         # A folder of its own, as on another machine: in a shared one a node unpacks the job's files over the other's.
         options = (f"--address={address}", "--num-cpus=2", f"--temp-dir={home / 'w'}")
-        stack.enter_context(_node(home / "worker.log", environment, worker, *options))
-        _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log")
+        node = stack.enter_context(_node(home / "worker.log", environment, worker, *options))
+        _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log", node)
         yield found
 
 
@@ -84,14 +86,16 @@ def _environment(home: Path) -> dict[str, str]:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-    return kept | own | quiet
+    # A node gives up when its own processes are not there in time, by default a minute.
+    patient = {"RAY_raylet_start_wait_time_s": f"{START:.0f}"}
+    return kept | own | quiet | patient
 
 
 @contextmanager
 def _node(
     log: Path, environment: dict[str, str], ports: dict[str, str], *options: str, ip: str = "127.0.0.1",
     inside: tuple[str, ...] = (),
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator["subprocess.Popen[bytes]"]:  # fmt: skip
     """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started."""
     given = [f"--{name}={number}" for name, number in ports.items()]
     ray = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={ip}", "--disable-usage-stats"]
@@ -99,7 +103,7 @@ def _node(
     with log.open("w") as file:
         process = subprocess.Popen([*command, *given], env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -124,14 +128,17 @@ def _free_ports(count: int) -> list[int]:
     raise OSError("no free ports")
 
 
-def _wait(ready: Callable[[], bool], log: Path | None = None) -> None:
+def _wait(ready: Callable[[], bool], log: Path | None = None, process: "subprocess.Popen[Any] | None" = None) -> None:
+    """Until `ready`. Where it takes too long, or the `process` that is to bring it about has ended, shows its log."""
     end = time.monotonic() + START
     while not ready():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not in {START:g} s: {log.read_text()[-2000:] if log else ready}")
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > end:
+            why = "the process ended" if ended else f"not in {START:g} s"
+            raise TimeoutError(f"{why}: {log.read_text()[-3000:] if log else ready}")
         time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")
-def wait_for() -> Callable[[Callable[[], bool]], None]:
+def wait_for() -> Callable[..., None]:
     return _wait
