@@ -1,5 +1,6 @@
 """A protected cluster of two nodes for the tests: a head that computes nothing, and a worker process."""
 
+import json
 import os
 import secrets
 import signal
@@ -8,13 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from diagram_ray.data.phantom import make_phantom
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -23,6 +27,15 @@ PORTS = (
     "dashboard-agent-grpc-port", "node-manager-port", "object-manager-port",
 )  # fmt: skip
 OF_A_WORKER = tuple(name for name in PORTS if name not in ("port", "dashboard-port", "ray-client-server-port"))
+STUDY = """\
+name: small
+base: {model.width: 4, model.generator_width: 4, training.epochs: 2}
+space: {training.k: {type: int, low: 1, high: 2}}
+folds: 3
+trials: 2
+ladder: {rungs: [[3, 2]], reduction: 2}
+control: {shuffles: 0}
+"""
 START = 300.0
 """Seconds that anything may take to be there: other tests may have the machine."""
 
@@ -37,6 +50,13 @@ class Cluster:
     metrics: str
     """Where Prometheus would ask the head; it answers without a token."""
 
+    def api(self, path: str, token: str | None = None) -> Any:
+        """The dashboard's answer as JSON; with the cluster's token where none is given."""
+        own = Path(self.environment["RAY_AUTH_TOKEN_PATH"]).read_text() if token is None else token
+        request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {own}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
     def ray(self, *arguments: str, timeout: float = 240, **changes: str | None) -> subprocess.CompletedProcess[str]:
         """Runs `ray ARGUMENTS` as a client, with `changes` of its environment (None removes a variable)."""
         environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
@@ -44,15 +64,41 @@ class Cluster:
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
     def submit(
-        self, job: str, *command: str, wait: bool = True, **changes: str | None
+        self, job: str, *command: str, wait: bool = True, metadata: Mapping[str, str] = {}, **changes: str | None
     ) -> subprocess.CompletedProcess[str]:
         """Submits `python -m diagram_ray.tune COMMAND` as `job`, as cluster/README.md says, and waits for it."""
         options = ["--address", self.dashboard, "--submission-id", job, "--working-dir", "."]
+        options += ["--metadata-json", json.dumps(metadata)] if metadata else []
         entry = ("python", "-m", "diagram_ray.tune", *command)
         return self.ray("job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entry, **changes)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "small.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="package")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A prepared dataset of twelve phantoms, 64x48."""
+    from diagram_ray.data.preparation import Options
+    from diagram_ray.data.readers import inbreast
+    from diagram_ray.distributed import ingest
+    from diagram_ray.distributed.session import ray_session
+
+    folder = tmp_path_factory.mktemp("small")
+    make_phantom(folder / "raw", 12, 0, 0.3, 208, workers=1)
+    with ray_session(num_cpus=2):
+        options = Options((64, 48), 32, 2, b"a key of the test", "negative")
+        ingest.prepare_dataset(
+            inbreast.index(str(folder / "raw")), str(folder / "data"), options, "phantom", lambda _: None
+        )
+    return str(folder / "data")
+
+
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """Started with a token of its own, and ended by the ids of the two processes that were started."""
     with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
@@ -70,10 +116,12 @@ def cluster() -> Iterator[Cluster]:
         )
         options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
         node = stack.enter_context(_node(home / "head.log", environment, head, *options))
+        _started(node, home / "head.log")
         _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log", node)
         # A folder of its own, as on another machine: in a shared one a node unpacks the job's files over the other's.
         options = (f"--address={address}", "--num-cpus=2", f"--temp-dir={home / 'w'}")
         node = stack.enter_context(_node(home / "worker.log", environment, worker, *options))
+        _started(node, home / "worker.log")
         _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log", node)
         yield found
 
@@ -87,7 +135,7 @@ def _environment(home: Path) -> dict[str, str]:
     own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
     # A node gives up when its own processes are not there in time, by default a minute.
-    patient = {"RAY_raylet_start_wait_time_s": f"{START:.0f}"}
+    patient = {"PYTHONUNBUFFERED": "1", "RAY_raylet_start_wait_time_s": f"{START:.0f}"}
     return kept | own | quiet | patient
 
 
@@ -111,6 +159,11 @@ def _node(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _started(node: "subprocess.Popen[Any]", log: Path) -> None:
+    """Waits for it. Without: a node gives up after 40 s where the head has not told the cluster that it is there."""
+    _wait(lambda: "Ray runtime started" in log.read_text(), log, node)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import BIN, OF_A_WORKER, PORTS, START, _environment, _free_ports, _node, _wait
+from tests.cluster.conftest import OF_A_WORKER, PORTS, _environment, _free_ports, _node, _started
 from tests.cluster.elastic import SOON
 from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
 
@@ -90,26 +90,16 @@ def hosts() -> Iterator[tuple[Hosts, str, dict[str, str]]]:
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
         address = ""
-
-        def there(*question: str, told: str = "") -> bool:
-            """Whether `ray QUESTION` is answered on the head, with these words."""
-            command = [*made.inside("head"), str(BIN / "ray"), *question, "--address", address]
-            ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START)
-            return ended.returncode == 0 and told in ended.stdout
-
         for name, wanted in (("head", PORTS), ("left", OF_A_WORKER), ("right", OF_A_WORKER)):
             ports = {port: str(next(numbers)) for port in wanted}
             address = f"10.77.0.1:{ports['port']}" if name == "head" else address
             options = ("--head", "--num-cpus=0") if name == "head" else (f"--address={address}", "--num-cpus=1")
             temporary = f"--temp-dir={home / name[0]}"
-            started = _node(
+            node = _node(
                 home / f"{name}.log", environment, ports, *options, temporary, ip=made.addresses[name],
                 inside=made.inside(name),
             )  # fmt: skip
-            node = stack.enter_context(started)
-            if name == "head":  # a node gives up where there is no head yet
-                _wait(lambda: there("health-check"), home / "head.log", node)
-        _wait(lambda: there("status", told="2.0 CPU"), home / "right.log", node)
+            _started(stack.enter_context(node), home / f"{name}.log")
         yield made, address, environment
 
 
