@@ -45,7 +45,7 @@ def test_a_search_from_its_beginning_to_its_end() -> None:
     assert [row.number for row in running.rows] == [1, 0]
     assert running.rows[1].folds == (0.7, 0.9)
     assert (running.rows[1].rung, running.rows[1].epoch, running.rows[1].state) == (1, 1, "running")
-    assert running.rows[1].reason.startswith("first:")
+    assert running.rows[1].reason == "0.8000 at 2 folds x 1 epochs: 0 earlier trials are too few to compare with"
     assert running.rows[1].devices == (gpu, gpu)
     assert running.devices == {"10.0.0.1 GPU 0": 2}
     assert running.first_report > 0.0
