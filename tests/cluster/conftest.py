@@ -39,6 +39,9 @@ control: {shuffles: 0}
 START = 300.0
 """Seconds that anything may take to be there: other tests may have the machine."""
 
+ATTEMPTS, ATTEMPT = 4, 100.0
+"""Times that a node is started, and the seconds that it gets."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -116,12 +119,10 @@ def cluster() -> Iterator[Cluster]:
         )
         options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
         node = stack.enter_context(_node(home / "head.log", environment, head, *options))
-        _started(node, home / "head.log")
         _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log", node)
         # A folder of its own, as on another machine: in a shared one a node unpacks the job's files over the other's.
         options = (f"--address={address}", "--num-cpus=2", f"--temp-dir={home / 'w'}")
         node = stack.enter_context(_node(home / "worker.log", environment, worker, *options))
-        _started(node, home / "worker.log")
         _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log", node)
         yield found
 
@@ -133,10 +134,13 @@ def _environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-    # A node gives up when its own processes are not there in time, by default a minute.
-    patient = {"PYTHONUNBUFFERED": "1", "RAY_raylet_start_wait_time_s": f"{START:.0f}"}
-    return kept | own | quiet | patient
+    quiet = {
+        "PYTHONUNBUFFERED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+    }
+    return kept | own | quiet
 
 
 @contextmanager
@@ -144,26 +148,41 @@ def _node(
     log: Path, environment: dict[str, str], ports: dict[str, str], *options: str, ip: str = "127.0.0.1",
     inside: tuple[str, ...] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:  # fmt: skip
-    """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started."""
+    """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started.
+
+    Ray gives up, for good, where the head or its own processes are not there within half a minute, as happens beside
+    other tests: then it is started again.
+    """
     given = [f"--{name}={number}" for name, number in ports.items()]
     ray = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={ip}", "--disable-usage-stats"]
-    command = [*inside, *ray, *options]
-    with log.open("w") as file:
-        process = subprocess.Popen([*command, *given], env=environment, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
+    command = [*inside, *ray, *options, *given]
+    for attempt in range(1, ATTEMPTS + 1):
+        with log.open("w") as file:
+            process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
         try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            if attempt == ATTEMPTS or _comes_up(process, log):
+                yield process
+                return
+        finally:
+            _end(process)
 
 
-def _started(node: "subprocess.Popen[Any]", log: Path) -> None:
-    """Waits for it. Without: a node gives up after 40 s where the head has not told the cluster that it is there."""
-    _wait(lambda: "Ray runtime started" in log.read_text(), log, node)
+def _comes_up(node: "subprocess.Popen[bytes]", log: Path) -> bool:
+    end = time.monotonic() + ATTEMPT
+    while "Ray runtime started" not in log.read_text():
+        if node.poll() is not None or time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _end(node: "subprocess.Popen[bytes]") -> None:
+    node.send_signal(signal.SIGTERM)
+    try:
+        node.wait(30)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        node.wait()
 
 
 def _free_ports(count: int) -> list[int]:

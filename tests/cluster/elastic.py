@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.conftest import PORTS, _environment, _free_ports, _node, _started, _wait
+from tests.cluster.conftest import PORTS, _environment, _free_ports, _node, _wait
 
 MOST = 3
 """Machines with one processor each."""
@@ -91,7 +91,6 @@ def elastic_cluster(home: Path, **variables: str) -> Iterator[Elastic]:
         # The machines are the provider's children, and outlive it for a minute.
         stack.callback(found.end_processes, f"HOME={home}")
         node = stack.enter_context(_node(home / "head.log", environment | own | names, ports, *options))
-        _started(node, home / "head.log")
         _wait(lambda: _answers(found), home / "head.log", node)
         yield found
 

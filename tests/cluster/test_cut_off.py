@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import OF_A_WORKER, PORTS, _environment, _free_ports, _node, _started
+from tests.cluster.conftest import OF_A_WORKER, PORTS, _environment, _free_ports, _node
 from tests.cluster.elastic import SOON
 from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
 
@@ -99,7 +99,7 @@ def hosts() -> Iterator[tuple[Hosts, str, dict[str, str]]]:
                 home / f"{name}.log", environment, ports, *options, temporary, ip=made.addresses[name],
                 inside=made.inside(name),
             )  # fmt: skip
-            _started(stack.enter_context(node), home / f"{name}.log")
+            stack.enter_context(node)
         yield made, address, environment
 
 
