@@ -39,7 +39,7 @@ control: {shuffles: 0}
 START = 300.0
 """Seconds that anything may take to be there: other tests may have the machine."""
 
-ATTEMPTS, ATTEMPT = 5, 100.0
+ATTEMPTS, ATTEMPT = 4, 240.0
 """Times that a node is started, and the seconds that it gets."""
 
 
