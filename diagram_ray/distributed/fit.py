@@ -9,7 +9,7 @@ The group ends when it is told to, so that Ray Train itself takes its placement 
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -20,17 +20,18 @@ from ray.util import get_current_placement_group, placement_group_table
 
 from diagram_ray.config import override
 from diagram_ray.distributed.losses import RETRIES
-from diagram_ray.distributed.machines import Notice, gone
+from diagram_ray.distributed.machines import Notice, gone, own_device
 from diagram_ray.distributed.mailbox import Job, Mailbox
 from diagram_ray.distributed.share import Share
 from diagram_ray.distributed.trial_run import TrialRun, Validation
 from diagram_ray.distributed.worker import Work
 from diagram_ray.errors import DiagramError
 from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.study_state import Round
+from diagram_ray.search.study_state import Device, Round
 
 SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # so that the dashboard's /api/train/v2/runs/v1 lists the group
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the group is started anew all the same when a node has gone
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # by default 2: all start-up and ends wait for it
 }
@@ -54,18 +55,24 @@ class Team:
     materials: tuple[Any, Any]
     """Object references of data and splits: each node maps them once."""
 
+    def __str__(self) -> str:
+        return f"study {self.work.study}, {self.share}"  # in Ray's list of runs
+
 
 class WorkerGroup:
-    """A group of processes, seen from the process that has asked for it. Starts at once, in the background."""
+    """A group of processes, seen from the process that has asked for it. Starts at once, in the background.
 
-    def __init__(self, work: Work, share: Share, materials: tuple[Any, Any], scratch: str) -> None:
+    `name` is what Ray calls it; no other group may have it that writes into `scratch` at the same time.
+    """
+
+    def __init__(self, name: str, work: Work, share: Share, materials: tuple[Any, Any], scratch: str) -> None:
         os.environ.update(SETTINGS)
         # Ray's helpers look for the cluster by themselves, and there may be several on one machine.
         os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
         mailbox: Any = ray.remote(num_cpus=0, max_concurrency=100)(Mailbox)  # type: ignore[call-overload]
         self._mailbox = mailbox.remote(RETRIES)
         self._fault: Exception | None = None
-        trainer = _trainer(Team(self._mailbox, work, share, materials), scratch)
+        trainer = _trainer(name, Team(self._mailbox, work, share, materials), scratch)
         self._thread = threading.Thread(target=self._fit, args=[trainer], daemon=True)
         self._thread.start()
 
@@ -126,7 +133,7 @@ def _said(failures: dict[int, Exception]) -> str:
     return (own or texts or ["unknown"])[0][-300:]
 
 
-def _trainer(team: Team, scratch: str) -> TorchTrainer:
+def _trainer(name: str, team: Team, scratch: str) -> TorchTrainer:
     share = team.share
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     workers = share.workers if share.min_workers is None else (share.min_workers, share.workers)
@@ -138,7 +145,7 @@ def _trainer(team: Team, scratch: str) -> TorchTrainer:
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if share.gpus else "gloo", timeout_s=PATIENCE),
         scaling_config=api.ScalingConfig(num_workers=workers, use_gpu=bool(share.gpus), resources_per_worker=resources),
         run_config=api.RunConfig(
-            name="group", storage_path=scratch, failure_config=failures, callbacks=[Failures(team.mailbox)]
+            name=name, storage_path=scratch, failure_config=failures, callbacks=[Failures(team.mailbox)]
         ),
     )
 
@@ -153,14 +160,15 @@ def train_trials(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(team.share.cpus)))
     crew = join_crew(team.share.folds_at_once)
     data, splits = ray.get(list(team.materials))
+    devices = tuple(crew.world.exchange(own_device()))
     leads = crew.world.rank == 0
     if leads:
         ray.get(team.mailbox.arrive.remote(get_current_placement_group()))
     while (job := crew.world.from_first(ray.get(team.mailbox.take.remote()) if leads else None)) is not None:
-        _train_trial(team, job, data, splits, crew)
+        _train_trial(team, job, data, splits, crew, devices)
 
 
-def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any) -> None:
+def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
     """One trial: by the first process as a single worker does it, by the others as the first one says."""
     from diagram_ray.training.leading import Led, follow
 
@@ -185,7 +193,7 @@ def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any) -> Non
 
     leaving = Notice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
     run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, leaving)
-    while ray.get(team.mailbox.tell.remote(job.number, run.step())):
+    while ray.get(team.mailbox.tell.remote(job.number, replace(run.step(), devices=devices))):
         pass
     run.close()
     if leader is not None:

@@ -13,13 +13,17 @@ from diagram_ray.search.study_state import Round
 
 
 class GroupWorker(tune.Trainable):
-    """Serves one trial after another, as `worker.Worker` does, with a group that stays between them."""
+    """Serves one trial after another, as `worker.Worker` does, with a group that stays between them.
+
+    The group has the study's name and the number of its first trial: so Ray calls it.
+    """
 
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], work: Work, share: Share, materials: tuple[Any, Any], scratch: Path
     ) -> None:
         """Called once in each process. `materials`: references of data and splits."""
-        self._group = WorkerGroup(work, share, materials, str(scratch / f"group-{config['number']:04d}"))
+        self._name = f"{work.study}-group-{config['number']}"
+        self._group = WorkerGroup(self._name, work, share, materials, str(scratch))
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -42,3 +46,6 @@ class GroupWorker(tune.Trainable):
     def cleanup(self) -> None:
         """Called when the process is not needed any more."""
         self._group.close()
+
+    def __repr__(self) -> str:
+        return f"{self._name}: trials"  # in Ray's list of actors; it is asked for once

@@ -102,7 +102,7 @@ class _Run:
             return
         parts = old_parts(self._old, kept)
         take = partial(take_over, self._area.out, self._area.files, self._area.pieces, self._options)
-        for _, entries in run_tasks(take, parts):
+        for _, entries in run_tasks("comparing files", take, parts):
             self._entries |= {entry.identity: entry for entry in entries}
         self._decode(frozenset())
 
@@ -161,7 +161,7 @@ class _Run:
         """Decodes pieces; returns the images of those whose worker has died."""
         work = partial(_decode, self._area.files, self._area.pieces, self._options)
         lost = {image.identity: image for piece in pieces for image in piece}
-        for piece, (entries, rejects) in run_tasks(work, pieces, at_a_time, losses):
+        for piece, (entries, rejects) in run_tasks("preparing images", work, pieces, at_a_time, losses):
             for image in piece:
                 del lost[image.identity]
             self._entries |= {entry.identity: entry for entry in entries}
@@ -204,7 +204,7 @@ class _Run:
         rows: Counter[str] = Counter()
         todo = {shard.name: shard for shard in shards}
         for _ in range(2):
-            for shard, written in run_tasks(work, list(todo.values())):
+            for shard, written in run_tasks("writing shards", work, list(todo.values())):
                 del todo[shard.name]
                 rows[shard.folder] += written
                 self._progress(Tally("writing shards", len(shards) - len(todo), len(shards)))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 
 import ray
 
+from diagram_ray.search.study_state import Device
+
 EVERY = 1.0
 """Seconds between two questions to the cluster."""
 
@@ -39,3 +41,9 @@ def _leaving() -> Iterable[str]:
 def here() -> Notice:
     """The notice of the machine that this process runs on."""
     return Notice([ray.get_runtime_context().get_node_id()])
+
+
+def own_device() -> Device:
+    """What this process computes on, as Ray gave it to it."""
+    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return Device(ray.util.get_node_ip_address(), ",".join(map(str, gpus)))  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ from diagram_ray.distributed.control import Cluster, Winner, run_control, run_le
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.machines import gone
+from diagram_ray.distributed.origin import commit
 from diagram_ray.distributed.session import own_ray_ended
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.telemetry import telemetry
@@ -27,7 +28,7 @@ from diagram_ray.distributed.tuner import run_search
 from diagram_ray.distributed.worker import MakeValidation, Work, cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.events import EVENT
+from diagram_ray.events import EVENT, event
 from diagram_ray.reporting.study_page import FILE as PAGE
 from diagram_ray.reporting.study_page import study_page
 from diagram_ray.results import Trial, TrialState, write_atomic
@@ -80,6 +81,7 @@ class _Run:
         self.began = time.monotonic()
         self.document: dict[str, Any] = {}
         self.losses = Losses(gone)
+        self.origin = ""
 
     def go(self, console: Console) -> dict[str, Any]:
         """Search, tables, control."""
@@ -89,6 +91,7 @@ class _Run:
             if self.materials.sides is not None:
                 write_table(self.folder / IMAGES, self.materials.sides)
             write_document(self.folder, self.document)
+            self._introduce()
             alarm = threading.Thread(target=self._abandon, args=[ledger], daemon=True)
             with ExitStack() as stack:
                 stack.enter_context(cooperative_stop(lambda: self._interrupt(state, alarm)))
@@ -103,6 +106,13 @@ class _Run:
                 (self.folder / "checkpoints").rmdir()
             self._close(ledger, state.stopping or None)
             return self._result(ledger)
+
+    def _introduce(self) -> None:
+        """Says which data and which code this is, for the log and the page."""
+        found = {"fingerprint": self.materials.data.fingerprint, "commit": self.document["versions"].get("commit")}
+        self.origin = f"dataset {found['fingerprint'][:12]}, commit {found['commit'] or 'unknown'}"
+        name = self.plan.study.name
+        log.info("study %s: %s", name, self.origin, extra=event("study", study=name, **found))
 
     def _interrupt(self, state: StudyState, alarm: threading.Thread) -> None:
         self.interrupted.set()
@@ -138,7 +148,8 @@ class _Run:
             write_atomic(self.folder / SPLITS, self.materials.splits.to_json())
             initial = self.materials.initial
             started = initial.describe() if initial is not None else None
-            return new_document(self.plan, self.materials.info, self.materials.data.classes, started)
+            document = new_document(self.plan, self.materials.info, self.materials.data.classes, started)
+            return document | {"versions": {**document["versions"], "commit": commit() or "unknown"}}
         document = read_yaml(self.folder / DOCUMENT)
         dataset = {**document["dataset"], "uri": self.plan.data}
         return document | {"study": self.plan.study.model_dump(mode="json"), "dataset": dataset}
@@ -167,7 +178,7 @@ class _Run:
         dataset = f"{self.materials.info.get('name', '')}, {len(data.labels)} images"
 
         def look() -> Sight:
-            return sight_of(progress, study.name, dataset, partial(self._span, top))
+            return sight_of(progress, study.name, dataset, partial(self._span, top), self.origin, study.page.price)
 
         stack.enter_context(telemetry(study.name, len(data.labels) * (1 - 1 / study.folds), look))
         if study.page.on:
@@ -178,7 +189,7 @@ class _Run:
         return interval(self.standings.standing(trial.number, top))
 
     def _search(self, state: StudyState, progress: Progress) -> None:
-        work = Work(self.folder, self.plan.base, state.rules.ladder, self.share.device, self.make)
+        work = Work(self.plan.study.name, self.folder, self.plan.base, state.rules.ladder, self.share.device, self.make)
         budget = self.plan.study.time_budget
         limit = seconds(budget, "time_budget") if budget else None
         run_search(state, work, self.share, self.materials.data, self.materials.splits, progress, self.losses, limit)

@@ -29,18 +29,22 @@ def processors() -> int:
 
 
 def run_tasks(
-    work: Callable[[Job], Answer], jobs: Sequence[Job], at_a_time: int | None = None, losses: int = UNLIMITED
+    name: str,
+    work: Callable[[Job], Answer],
+    jobs: Sequence[Job],
+    at_a_time: int | None = None,
+    losses: int = UNLIMITED,
 ) -> Iterator[tuple[Job, Answer]]:
     """Each job with its answer, as they come. Those whose worker has died are missing, and are at most `losses`.
 
-    `work`, the jobs and the answers travel between machines. Raises DiagramError if `work` raises, or too many workers
-    die. Needs an open Ray session.
+    `name` is what Ray's dashboard calls all of it. `work`, the jobs and the answers travel between machines. Raises
+    DiagramError if `work` raises, or too many workers die. Needs an open Ray session.
     """
     if not jobs:
         return
     with quiet():
         try:
-            for row in _dataset(work, jobs, at_a_time, losses).iter_rows():
+            for row in _dataset(name, work, jobs, at_a_time, losses).iter_rows():
                 if row["failure"]:
                     raise DiagramError(f"a worker failed: {row['failure']}")
                 yield jobs[row["number"]], row["answer"]
@@ -48,7 +52,9 @@ def run_tasks(
             raise DiagramError(f"workers have died: {' '.join(str(error).split())[-400:]}") from None
 
 
-def _dataset(work: Callable[[Any], Any], jobs: Sequence[Any], at_a_time: int | None, losses: int) -> ray.data.Dataset:
+def _dataset(
+    name: str, work: Callable[[Any], Any], jobs: Sequence[Any], at_a_time: int | None, losses: int
+) -> ray.data.Dataset:
     def do(row: dict[str, Any]) -> dict[str, Any]:
         try:
             return {"number": row["number"], "answer": work(row["job"]), "failure": ""}
@@ -63,7 +69,9 @@ def _dataset(work: Callable[[Any], Any], jobs: Sequence[Any], at_a_time: int | N
     with ray.data.DataContext.current(context):
         source = ray.data.from_items(rows, override_num_blocks=len(rows))
         pool = ray.data.TaskPoolStrategy(size=at_a_time)
-        return source.map(do, num_cpus=1, max_retries=0, compute=pool, runtime_env={"env_vars": ALLOCATOR})
+        done = source.map(do, num_cpus=1, max_retries=0, compute=pool, runtime_env={"env_vars": ALLOCATOR})
+        done.set_name(name)
+        return done
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import json
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,8 +95,10 @@ class TrialRun:
 
         But where nothing can be written any more, all trials would fail: there the study ends, to be resumed.
         """
+        began = time.monotonic()
         try:
-            return dataclasses.replace(next(self._rounds), begun_at=self._begun_at)
+            told = next(self._rounds)
+            return dataclasses.replace(told, begun_at=self._begun_at, seconds=time.monotonic() - began)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
             if _cannot_write(error):

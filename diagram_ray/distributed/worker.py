@@ -1,7 +1,7 @@
 """The process that trains: it serves one trial after another. Imports no more than it needs, for it starts often."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ray import tune
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
-from diagram_ray.distributed.machines import here
+from diagram_ray.distributed.machines import here, own_device
 from diagram_ray.distributed.trial_run import TrialRun, Validation
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
@@ -37,6 +37,8 @@ def cross_validation(
 class Work:
     """What the workers need, besides a trial's parameters."""
 
+    study: str
+    """Its name, for Ray's own views."""
     folder: Path
     base: ExperimentConfig
     ladder: Ladder
@@ -54,7 +56,7 @@ class Worker(tune.Trainable):
         torch.set_num_threads(1)  # trials run side by side: one core each
         self._work, self._data, self._splits = work, data, splits
         self._run: TrialRun | None = None
-        self._leaving, self._left = here(), False
+        self._leaving, self._left, self._devices = here(), False, (own_device(),)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -74,7 +76,7 @@ class Worker(tune.Trainable):
         assert self._run is not None  # noqa: S101 - set in `setup`
         if self._left:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-        told = self._run.step()
+        told = replace(self._run.step(), devices=self._devices)
         self._left = told.leaving
         return {"round": told}
 
@@ -82,3 +84,6 @@ class Worker(tune.Trainable):
         """Called when the process is not needed any more."""
         if self._run is not None:
             self._run.close()
+
+    def __repr__(self) -> str:
+        return f"{self._work.study}: trials"  # in Ray's list of actors; it is asked for once

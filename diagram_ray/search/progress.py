@@ -47,7 +47,7 @@ class Progress(Listener):
     def __init__(self, state: StudyState, where: str) -> None:
         self.state = state
         self.where = where
-        """Devices in use, in words."""
+        """Devices that the search uses, in words."""
         self.best = best_of(state.trials)
         self.counts: Counter[TrialState] = Counter(
             trial.state for trial in state.trials.values() if trial.state is not TrialState.RUNNING
@@ -56,7 +56,13 @@ class Progress(Listener):
         """Latest round of each trial that runs."""
         self.restarts = 0
         """Workers that were lost, and whose trials started again."""
+        self.first_report: float | None = None
+        """Seconds until the first round was done."""
+        self.worked = 0.0
+        """Seconds that workers have trained in this run, summed over all that worked side by side."""
+        self._opened = time.monotonic()
         self._began: float | None = None  # when the first round was done: the workers' start does not count
+        self._worked_before = 0.0
         self._trained = 0  # fold-epochs trained since then
         self._costs: list[int] = []  # fold-epochs of each trial that ended since then
 
@@ -68,8 +74,10 @@ class Progress(Listener):
 
     def advanced(self, round_: Round) -> None:
         """Notes how far the trial is."""
+        self.worked += round_.seconds * max(1, len(round_.devices))
         if self._began is None:
             self._began = time.monotonic()
+            self.first_report, self._worked_before = self._began - self._opened, self.worked
         else:
             self._trained += max(0, round_.fold_epochs - self.rounds[round_.number].fold_epochs)
         self.rounds[round_.number] = round_
@@ -111,11 +119,19 @@ class Progress(Listener):
         """A guess; None before there is anything to guess from."""
         if self._began is None or self._trained == 0:
             return None
-        rules = self.state.rules
+        return self._left() * (time.monotonic() - self._began) / self._trained
+
+    def work_left(self) -> float | None:
+        """A guess of the seconds that workers have yet to train, as `worked` counts them; None as above."""
+        return self._left() * (self.worked - self._worked_before) / self._trained if self._trained else None
+
+    def _left(self) -> float:
+        """Fold-epochs."""
+        rules, costs = self.state.rules, tuple(self._costs)
         expected = rules.ladder.expected(rules.trials, unpruned=rules.lookback) / rules.trials
-        each = sum(self._costs) / len(self._costs) if len(self._costs) >= rules.lookback else expected
-        left = each * (rules.trials - self.done) - sum(round_.fold_epochs for round_ in self.rounds.values())
-        return max(0.0, left) * (time.monotonic() - self._began) / self._trained
+        each = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
+        under_way = sum(round_.fold_epochs for round_ in tuple(self.rounds.values()))
+        return max(0.0, each * (rules.trials - self.done) - under_way)
 
     def summary(self) -> str:
         """One line."""

@@ -1,6 +1,7 @@
 """A search as it stands, in plain values, for a page that shows it."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.progress import Progress, duration, short
+from diagram_ray.search.study_state import Device, Round
 
 Span = Callable[[Trial], Interval]
 """A complete trial -> its mean AUC with the 95 % interval."""
@@ -27,6 +29,9 @@ class Row:
     """Rungs behind it."""
     epoch: int
     reason: str
+    """Why it was dropped; of a trial that runs, why it went on."""
+    devices: tuple[Device, ...] = ()
+    """That train it now."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,48 @@ class Sight:
     rows: tuple[Row, ...]
     """The newest first."""
     time: float
+    origin: str = ""
+    """Which data exactly, and which code."""
+    first_report: float | None = None
+    """Seconds until the first round was done."""
+    worker_hours: float = 0.0
+    """That workers have trained in this run."""
+    worker_hours_left: float | None = None
+    """A guess."""
+    price: float | None = None
+    """Of a worker-hour."""
+
+    @property
+    def cost(self) -> float | None:
+        """Of the worker-hours; None where the price is not known."""
+        return None if self.price is None else self.price * self.worker_hours
+
+    @property
+    def cost_left(self) -> float | None:
+        """A guess, or None."""
+        return None if self.price is None or self.worker_hours_left is None else self.price * self.worker_hours_left
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """Device -> trials on it now."""
+        return dict(sorted(Counter(str(device) for row in self.rows for device in row.devices).items()))
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return asdict(self) | {"cost": self.cost, "cost_left": self.cost_left, "devices": self.devices}
 
 
-def sight_of(progress: Progress, name: str, dataset: str, span: Span) -> Sight:
+def sight_of(
+    progress: Progress, name: str, dataset: str, span: Span, origin: str = "", price: float | None = None
+) -> Sight:
     """What `progress` knows now. May be called from another thread than the search's."""
     state, best = progress.state, progress.best
     trials, rounds, left = dict(state.trials), dict(progress.rounds), progress.seconds_left()
-    rows = tuple(_row(trial, rounds.get(number)) for number, trial in sorted(trials.items(), reverse=True))
+    work_left, decisions = progress.work_left(), dict(state.decisions)
+    rows = tuple(
+        _row(trial, rounds.get(number), decisions.get(number, ""))
+        for number, trial in sorted(trials.items(), reverse=True)
+    )
     return Sight(
         name=name,
         dataset=dataset,
@@ -82,12 +118,17 @@ def sight_of(progress: Progress, name: str, dataset: str, span: Span) -> Sight:
         rungs=tuple(map(str, state.rules.ladder.rungs)),
         rows=rows,
         time=time.time(),
+        origin=origin,
+        first_report=progress.first_report,
+        worker_hours=progress.worked / 3600,
+        worker_hours_left=None if work_left is None else work_left / 3600,
+        price=price,
     )
 
 
-def _row(trial: Trial, round_: Any) -> Row:
+def _row(trial: Trial, round_: Round | None, decision: str) -> Row:
     last = trial.last
-    reason = trial.reason if trial.state in (TrialState.PRUNED, TrialState.FAIL) else ""
+    reason = decision if trial.state is TrialState.RUNNING else trial.reason
     return Row(
         number=trial.number,
         state=trial.state.value.lower(),
@@ -97,6 +138,7 @@ def _row(trial: Trial, round_: Any) -> Row:
         rung=len(trial.measurements),
         epoch=round_.epoch if round_ else last.epochs if last else 0,
         reason=reason,
+        devices=round_.devices if round_ else (),
     )
 
 

@@ -130,6 +130,8 @@ class PageConfig(Frozen):
     """Where it listens: this machine only, unless told otherwise. It is not encrypted."""
     port: int = Field(default=0, ge=0, le=65535)
     """0: one that is free."""
+    price: float | None = Field(default=None, ge=0.0)
+    """Of an hour of one worker, in the currency you like: the page then shows what the study costs."""
 
 
 class StudyConfig(Frozen):

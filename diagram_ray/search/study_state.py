@@ -9,7 +9,7 @@ import bisect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.fidelity import Decision, Ladder, decide
@@ -59,6 +59,16 @@ class Standings(Protocol):
         """Of trial `number` at a rung that it has reached."""
 
 
+class Device(NamedTuple):
+    """What a process trains on: the address of its machine, and the number of a GPU there if it has one."""
+
+    machine: str
+    gpu: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.machine} GPU {self.gpu}" if self.gpu else f"{self.machine} CPU"
+
+
 @dataclass(frozen=True)
 class Round:
     """What a worker tells the driver after each round (one epoch of every fold of the rung)."""
@@ -81,6 +91,10 @@ class Round:
     """Fold-epochs that the worker found done when it took the trial."""
     leaving: bool = False
     """The worker's machine has been told to go: all is saved, and the worker ends. Another one takes the trial."""
+    seconds: float = field(default=0.0, compare=False)
+    """That the round took, with all that had to be done before and after it."""
+    devices: tuple[Device, ...] = field(default=(), compare=False)
+    """That the trial is trained on."""
 
 
 class StudyState:
@@ -92,6 +106,8 @@ class StudyState:
         """Trials that have been started and have not ended."""
         self.stopping = ""
         """Why nothing may start any more; empty while it may."""
+        self.decisions: dict[int, str] = {}
+        """Trial -> what was decided about it at the rung that it reached last in this run, and why."""
         self._proposer = proposer
         self._journal = journal
         self._standings = standings
@@ -145,6 +161,7 @@ class StudyState:
             return rung < self.rules.ladder.top and self._decide(trial, rung).go_on
         decision = self._decision(number, rung, measurement.auc_mean)
         self._journal.measured(number, rung, measurement, decision.why)
+        self.decisions[number] = decision.why
         return self._follow(number, rung, decision)
 
     def again(self, number: int) -> None:

@@ -1,5 +1,6 @@
 """A protected cluster of two nodes for the tests: a head that computes nothing, and a worker process."""
 
+import json
 import os
 import secrets
 import signal
@@ -8,12 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from diagram_ray.data.phantom import make_phantom
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -22,7 +27,20 @@ PORTS = (
     "dashboard-agent-grpc-port", "node-manager-port", "object-manager-port",
 )  # fmt: skip
 OF_A_WORKER = tuple(name for name in PORTS if name not in ("port", "dashboard-port", "ray-client-server-port"))
-START = 180.0
+STUDY = """\
+name: small
+base: {model.width: 4, model.generator_width: 4, training.epochs: 2}
+space: {training.k: {type: int, low: 1, high: 2}}
+folds: 3
+trials: 2
+ladder: {rungs: [[3, 2]], reduction: 2}
+control: {shuffles: 0}
+"""
+START = 300.0
+"""Seconds that anything may take to be there: other tests may have the machine."""
+
+ATTEMPTS, ATTEMPT = 4, 240.0
+"""Times that a node is started, and the seconds that it gets."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,13 @@ class Cluster:
     metrics: str
     """Where Prometheus would ask the head; it answers without a token."""
 
+    def api(self, path: str, token: str | None = None) -> Any:
+        """The dashboard's answer as JSON; with the cluster's token where none is given."""
+        own = Path(self.environment["RAY_AUTH_TOKEN_PATH"]).read_text() if token is None else token
+        request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {own}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
     def ray(self, *arguments: str, timeout: float = 240, **changes: str | None) -> subprocess.CompletedProcess[str]:
         """Runs `ray ARGUMENTS` as a client, with `changes` of its environment (None removes a variable)."""
         environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
@@ -42,15 +67,41 @@ class Cluster:
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
     def submit(
-        self, job: str, *command: str, wait: bool = True, **changes: str | None
+        self, job: str, *command: str, wait: bool = True, metadata: Mapping[str, str] = {}, **changes: str | None
     ) -> subprocess.CompletedProcess[str]:
         """Submits `python -m diagram_ray.tune COMMAND` as `job`, as cluster/README.md says, and waits for it."""
         options = ["--address", self.dashboard, "--submission-id", job, "--working-dir", "."]
+        options += ["--metadata-json", json.dumps(metadata)] if metadata else []
         entry = ("python", "-m", "diagram_ray.tune", *command)
         return self.ray("job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entry, **changes)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "small.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="package")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A prepared dataset of twelve phantoms, 64x48."""
+    from diagram_ray.data.preparation import Options
+    from diagram_ray.data.readers import inbreast
+    from diagram_ray.distributed import ingest
+    from diagram_ray.distributed.session import ray_session
+
+    folder = tmp_path_factory.mktemp("small")
+    make_phantom(folder / "raw", 12, 0, 0.3, 208, workers=1)
+    with ray_session(num_cpus=2):
+        options = Options((64, 48), 32, 2, b"a key of the test", "negative")
+        ingest.prepare_dataset(
+            inbreast.index(str(folder / "raw")), str(folder / "data"), options, "phantom", lambda _: None
+        )
+    return str(folder / "data")
+
+
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """Started with a token of its own, and ended by the ids of the two processes that were started."""
     with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
@@ -67,12 +118,12 @@ def cluster() -> Iterator[Cluster]:
             f"http://127.0.0.1:{head['metrics-export-port']}/metrics",
         )
         options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
-        stack.enter_context(_node(home / "head.log", environment, head, *options))
-        _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log")
+        node = stack.enter_context(_node(home / "head.log", environment, head, *options))
+        _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log", node)
         # A folder of its own, as on another machine: in a shared one a node unpacks the job's files over the other's.
         options = (f"--address={address}", "--num-cpus=2", f"--temp-dir={home / 'w'}")
-        stack.enter_context(_node(home / "worker.log", environment, worker, *options))
-        _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log")
+        node = stack.enter_context(_node(home / "worker.log", environment, worker, *options))
+        _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log", node)
         yield found
 
 
@@ -83,7 +134,12 @@ def _environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+    quiet = {
+        "PYTHONUNBUFFERED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+    }
     return kept | own | quiet
 
 
@@ -91,22 +147,42 @@ def _environment(home: Path) -> dict[str, str]:
 def _node(
     log: Path, environment: dict[str, str], ports: dict[str, str], *options: str, ip: str = "127.0.0.1",
     inside: tuple[str, ...] = (),
-) -> Iterator[None]:  # fmt: skip
-    """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started."""
+) -> Iterator["subprocess.Popen[bytes]"]:  # fmt: skip
+    """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started.
+
+    Beside other tests that takes long, and Ray gives up for good where a node's agent is not there within 15 s
+    (ray#65983; no setting changes it), its raylet within 30, or the head within 40: then it is started again.
+    """
     given = [f"--{name}={number}" for name, number in ports.items()]
     ray = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={ip}", "--disable-usage-stats"]
-    command = [*inside, *ray, *options]
-    with log.open("w") as file:
-        process = subprocess.Popen([*command, *given], env=environment, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
+    command = [*inside, *ray, *options, *given]
+    for attempt in range(1, ATTEMPTS + 1):
+        with log.open("w") as file:
+            process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
         try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            if attempt == ATTEMPTS or _comes_up(process, log):
+                yield process
+                return
+        finally:
+            _end(process)
+
+
+def _comes_up(node: "subprocess.Popen[bytes]", log: Path) -> bool:
+    end = time.monotonic() + ATTEMPT
+    while "Ray runtime started" not in log.read_text():
+        if node.poll() is not None or time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _end(node: "subprocess.Popen[bytes]") -> None:
+    node.send_signal(signal.SIGTERM)
+    try:
+        node.wait(30)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        node.wait()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -124,14 +200,17 @@ def _free_ports(count: int) -> list[int]:
     raise OSError("no free ports")
 
 
-def _wait(ready: Callable[[], bool], log: Path | None = None) -> None:
+def _wait(ready: Callable[[], bool], log: Path | None = None, process: "subprocess.Popen[Any] | None" = None) -> None:
+    """Until `ready`. Where it takes too long, or the `process` that is to bring it about has ended, shows its log."""
     end = time.monotonic() + START
     while not ready():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not in {START:g} s: {log.read_text()[-2000:] if log else ready}")
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > end:
+            why = "the process ended" if ended else f"not in {START:g} s"
+            raise TimeoutError(f"{why}: {log.read_text()[-3000:] if log else ready}")
         time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")
-def wait_for() -> Callable[[Callable[[], bool]], None]:
+def wait_for() -> Callable[..., None]:
     return _wait

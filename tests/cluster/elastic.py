@@ -90,8 +90,8 @@ def elastic_cluster(home: Path, **variables: str) -> Iterator[Elastic]:
     with ExitStack() as stack:
         # The machines are the provider's children, and outlive it for a minute.
         stack.callback(found.end_processes, f"HOME={home}")
-        stack.enter_context(_node(home / "head.log", environment | own | names, ports, *options))
-        _wait(lambda: _answers(found), home / "head.log")
+        node = stack.enter_context(_node(home / "head.log", environment | own | names, ports, *options))
+        _wait(lambda: _answers(found), home / "head.log", node)
         yield found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.cluster.conftest import START
 from tests.cluster.elastic import MOST
 
 FAKE = Path(__file__).parents[1] / "distributed"
@@ -52,7 +53,7 @@ def driver(
 
 def ended(process: "subprocess.Popen[str]", out: Path) -> dict[str, Any]:
     """What the driver prints at its end."""
-    told, _ = process.communicate(timeout=240)
+    told, _ = process.communicate(timeout=START)
     assert process.returncode == 0, (out.parent / "driver.log").read_text()[-3000:]
     result: dict[str, Any] = json.loads(told.splitlines()[-1])
     return result

@@ -18,6 +18,7 @@ from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.timeout(1200),  # each wait has a limit of its own
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2"),
 ]
 
@@ -109,7 +110,8 @@ def test_a_host_that_is_cut_off_costs_time_and_nothing_else(
     made, address, environment = hosts
     out = tmp_path / "study"
     with driver(address, environment, out, made.inside("head")) as process:
-        wait_for(lambda: has_ended(out, 1) and made.train("left") and made.train("right"))
+        log = tmp_path / "driver.log"
+        wait_for(lambda: has_ended(out, 1) and made.train("left") and made.train("right"), log, process)
         made.cable("left", "down")
         threading.Event().wait(SECONDS)  # the fault itself
         assert process.poll() is None

@@ -13,7 +13,7 @@ from tests.cluster.conftest import BIN
 from tests.cluster.elastic import MOST, Elastic, elastic_cluster
 from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]  # each wait has a limit of its own
 
 NOTICE = [
     str(BIN / "ray"), "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
@@ -48,7 +48,7 @@ def test_grows_from_nothing_and_shrinks_again(elastic: Elastic, calm: Path, tmp_
         return has_ended(out, 14)
 
     with driver(elastic.address, elastic.environment, out) as process:
-        wait_for(largest)
+        wait_for(largest, tmp_path / "driver.log", process)
         result = ended(process, out)
     assert most == MOST
     assert result["lost"] == {"workers": 0, "fold_epochs": 0}
@@ -71,7 +71,7 @@ def test_machines_that_die_cost_time_and_nothing_else(
 
     killer = threading.Thread(target=kill_now_and_then)
     with driver(elastic.address, elastic.environment, out) as process:
-        wait_for(lambda: has_ended(out, 1))
+        wait_for(lambda: has_ended(out, 1), tmp_path / "driver.log", process)
         killer.start()
         try:
             result = ended(process, out)
@@ -93,7 +93,7 @@ def test_a_machine_that_is_told_to_leave_saves_and_goes(
 ) -> None:
     out = tmp_path / "study"
     with driver(elastic.address, elastic.environment, out) as process:
-        wait_for(lambda: has_ended(out, 1) and elastic.training())
+        wait_for(lambda: has_ended(out, 1) and elastic.training(), tmp_path / "driver.log", process)
         (leaves, *_) = elastic.training()
         notice = [*NOTICE, "--address", elastic.address, "--node-id", leaves]
         subprocess.run(notice, env=elastic.environment, check=True, capture_output=True, timeout=60)

@@ -67,6 +67,15 @@ def test_workers_and_order_do_not_matter(phantom: Path, tmp_path: Path, files_of
 
 @pytest.mark.usefixtures("session")
 class TestOnTwoCpus:
+    def test_the_dashboard_names_its_executions(self, index: Index, tmp_path: Path) -> None:
+        """As /api/data/datasets/JOB asks for them."""
+        from ray.data._internal.stats import get_or_create_stats_actor
+
+        prepare(index, tmp_path / "out")
+        told = ray.get(get_or_create_stats_actor().get_datasets.remote(ray.get_runtime_context().get_job_id()))
+        assert {name.partition("_")[0] for name in told} >= {"preparing images", "writing shards"}
+        assert not any(name.startswith("dataset_") for name in told)
+
     def test_what_is_written(self, index: Index, tmp_path: Path) -> None:
         seen: list[Tally] = []
         info = prepare_dataset(index, str(tmp_path / "out"), OPTIONS, "phantom", seen.append)

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from diagram_ray.errors import UsageError
-from diagram_ray.reporting.live_page import live_page
+from diagram_ray.reporting.live_page import SHOWN, live_page
 from diagram_ray.reporting.study_page import study_page
 from diagram_ray.search.sight import Row, Sight
+from diagram_ray.search.study_state import Device
 
 ROWS = (
     Row(2, "running", "k 3", (), None, 0, 1, ""),
@@ -144,6 +145,33 @@ def test_what_stands_in_a_study_is_text(server: Server) -> None:
     assert "<script>alert" not in text
     assert "<b>study" not in text
     assert "pruned: &lt;script&gt;alert(1)" in text
+
+
+def test_devices_and_what_they_cost() -> None:
+    one, other = Device("10.0.0.7", "1"), Device("10.0.0.8")
+    rows = (replace(ROWS[0], devices=(one, other)), replace(ROWS[1], number=3, devices=(one,)), ROWS[2])
+    sight = replace(SIGHT, rows=rows, worker_hours=2.0, worker_hours_left=3.0, origin="commit abc")
+    text = live_page(sight, "n")
+    for words in (
+        "10.0.0.7 GPU 1 (2 trials), 10.0.0.8 CPU. ",
+        "on 10.0.0.7 GPU 1, 10.0.0.8 CPU",
+        "commit abc",
+        "2.00 h",
+    ):
+        assert words in text
+    priced = live_page(replace(sight, price=0.5), "n")
+    assert "2.00 worker-hours of training at 0.5 in this run; about 1.50 more" in priced
+    assert '<p class="big">1.00</p>' in priced
+    assert replace(sight, price=0.5).plain()["cost_left"] == 1.5
+    many = tuple(replace(ROWS[0], number=n, devices=(Device(f"10.0.0.{n:03d}"),)) for n in range(20))
+    assert "10.0.0.007 CPU, and others. " in live_page(replace(SIGHT, rows=many), "n")
+
+
+def test_only_the_newest_trials_are_shown() -> None:
+    rows = tuple(replace(ROWS[0], number=number) for number in range(SHOWN + 4, -1, -1))
+    text = live_page(replace(SIGHT, rows=rows), "n")
+    assert "And 5 older ones" in text
+    assert text.count('<td class="trial">') == SHOWN
 
 
 def test_a_study_that_has_only_begun(server: Server) -> None:

@@ -8,7 +8,7 @@ from diagram_ray.results import Measurement, Trial
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.progress import Progress
 from diagram_ray.search.sight import Sight, sight_of
-from diagram_ray.search.study_state import Round, Rules, StudyState
+from diagram_ray.search.study_state import Device, Round, Rules, StudyState
 from tests.search.test_study_state import Memory
 
 LADDER = Ladder((Rung(2, 1), Rung(2, 3)), 2)
@@ -23,7 +23,7 @@ def seen(progress: Progress) -> Sight:
     def span(trial: Trial) -> Interval:
         return Interval(trial.last.auc_mean, 0.6, 0.99)
 
-    return sight_of(progress, "name", "data", span)
+    return sight_of(progress, "name", "data", span, "commit abc", 0.5)
 
 
 def measured(*aucs: float, epochs: int) -> Measurement:
@@ -37,17 +37,27 @@ def test_a_search_from_its_beginning_to_its_end() -> None:
     assert (begun.done, begun.trials, begun.rows, begun.best, begun.left, begun.pace) == (0, 3, (), None, "", None)
     for _ in range(2):
         progress.started(state.next_start())
-    progress.advanced(Round(0, 2, 1, 2, 0.8))
+    gpu = Device("10.0.0.1", "0")
+    assert (begun.first_report, begun.worker_hours, begun.worker_hours_left, begun.cost_left) == (None, 0.0, None, None)
+    progress.advanced(Round(0, 2, 1, 2, 0.8, seconds=900.0, devices=(gpu, gpu)))
     assert state.measured(0, 0, measured(0.7, 0.9, epochs=1))
     running = seen(progress)
     assert [row.number for row in running.rows] == [1, 0]
     assert running.rows[1].folds == (0.7, 0.9)
     assert (running.rows[1].rung, running.rows[1].epoch, running.rows[1].state) == (1, 1, "running")
+    assert running.rows[1].reason == "0.8000 at 2 folds x 1 epochs: 0 earlier trials are too few to compare with"
+    assert running.rows[1].devices == (gpu, gpu)
+    assert running.devices == {"10.0.0.1 GPU 0": 2}
+    assert running.first_report > 0.0
+    assert (running.worker_hours, running.cost, running.worker_hours_left) == (0.5, 0.25, None)
     assert running.rows[0].params == "k 1, classifier 0.00123"
     for epoch in (2, 3):
-        progress.advanced(Round(0, 2, epoch, 2 * epoch, 0.8))
+        progress.advanced(Round(0, 2, epoch, 2 * epoch, 0.8, seconds=1800.0))
     assert not state.measured(0, 1, measured(0.8, 1.0, epochs=3))
     progress.ended(state.trials[0])
+    assert seen(progress).worker_hours == 1.5
+    # 4 fold-epochs took an hour since the first round; two trials of 6 fold-epochs at most are left.
+    assert 0.5 <= seen(progress).worker_hours_left <= 3.0
     state.failed(1, "out of memory")
     progress.ended(state.trials[1])
     state.stop("interrupted")

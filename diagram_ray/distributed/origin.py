@@ -1,0 +1,43 @@
+"""Where a study's code comes from."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import diagram_ray
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""In it Ray gives a job's driver what `ray job submit --metadata-json` said."""
+COMMIT = re.compile(r"[0-9a-f]{7,64}(-dirty)?")
+
+
+def commit() -> str | None:
+    """The git commit of this code: what the job's metadata name, or else that of the work tree it runs from.
+
+    `-dirty` behind it says that files differ from the commit. None where neither is known, as in an installed package.
+    """
+    return _of_the_job() or _of_the_work_tree(Path(diagram_ray.__file__).parents[1])
+
+
+def _of_the_job() -> str | None:
+    """The metadata are what somebody typed: what does not look like a commit is none."""
+    try:
+        said = json.loads(os.environ[JOB])["metadata"]["commit"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return said if isinstance(said, str) and COMMIT.fullmatch(said) else None
+
+
+def _of_the_work_tree(root: Path) -> str | None:
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():  # not a package that was installed somewhere in another tree
+        return None
+    command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told if COMMIT.fullmatch(told) else None
