@@ -10,7 +10,9 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -223,24 +225,38 @@ def _placements(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=500)
-    studies = parser.parse_args().studies
+    parser.add_argument("--part", type=int, help="only this part, from 0: parts may run side by side")
+    arguments = parser.parse_args()
     began = time.perf_counter()
-    print(f"AUC less the true AUC of the winner (of nested CV: of the outer folds' winners), mean of {studies} studies")
-    print("Two configurations' scores correlate by 0.85")
-    selection("noise, 20 configurations, images independent", World(20, 0.85, of_patient=0.0), studies, 100)
-    selection("noise, 20 configurations", World(20, 0.85), studies, 100)
-    selection("noise, 200 configurations", World(200, 0.85), studies, 100)
-    selection("signal, 20 configurations, AUC 0.76 ± 0.02", World(20, 0.85, 1.0, 0.09), studies, 100)
-    ladder = Ladder((Rung(1, 9), Rung(FOLDS, 9)), 3)
-    selection("noise, 60 configurations, 1/3 after one fold", World(60, 0.85), studies, 100, ladder)
-    print(f"How often 95 % intervals hold the truth, {2 * studies} studies")
-    coverage("noise", World(1), 2 * studies, 600)
-    coverage("signal, AUC 0.76", World(1, gain=1.0), 2 * studies, 600)
-    coverage("signal, AUC 0.92", World(1, gain=2.0), 2 * studies, 600)
-    coverage("signal, images independent, AUC 0.76", World(1, gain=1.0, of_patient=0.0), 2 * studies, 600)
-    differences(4 * studies)
-    definition(50)
+    print("AUC less the true AUC of the winner (of nested CV: of the outer folds' winners), mean over the studies, and")
+    print("how often 95 % intervals hold the truth; two configurations' scores correlate by 0.85", flush=True)
+    for number, part in enumerate(parts(arguments.studies)):
+        if arguments.part in (None, number):
+            part()
     print(f"{time.perf_counter() - began:.0f} s")
+
+
+def parts(studies: int) -> list[Callable[[], None]]:
+    ladder = Ladder((Rung(1, 9), Rung(FOLDS, 9)), 3)
+    of_one = [
+        ("noise", World(1)),
+        ("signal, AUC 0.76", World(1, gain=1.0)),
+        ("signal, AUC 0.92", World(1, gain=2.0)),
+        ("signal, images independent, AUC 0.76", World(1, gain=1.0, of_patient=0.0)),
+    ]
+    of_many = [
+        ("noise, 20 configurations, images independent", World(20, 0.85, of_patient=0.0), WHOLE),
+        ("noise, 20 configurations", World(20, 0.85), WHOLE),
+        ("noise, 200 configurations", World(200, 0.85), WHOLE),
+        ("signal, 20 configurations, AUC 0.76 ± 0.02", World(20, 0.85, 1.0, 0.09), WHOLE),
+        ("noise, 60 configurations, 1/3 after one fold", World(60, 0.85), ladder),
+    ]
+    return [
+        *(partial(selection, name, world, studies, 100, rungs) for name, world, rungs in of_many),
+        *(partial(coverage, name, world, 2 * studies, 600) for name, world in of_one),
+        partial(differences, 4 * studies),
+        partial(definition, 50),
+    ]
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_a_whole_point_of_the_file_is_blind_and_a_part_of_one_is_not() -> None:
 def test_two_folds_are_refused() -> None:
     nested = ControlConfig(nested=True)
     check_nested(study(folds=3, control=nested))
-    with pytest.raises(ConfigError, match="control.nested: with folds 2 nothing is left to train on"):
+    with pytest.raises(ConfigError, match=r"control\.nested: with folds 2 nothing is left to train on"):
         check_nested(study(folds=2, control=nested))
 
 
