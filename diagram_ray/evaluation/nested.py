@@ -7,14 +7,18 @@ import pandas as pd
 from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.resampling import Interval, bootstrap
 
+WIDENED = 1.1
+"""Redrawing patients takes the winners as they are, but with other patients others would have won. In simulations
+(benchmarks/estimates.py) such intervals held the truth in 91 to 93 of 100 studies; these reach so much farther."""
+
 
 @dataclass(frozen=True)
 class NestedEstimate:
     """The AUC of what a search finds."""
 
     auc: Interval
-    """Mean over the outer folds, each measured by its own inner winner; the interval is of redrawn patients. It takes
-    the winners as they are: that another sample of patients would have had others win is not in it."""
+    """Mean over the outer folds, each measured by its own inner winner; the interval is of redrawn patients, `WIDENED`
+    around the mean."""
     winners: tuple[int, ...]
     """The trial that won in each outer fold."""
 
@@ -26,4 +30,5 @@ def nested_estimate(predictions: pd.DataFrame, resamples: int = 2000, seed: int 
     """
     winners = predictions.groupby("fold")["trial"].first()
     auc, _ = bootstrap(out_of_fold(predictions.assign(trial=0, repeat=0)), resamples, seed)
-    return NestedEstimate(auc, tuple(int(trial) for trial in winners))
+    low, high = (auc.value + WIDENED * (edge - auc.value) for edge in (auc.low, auc.high))
+    return NestedEstimate(Interval(auc.value, max(0.0, low), min(1.0, high)), tuple(int(trial) for trial in winners))
