@@ -28,7 +28,8 @@ from diagram_ray.evaluation.nested import nested_estimate
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, bootstrap, mean_over_folds
 from diagram_ray.search.fidelity import Ladder, Rung, decide
-from diagram_ray.search.nested import Cell, Field, NestedSearch, Outer, inner_ladder
+from diagram_ray.search.nested import Cell, Field, NestedSearch, Outer
+from diagram_ray.search.nested_plan import inner_ladder
 from diagram_ray.search.racing import Cases
 
 IMAGES, FOLDS = 410, 5

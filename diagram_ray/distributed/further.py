@@ -8,7 +8,7 @@ from diagram_ray.distributed.nested import is_nested, missing, run_nested
 from diagram_ray.distributed.repeats import is_repeated, run_repeats
 from diagram_ray.distributed.searched import Searched
 from diagram_ray.search.files import best_of
-from diagram_ray.search.nested import price
+from diagram_ray.search.nested_plan import price
 
 log = logging.getLogger("diagram_ray")
 

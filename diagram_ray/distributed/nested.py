@@ -22,7 +22,8 @@ from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.results import TrialState, write_atomic
 from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, blind, inner_ladder, leave_out, price
+from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, leave_out
+from diagram_ray.search.nested_plan import blind, inner_ladder, price
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.search.tables import write_table
 from diagram_ray.training.transfer import read_initial

@@ -5,7 +5,7 @@ the ladder, the race and the choice of the winner, by the classes that make them
 inner folds, is measured on the outer one, which has chosen nothing. The mean of the K measurements is free of the luck
 of having been selected.
 
-Which configurations may enter: those that were proposed *without a look at any result* (`blind`), and all of them.
+Which configurations may enter: those that were proposed *without a look at any result* (`nested_plan.blind`), all of them.
 A configuration that TPE proposed was proposed from scores of the very images that an outer fold holds out, and one that
 the study's ladder let go on was let go on by them; so the guided proposals are left out, and the ladder is climbed anew
 in each outer fold. Where the study was guided, the estimate is therefore of a search over its unguided part.
@@ -16,25 +16,18 @@ alone is a fold of the study's own cross-validation, which is there already for 
 only when an inner search asks for it, and only as far as it asks.
 """
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from diagram_ray.data.splits import Splits
-from diagram_ray.errors import ConfigError
 from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.results import Measurement, Trial
-from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import best_of
 from diagram_ray.search.racing import Cases, FoldScore, Race
 from diagram_ray.search.replay import Memory
-from diagram_ray.search.study import StudyConfig
 from diagram_ray.search.study_state import Rules, StudyState
-
-UNGUIDED = ("random", "qmc", "grid")
-"""Samplers that never look at a result."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,37 +54,6 @@ class Scores(Protocol):
         """Of the images of `fold`, which the model was trained without, in the order of the data. None: not trained."""
 
 
-def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
-    """The trials whose parameters depend on no result, by number.
-
-    TPE draws at random until it has been told `startup_trials` results, and trial i is told those of the trials up to
-    i - lookback. A configuration that the study's file gives as a whole depends on none either.
-    """
-    given = [number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()]
-    if study.sampler.name in UNGUIDED:
-        count = study.trials
-    else:
-        startup = study.sampler.startup_trials if study.sampler.name == "tpe" else 1
-        count = min(study.trials, startup + lookback - 1)
-    return tuple(sorted({*range(count), *given}))
-
-
-def check_nested(study: StudyConfig) -> None:
-    """Raises ConfigError for nested cross-validation in fewer folds than it takes."""
-    if study.control.nested and study.folds < 3:
-        raise ConfigError(
-            f"control.nested: with folds {study.folds} nothing is left to train on when two are left out; it takes 3 "
-            "folds at least"
-        )
-
-
-def inner_ladder(ladder: Ladder) -> Ladder:
-    """The study's ladder where there is one fold less."""
-    most = ladder.rungs[-1].folds - 1
-    rungs = dict.fromkeys(Rung(min(rung.folds, most), rung.epochs) for rung in ladder.rungs)
-    return Ladder(tuple(rungs), ladder.reduction)
-
-
 def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:
     """Splits in which `folds` are a single one, and its number: a model of that fold is trained without them.
 
@@ -101,54 +63,6 @@ def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:
     number = sum(folds) % splits.n_folds
     moved = {number: min(folds)} | dict.fromkeys(folds, number)  # who had that number takes one that is free
     return replace(splits, patients={name: moved.get(fold, fold) for name, fold in splits.patients.items()}), number
-
-
-@dataclass(frozen=True)
-class Price:
-    """What nested cross-validation costs, in epochs of one fold. Each is trained on K - 2 of the K folds."""
-
-    candidates: int
-    largest: int
-    """If nothing is dropped early, and no outer winner's model is there already."""
-    expected: int
-    """If exactly 1/reduction pass each rung in each outer fold, whatever the others do. They mostly agree, and models
-    serve twice the more often for it, so it is rather less; a race makes it less again."""
-    times: float
-    """`expected` as a multiple of the same figure for the study's own search."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.candidates} configurations, at most {self.largest} fold-epochs, about {self.expected} expected: "
-            f"{self.times:.1f} times the search"
-        )
-
-
-def price(study: StudyConfig, ladder: Ladder, lookback: int) -> Price:
-    """Of a study with this ladder, before anything is trained. Raises ConfigError as `check_nested`."""
-    check_nested(study)
-    inner, folds = inner_ladder(ladder), study.folds
-    count, whole = len(blind(study, lookback)), ladder.rungs[-1].epochs
-    pairs = list(itertools.combinations(range(folds), 2))
-    unpruned = min(count, lookback)
-    climbing = sum(_expected(pair, inner) for pair in pairs)
-    expected = unpruned * len(pairs) * whole + (count - unpruned) * climbing
-    own = ladder.expected(study.trials, unpruned=lookback)
-    return Price(count, (count * len(pairs) + folds) * whole, round(expected), expected / own)
-
-
-def _expected(pair: tuple[int, int], ladder: Ladder) -> float:
-    """Epochs of the model without `pair`, of a trial that each of the two outer folds may drop on its own."""
-    enter = [1 / ladder.reduction**rung for rung in range(len(ladder.rungs))]
-    ends = [before - after for before, after in itertools.pairwise([*enter, 0.0])]
-    # Fold j is inner fold number j of an outer fold above it, and j - 1 of one below.
-    one, other = (_levels(place, ladder) for place in (pair[1] - 1, pair[0]))
-    places = itertools.product(zip(ends, one, strict=True), zip(ends, other, strict=True))
-    return math.fsum(p * q * max(a, b) for (p, a), (q, b) in places)
-
-
-def _levels(place: int, ladder: Ladder) -> list[int]:
-    """Epochs that the inner fold at `place` has been trained at each rung."""
-    return [rung.epochs if rung.folds > place else 0 for rung in ladder.rungs]
 
 
 @dataclass(frozen=True)

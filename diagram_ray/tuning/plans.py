@@ -11,7 +11,7 @@ import typer
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import UsageError
-from diagram_ray.search.nested import check_nested, price
+from diagram_ray.search.nested_plan import check_nested, price
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
 

@@ -18,7 +18,8 @@ from diagram_ray.evaluation.metrics import auc
 from diagram_ray.report import write_report
 from diagram_ray.results import Study
 from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.nested import Failed, price
+from diagram_ray.search.nested import Failed
+from diagram_ray.search.nested_plan import price
 from diagram_ray.search.study_folder import read_plan
 from diagram_ray.search.tables import write_tables
 from diagram_ray.training.loop import Trainer, fit_to_data

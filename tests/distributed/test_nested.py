@@ -21,7 +21,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Study
 from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.nested import price
+from diagram_ray.search.nested_plan import price
 from diagram_ray.search.study_folder import read_plan
 
 HERE = Path(__file__).parent

@@ -14,17 +14,8 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.nested import (
-    Cell,
-    Failed,
-    Field,
-    NestedSearch,
-    blind,
-    check_nested,
-    inner_ladder,
-    leave_out,
-    price,
-)
+from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, leave_out
+from diagram_ray.search.nested_plan import blind, check_nested, inner_ladder, price
 from diagram_ray.search.optuna_driver import Sampler
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.search.space import parse_space
