@@ -9,7 +9,7 @@ taken for it.
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -148,15 +148,16 @@ def _climb(order: Order, validation: FoldValidation, fold: int) -> Iterator[tupl
 
 
 def train_all(
-    orders: Callable[[], Sequence[Order]],
+    orders: Callable[[Set[Path]], Sequence[Order]],
     deals: Mapping[int, Splits],
     data: TrainingData,
     make: MakeValidation,
     cluster: Cluster,
 ) -> bool:
-    """Trains what `orders` gives on the cluster that is joined, and asks it again after each; `deals`: repeat -> folds.
+    """Trains what `orders` gives on the cluster that is joined; `deals`: repeat -> folds.
 
-    True when it gives nothing any more, False if it was stopped. Models in one place are trained one after the other.
+    It is asked again after each, and told the places at which models are being trained: those are left alone, as models
+    in one place go on from each other. True when it gives nothing any more, False if it was stopped.
     Raises what `train` raises.
     """
     share, work = cluster.share, _Work(ray.put(data), {number: ray.put(deal) for number, deal in deals.items()}, make)
@@ -165,7 +166,7 @@ def train_all(
     left = gone()
     while True:
         busy = {order.place for order in running.values()}
-        for order in sorted(orders(), key=lambda order: order.epochs):
+        for order in sorted(orders(frozenset(busy)), key=lambda order: order.epochs):
             if order.place not in busy:
                 busy.add(order.place)
                 running[task.remote(order, work.data, work.deals[order.repeat], work.make, share.device)] = order

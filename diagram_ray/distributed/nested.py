@@ -7,6 +7,7 @@ nested.json                what came out; written last
 
 import json
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
     store = _Store(searched)
     search = NestedSearch(_field(searched), store)
 
-    def orders() -> list[Order]:
+    def orders(busy: Set[Path]) -> list[Order]:
         store.forget_unknown()
         waiting = search.advance()
-        store.tidy(search)
+        store.tidy(search, busy)
         return [store.order(cell) for cell in waiting]
 
     materials = searched.materials
@@ -121,11 +122,12 @@ class _Store:
             self._epochs if len(cell.without) > 1 else self._epochs[-1:],
         )
 
-    def tidy(self, search: NestedSearch) -> None:
-        """Removes the states of models that nobody will go on from."""
+    def tidy(self, search: NestedSearch, busy: Set[Path]) -> None:
+        """Removes the states of models that nobody will go on from, or is going on from at a `busy` place."""
         for cell, scores in self._known.items():
-            if scores is not None and len(cell.without) > 1 and not search.wants(cell):
-                shutil.rmtree(self._place(cell) / "checkpoint", ignore_errors=True)
+            place = self._place(cell)
+            if scores is not None and len(cell.without) > 1 and place not in busy and not search.wants(cell):
+                shutil.rmtree(place / "checkpoint", ignore_errors=True)
 
     def spent(self) -> int:
         """Epochs of one fold that were trained, in this run and in earlier ones, whether or not they failed."""

@@ -6,6 +6,8 @@ repeats.json                       what came out; written last
 """
 
 import json
+from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,7 @@ def run_repeats(searched: Searched, winner: int, cluster: Cluster) -> dict[str, 
         _order(searched, winner, repeat, deal, fold) for repeat, deal in deals.items() for fold in range(deal.n_folds)
     ]
 
-    def waiting() -> list[Order]:
+    def waiting(_: Set[Path]) -> list[Order]:
         return [order for order in orders if not order.file(order.epochs).is_file()]
 
     data = searched.materials.data

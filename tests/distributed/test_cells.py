@@ -13,17 +13,19 @@ import torch
 from diagram_ray.distributed import cells, nested, repeats
 from diagram_ray.distributed.searched import Searched
 from diagram_ray.distributed.worker import cross_validation
-from diagram_ray.errors import DataError, MismatchError
+from diagram_ray.errors import DataError, MismatchError, UsageError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.report import write_report
 from diagram_ray.results import Study
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.nested import Failed
 from diagram_ray.search.nested_plan import price
+from diagram_ray.search.study import ControlConfig
 from diagram_ray.search.study_folder import read_plan
 from diagram_ray.search.tables import write_tables
 from diagram_ray.training.loop import Trainer, fit_to_data
 from diagram_ray.training.materials import load
+from diagram_ray.tuning.plans import resumed_plan, with_controls
 from tests.small_study import make_study
 
 
@@ -42,8 +44,10 @@ class Bench:
         self.trained: list[str] = []
         self.stop_after = 10**6
 
-    def __call__(self, orders: Callable[[], Sequence[cells.Order]], deals: Any, data: Any, make: Any, _: Any) -> bool:
-        while waiting := orders():
+    def __call__(
+        self, orders: Callable[[Any], Sequence[cells.Order]], deals: Any, data: Any, make: Any, _: Any
+    ) -> bool:
+        while waiting := orders(frozenset()):
             order = min(waiting, key=lambda order: (order.epochs, order.place))
             if len(self.trained) >= self.stop_after:
                 return False
@@ -127,7 +131,7 @@ def test_nested_is_what_training_everything_by_hand_finds(study: Path, bench: Be
     assert "All 4 configurations took part: each was proposed without a look at any result." in text
 
 
-@pytest.mark.parametrize("after", [1, 4, 9])
+@pytest.mark.parametrize("after", [2, 9])
 def test_stopped_and_gone_on_with_it_is_the_same(
     study: Path, made: Path, tmp_path: Path, bench: Bench, after: int
 ) -> None:
@@ -210,3 +214,12 @@ def test_scores_that_were_lost_are_not_taken_from_a_later_state(study: Path, ben
     scores = cells.read_scores(path, {}, pd.read_parquet(path)["image_id"].tolist())
     path.write_bytes(before)
     np.testing.assert_array_equal(scores, pd.read_parquet(path)["score"])
+
+
+def test_a_resumed_study_can_be_repeated_more_often_and_not_less(study: Path) -> None:
+    assert resumed_plan(study, None, None, None, repeats=3).study.repeats == 3
+    assert with_controls(read_plan(study), nested=True, leakage=False).study.control == ControlConfig(nested=True)
+    text = (study / "study.yaml").read_text()
+    (study / "study.yaml").write_text(text.replace("repeats: 1", "repeats: 4"))
+    with pytest.raises(UsageError, match="--repeats 3: the study has 4 already; more can be added"):
+        resumed_plan(study, None, None, None, repeats=3)
