@@ -1,7 +1,8 @@
-"""Do the estimates keep their promises? `nice -n 10 python benchmarks/estimates.py`, about three minutes on one core.
+"""Do the estimates keep their promises? `nice -n 10 python benchmarks/estimates.py`, some minutes on one core.
 
 Simulates studies of 410 images of patients with 1 to 4 images each, whose scores agree within a patient: what the
-winner of a search over pure noise looks like and what BBC-CV makes of it, how often 95 % intervals hold the truth, and
+winner of a search over pure noise looks like and what BBC-CV and nested CV (the platform's own selection, on simulated
+models) make of it, how often 95 % intervals hold the truth, and
 how far DeLong's figures are from their definition counted pair by pair.
 """
 
@@ -9,23 +10,35 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from diagram_ray.evaluation.bbc import bbc
 from diagram_ray.evaluation.comparison import corrected_t
 from diagram_ray.evaluation.delong import delong, paired_delong
+from diagram_ray.evaluation.nested import nested_estimate
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, bootstrap, mean_over_folds
+from diagram_ray.search.fidelity import Ladder, Rung, decide
+from diagram_ray.search.nested import Cell, Field, NestedSearch, Outer
+from diagram_ray.search.nested_plan import inner_ladder
+from diagram_ray.search.racing import Cases
 
 IMAGES, FOLDS = 410, 5
 OF_PATIENT = 0.5
 """Correlation of the scores of two images of a patient."""
+ALIKE = 0.8
+"""Correlation of what two models of one configuration, trained on different folds, make of an image."""
+WHOLE = Ladder((Rung(FOLDS, 9),), 3)
+"""All trials in full."""
 Random = np.random.Generator
 
 
@@ -50,33 +63,105 @@ def draw(world: World, random: Random) -> tuple[OutOfFold, NDArray[np.float64]]:
     patients = int(owner[-1]) + 1
     fold = random.permutation(np.arange(patients) % FOLDS)[owner]
     labels = random.permutation(np.arange(patients) % 5 < 2).astype(np.int64)[owner]
+    gains = world.gain + world.spread * random.normal(size=world.configurations)
+    values = scores(world, owner, random) + gains[:, None] * labels
+    return OutOfFold(tuple(range(world.configurations)), values, labels, fold, owner), norm.cdf(gains / math.sqrt(2))
+
+
+def scores(world: World, owner: NDArray[np.int64], random: Random) -> NDArray[np.float64]:
+    """(C, N) of images of the patients `owner`, without any signal."""
 
     def noise(count: int) -> NDArray[np.float64]:
-        mine, theirs = random.normal(size=(count, IMAGES)), random.normal(size=(count, patients))
+        mine, theirs = random.normal(size=(count, IMAGES)), random.normal(size=(count, int(owner[-1]) + 1))
         return math.sqrt(1 - world.of_patient) * mine + math.sqrt(world.of_patient) * theirs[:, owner]
 
-    gains = world.gain + world.spread * random.normal(size=world.configurations)
-    scores = math.sqrt(world.alike) * noise(1) + math.sqrt(1 - world.alike) * noise(world.configurations)
-    data = OutOfFold(tuple(range(world.configurations)), scores + gains[:, None] * labels, labels, fold, owner)
-    return data, norm.cdf(gains / math.sqrt(2))
+    return math.sqrt(world.alike) * noise(1) + math.sqrt(1 - world.alike) * noise(world.configurations)
 
 
-def selection(name: str, world: World, studies: int, resamples: int) -> None:
-    """The naive winner's AUC and BBC-CV's, beside the winner's true one."""
-    random = np.random.default_rng(1)
-    naive, corrected, held = [], [], []
+class Models:
+    """What each model of a simulated study scores (`search.nested.Scores`): those of its own folds, and those that were
+    trained without two. Models of one configuration agree about an image as much as `ALIKE` says, not wholly."""
+
+    def __init__(self, world: World, data: OutOfFold, gains: NDArray[np.float64], random: Random) -> None:
+        self._data = data
+        signal = gains[:, None] * data.labels
+        self._pairs = [
+            signal + ALIKE * (data.scores - signal) + math.sqrt(1 - ALIKE**2) * scores(world, data.patients, random)
+            for _ in range(FOLDS)
+        ]
+
+    def of(self, cell: Cell, fold: int) -> NDArray[np.float64]:
+        others = [other for other in cell.without if other != fold]
+        whole = self._pairs[others[0]] if others else self._data.scores
+        return whole[cell.trial, self._data.folds == fold]
+
+
+def nested(data: OutOfFold, models: Models, ladder: Ladder) -> list[Outer]:
+    """The outer folds, as the platform makes them."""
+    cases = Cases(data.labels, data.folds, data.patients)
+    search = NestedSearch(Field(data.trials, inner_ladder(ladder), 1, None, cases), models)
+    assert search.advance() == []
+    found = search.results()
+    assert isinstance(found, list)
+    return found
+
+
+def complete(data: OutOfFold, ladder: Ladder) -> OutOfFold:
+    """The trials that a study with this ladder would have left complete."""
+    if len(ladder.rungs) == 1:
+        return data
+    alive, once = [], np.ones((len(data.labels), 1), dtype=np.float32)
+    earlier: dict[Rung, list[float]] = {rung: [] for rung in ladder.rungs}
+    for trial in range(len(data.trials)):
+        for rung in ladder.rungs:
+            value = mean_over_folds(data, trial, once, data.rows()[: rung.folds])[0]
+            go_on = rung == ladder.rungs[-1] or decide(rung, value, earlier[rung], ladder.reduction).go_on
+            earlier[rung].append(value)
+            if not go_on:
+                break
+        else:
+            alive.append(trial)
+    return OutOfFold(tuple(alive), data.scores[alive], data.labels, data.folds, data.patients)
+
+
+def selection(name: str, world: World, studies: int, resamples: int, ladder: Ladder = WHOLE) -> None:
+    """The naive winner's AUC, BBC-CV's and nested CV's, each beside the true AUC of what it speaks of."""
+    random, others = np.random.default_rng(1), np.random.default_rng(5)
+    naive, corrected, unbiased = list[float](), list[tuple[float, bool]](), list[tuple[float, bool]]()
     for study in range(studies):
         data, truth = draw(world, random)
-        found = bbc(data, resamples, study)
-        best = truth[_winner(data)] if world.spread else truth[0]
+        left = complete(data, ladder)
+        found, best = bbc(left, resamples, study), truth[left.trials[_winner(left) if world.spread else 0]]
         naive.append(found.winner - best)
-        corrected.append(found.auc.value - best)
-        held.append(found.auc.low <= best <= found.auc.high)
-    error = np.std(corrected) / math.sqrt(studies)
-    print(
-        f"{name:44} naive {np.mean(naive):+.4f}   BBC-CV {np.mean(corrected):+.4f} (± {error:.4f})   "
-        f"its interval holds the truth in {np.mean(held):.1%}"
+        corrected.append((found.auc.value - best, _holds(found.auc, best)))
+        models = Models(world, data, norm.ppf(truth) * math.sqrt(2), others)
+        auc, best = _nested_auc(data, nested(data, models, ladder), truth)
+        unbiased.append((auc.value - best, _holds(auc, best)))
+    told = f"naive {np.mean(naive):+.4f}   BBC-CV {_words(corrected)}   nested CV {_words(unbiased)}"
+    print(f"{name:44} {told}", flush=True)
+
+
+def _nested_auc(data: OutOfFold, outers: list[Outer], truth: NDArray[np.float64]) -> tuple[Interval, float]:
+    """The estimate, and the mean of the inner winners' true AUC."""
+    parts = [(outer, np.flatnonzero(data.folds == outer.fold)) for outer in outers]
+    rows = np.concatenate([rows for _, rows in parts])
+    table = pd.DataFrame(
+        {
+            "trial": np.concatenate([np.full(len(rows), outer.trial) for outer, rows in parts]),
+            "fold": data.folds[rows],
+            "image_id": rows,
+            "patient_id": data.patients[rows],
+            "label": data.labels[rows],
+            "score": np.concatenate([outer.scores for outer, _ in parts]),
+        }
     )
+    found = nested_estimate(table, 600)
+    return found.auc, float(np.mean([truth[trial] for trial in found.winners]))
+
+
+def _words(found: list[tuple[float, bool]]) -> str:
+    errors, held = (np.array(each) for each in zip(*found, strict=True))
+    return f"{errors.mean():+.4f} (± {errors.std() / math.sqrt(len(errors)):.4f}), interval holds {held.mean():.1%}"
 
 
 def _winner(data: OutOfFold) -> int:
@@ -141,21 +226,38 @@ def _placements(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=500)
-    studies = parser.parse_args().studies
+    parser.add_argument("--part", type=int, help="only this part, from 0: parts may run side by side")
+    arguments = parser.parse_args()
     began = time.perf_counter()
-    print(f"AUC less the winner's true AUC, mean of {studies} studies; two configurations' scores correlate by 0.85")
-    selection("noise, 20 configurations, images independent", World(20, 0.85, of_patient=0.0), studies, 100)
-    selection("noise, 20 configurations", World(20, 0.85), studies, 100)
-    selection("noise, 200 configurations", World(200, 0.85), studies, 100)
-    selection("signal, 20 configurations, AUC 0.76 ± 0.02", World(20, 0.85, 1.0, 0.09), studies, 100)
-    print(f"How often 95 % intervals hold the truth, {2 * studies} studies")
-    coverage("noise", World(1), 2 * studies, 600)
-    coverage("signal, AUC 0.76", World(1, gain=1.0), 2 * studies, 600)
-    coverage("signal, AUC 0.92", World(1, gain=2.0), 2 * studies, 600)
-    coverage("signal, images independent, AUC 0.76", World(1, gain=1.0, of_patient=0.0), 2 * studies, 600)
-    differences(4 * studies)
-    definition(50)
+    print("AUC less the true AUC of the winner (of nested CV: of the outer folds' winners), mean over the studies, and")
+    print("how often 95 % intervals hold the truth; two configurations' scores correlate by 0.85", flush=True)
+    for number, part in enumerate(parts(arguments.studies)):
+        if arguments.part in (None, number):
+            part()
     print(f"{time.perf_counter() - began:.0f} s")
+
+
+def parts(studies: int) -> list[Callable[[], None]]:
+    ladder = Ladder((Rung(1, 9), Rung(FOLDS, 9)), 3)
+    of_one = [
+        ("noise", World(1)),
+        ("signal, AUC 0.76", World(1, gain=1.0)),
+        ("signal, AUC 0.92", World(1, gain=2.0)),
+        ("signal, images independent, AUC 0.76", World(1, gain=1.0, of_patient=0.0)),
+    ]
+    of_many = [
+        ("noise, 20 configurations, images independent", World(20, 0.85, of_patient=0.0), WHOLE),
+        ("noise, 20 configurations", World(20, 0.85), WHOLE),
+        ("noise, 200 configurations", World(200, 0.85), WHOLE),
+        ("signal, 20 configurations, AUC 0.76 ± 0.02", World(20, 0.85, 1.0, 0.09), WHOLE),
+        ("noise, 60 configurations, 1/3 after one fold", World(60, 0.85), ladder),
+    ]
+    return [
+        *(partial(selection, name, world, studies, 100, rungs) for name, world, rungs in of_many),
+        *(partial(coverage, name, world, 2 * studies, 600) for name, world in of_one),
+        partial(differences, 4 * studies),
+        partial(definition, 50),
+    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ curves.parquet        one row a (trial, fold, epoch)
 predictions.parquet   one row a (trial, repeat, fold, image): out-of-fold scores of the complete trials
 control.json          the winner's configuration on labels shuffled by patient
 leakage.json          the same with folds dealt by image, if asked for
+repeats.json          the winner on folds dealt anew, if asked for; its scores stand in predictions.parquet
+nested.json           the search made again without each fold, if asked for
+nested/               its models' scores, and predictions.parquet: of each fold's images by that fold's own winner
 optuna.journal        the trials for Optuna's own tools
 best/                 config.yaml and fold-K.safetensors of the winner
 report.html           self-contained
@@ -140,6 +143,22 @@ class Study:
     def leakage(self) -> dict[str, Any] | None:
         """leakage.json: `auc_mean`, `fold_auc` with folds dealt by image; None if the study did not ask for it."""
         return self._json("leakage.json") if (self.path / "leakage.json").is_file() else None
+
+    @cached_property
+    def repeats(self) -> dict[str, Any] | None:
+        """repeats.json: `trial`, `repeats` (each with `repeat`, `seed` and `fold_auc` or `failed`); None without it."""
+        return self._json("repeats.json") if (self.path / "repeats.json").is_file() else None
+
+    @cached_property
+    def nested(self) -> dict[str, Any] | None:
+        """nested.json: `candidates`, `fold_epochs`, and `folds` (`fold`, `winner`, `inner_auc`, `auc`) or `failed`;
+        None if the study ran no nested cross-validation."""
+        return self._json("nested.json") if (self.path / "nested.json").is_file() else None
+
+    @cached_property
+    def nested_predictions(self) -> pd.DataFrame:
+        """`trial, fold, image_id, patient_id, label, score`: every image as its outer fold's winner scored it."""
+        return self._table("nested/predictions.parquet")
 
     @cached_property
     def trials(self) -> pd.DataFrame:

@@ -4,10 +4,12 @@
     python -m diagram_ray.tune search_spaces/mias_density.yaml --data runs/mias --out runs/density
     python -m diagram_ray.tune --resume runs/density --trials 40
     python -m diagram_ray.tune --resume runs/density --leakage-price
+    python -m diagram_ray.tune --resume runs/density --repeats 5 --nested --dry-run
     python -m diagram_ray.tune --replay runs/density --set ladder.reduction=2
     python -m diagram_ray.tune search_spaces/paper.yaml --data ddsm=runs/ddsm --data inbreast=runs/inbreast
 
-Leaves study.yaml, splits.json, ledger.jsonl, trials/curves/predictions.parquet, control.json, best/ and report.html.
+Leaves study.yaml, splits.json, ledger.jsonl, trials/curves/predictions.parquet, control.json, best/ and report.html;
+repeats.json and nested.json where --repeats and --nested ask for them.
 Ctrl-C ends it cleanly; what is done is kept, and --resume goes on with it.
 """
 
@@ -19,7 +21,7 @@ import typer
 from diagram_ray import cli
 from diagram_ray.errors import UsageError
 from diagram_ray.search.stages import is_staged
-from diagram_ray.tuning.plans import assignments_of, new_plan, resumed_plan, show, with_leakage
+from diagram_ray.tuning.plans import assignments_of, new_plan, resumed_plan, show, with_controls
 from diagram_ray.tuning.studies import run
 
 app = cli.new_app()
@@ -47,6 +49,13 @@ Leakage = Annotated[
     bool,
     typer.Option("--leakage-price", help="Trains the winner with folds dealt by image, too: what it adds"),
 ]
+Repeats = Annotated[
+    int | None, typer.Option("--repeats", min=1, help="Cross-validates the winner so often, on folds dealt anew")
+]
+Nested = Annotated[
+    bool,
+    typer.Option("--nested", help="Makes the search again without each fold, and measures it there: see --dry-run"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Prints the plan and what it can cost; starts nothing")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="The log as JSON, a line for every event")]
@@ -65,6 +74,8 @@ def tune(
     resume: Resume = None,
     replay: Replay = None,
     leakage_price: Leakage = False,
+    repeats: Repeats = None,
+    nested: Nested = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     log_json: LogJson = False,
@@ -77,7 +88,9 @@ def tune(
     """
 
     def work() -> dict[str, Any]:
-        changes = [*(set_ or []), *assignments_of(trials, time_budget, init_from)]
+        options = {"trials": trials, "time_budget": time_budget, "init_from": init_from, "repeats": repeats}
+        controls = {"control.leakage": leakage_price, "control.nested": nested}
+        changes = [*(set_ or []), *assignments_of(options | controls)]
         if replay is not None:
             from diagram_ray.tuning.replays import show_alternatives
 
@@ -87,10 +100,10 @@ def tune(
         if is_staged(resume or study):
             return _stages(resume, study, data or [], out, changes, dry_run)
         if resume is not None:
-            plan = resumed_plan(resume, _only(data), trials, time_budget)
+            plan = resumed_plan(resume, _only(data), trials, time_budget, repeats)
         else:
             plan = new_plan(study, _only(data), out, changes)
-        plan = with_leakage(plan) if leakage_price else plan
+        plan = with_controls(plan, leakage=leakage_price, nested=nested)
         if dry_run:
             return show(plan)
         return run(plan, make_phantom=resume is None and study is None and data is None)
@@ -106,7 +119,7 @@ def _stages(
     if resume is None:
         config, folder = new_stages(path or Path(), data, out, changes)
         return show_stages(config) if dry_run else run_stages(config, folder)
-    _refuse({"--data": data, "--trials and --time-budget": changes})
+    _refuse({"--data": data, "--trials, --time-budget and what else changes the plan": changes})
     return run_stages(*resumed_stages(resume))
 
 
@@ -121,7 +134,7 @@ def _refuse(given: dict[str, Any]) -> None:
         if value:
             raise UsageError(
                 f"{name} cannot be given with --resume: the study goes on as it was begun; "
-                "--trials, --time-budget and --data may be given"
+                "--trials, --time-budget, --repeats and --data may be given"
             )
 
 

@@ -42,6 +42,7 @@ WRONG = {
     (QUICKSTART, "--data", "nowhere"): "nowhere: not a prepared dataset",
     ("--init-from", "nowhere"): "nowhere: not a model: it has no config.yaml",
     ("--resume", "nowhere", "--init-from", "model"): "--init-from cannot be given with --resume",
+    ("--nested", "--set", "folds=2", "--set", "ladder.rungs=null"): "control.nested: with folds 2 nothing is left",
 }
 
 
@@ -73,6 +74,17 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     assert plan["largest_fold_epochs"] == 9 * plan["folds"] * plan["rungs"][-1][1]
     assert plan["expected_fold_epochs"] < plan["largest_fold_epochs"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_tells_the_price_of_nested_and_repeated_cross_validation() -> None:
+    code, out, _ = run("--dry-run", "--json", "--nested", "--repeats", "3")
+    plan = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert plan["repeats_fold_epochs"] == 2 * 5 * 9
+    assert plan["nested_candidates"] == 7  # of 12: TPE draws 5 at random, and sees nothing of the last two before one
+    assert plan["nested_largest"] == (7 * 10 + 5) * 9
+    assert plan["nested_expected"] < plan["nested_largest"]
+    assert plan["nested_times"] == plan["nested_expected"] / plan["expected_fold_epochs"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--set", "training.kk=3"]])

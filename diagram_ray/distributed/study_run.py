@@ -17,10 +17,14 @@ from rich.console import Console
 
 from diagram_ray.config import override, read_yaml
 from diagram_ray.distributed.control import Cluster, Winner, run_control, run_leaky
+from diagram_ray.distributed.further import run_further, tell_price
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.machines import gone
+from diagram_ray.distributed.nested import RESULT as NESTED
 from diagram_ray.distributed.origin import commit
+from diagram_ray.distributed.repeats import RESULT as REPEATS
+from diagram_ray.distributed.searched import Searched
 from diagram_ray.distributed.session import own_ray_ended
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.telemetry import telemetry
@@ -99,8 +103,13 @@ class _Run:
                 self._show(stack, progress)
                 if isinstance(progress, Screen):
                     stack.enter_context(progress)
+                searched = Searched(
+                    self.folder, self.plan.study, self.plan.base, ledger.trials, self.materials, self.make
+                )
+                tell_price(searched)
                 self._search(state, progress)
                 self._controls(best_of(ledger.trials), progress)
+                run_further(searched, Cluster(self.share, self.interrupted.is_set, progress.tick), progress.announce)
             self.ended.set()
             with suppress(OSError):  # trials that are put aside keep their checkpoints
                 (self.folder / "checkpoints").rmdir()
@@ -221,7 +230,8 @@ class _Run:
 
     def _auc_in(self, name: str) -> float | None:
         path = self.folder / name
-        return float(json.loads(path.read_text(encoding="utf-8"))["auc_mean"]) if path.is_file() else None
+        found = json.loads(path.read_text(encoding="utf-8")).get("auc_mean") if path.is_file() else None
+        return None if found is None else float(found)
 
     def _result(self, ledger: Ledger) -> dict[str, Any]:
         counts = Counter(trial.state.value.lower() for trial in ledger.trials.values())
@@ -236,6 +246,8 @@ class _Run:
             "best": _best(best),
             "control_auc": self._auc_in(CONTROL),
             "leaky_auc": self._auc_in(LEAKAGE),
+            "repeated_auc": self._auc_in(REPEATS),
+            "nested_auc": self._auc_in(NESTED),
             "seconds": round(self.document["seconds"], 1),
             "interrupted": self.document["interrupted"],
             "lost": self.document["lost"],

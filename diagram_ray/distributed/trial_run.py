@@ -101,11 +101,11 @@ class TrialRun:
             return dataclasses.replace(told, begun_at=self._begun_at, seconds=time.monotonic() - began)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
-            if _cannot_write(error):
-                return Round(self._number, 0, 0, len(self._curves), halted=_reason(error))
+            if cannot_write(error):
+                return Round(self._number, 0, 0, len(self._curves), halted=reason_of(error))
             if self._curves:
                 self._write_curves()
-            return Round(self._number, 0, 0, len(self._curves), failed=_reason(error))
+            return Round(self._number, 0, 0, len(self._curves), failed=reason_of(error))
 
     def close(self) -> None:
         """Ends the trial's work here, wherever it stands, once a checkpoint that is being written is whole."""
@@ -192,7 +192,7 @@ def _read_measurement(path: Path) -> Measurement:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One line for the table of trials."""
     if isinstance(error, DiagramError):
         return str(error)
@@ -202,5 +202,6 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def _cannot_write(error: Exception) -> bool:
+def cannot_write(error: Exception) -> bool:
+    """Whether it says that nothing can be written any more: all other work would fail as well."""
     return isinstance(error, CheckpointError) or (isinstance(error, OSError) and error.errno in NO_SPACE)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.comparison import Comparison, Tested, compare, holm
@@ -79,9 +80,23 @@ def between_studies(studies: Sequence[Facts]) -> list[dict[str, Any]]:
     found = []
     for first, second in itertools.combinations([each for each in studies if each.best is not None], 2):
         if _place(first) == _place(second):
+            repeats, compared = _compare_repeats(first.repeats_of_best, second.repeats_of_best)
             label = f"{second.name} less {first.name}"
-            found.append((label, compare(first.of_best, second.of_best)))
+            found.append((label if repeats == 1 else f"{label}, {repeats} repeats", compared))
     return _rows(found)
+
+
+def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
+    """On the deals of folds that both have, and how many these are. The study's own folds are known to be the same."""
+    shared = [0]
+    for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
+        folds = [
+            table[table["repeat"] == repeat].set_index("image_id")["fold"].sort_index() for table in (first, second)
+        ]
+        if folds[0].equals(folds[1]):
+            shared.append(repeat)
+    one, other = (table[table["repeat"].isin(shared)] for table in (first, second))
+    return len(shared), compare(one, other)
 
 
 def _place(facts: Facts) -> tuple[Any, ...]:

@@ -11,8 +11,11 @@ import pandas as pd
 from diagram_ray.errors import DataError, DiagramError, LeakageError
 from diagram_ray.evaluation.estimates import ControlCheck, Estimates, check_control, estimate
 from diagram_ray.evaluation.metrics import MeanRoc, Roc, mean_roc, roc
+from diagram_ray.evaluation.nested import NestedEstimate, nested_estimate
 from diagram_ray.evaluation.operating import Operating, operating
 from diagram_ray.evaluation.out_of_fold import out_of_fold
+from diagram_ray.evaluation.predictions import check_predictions
+from diagram_ray.evaluation.repeated import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade, verdict
 from diagram_ray.results import Study, TrialState
@@ -61,11 +64,12 @@ class Facts:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Of all complete trials, each in the fold of its patient."""
-        table = _with(self.study.predictions, PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
+        """Of all complete trials on the study's own folds, each in the fold of its patient."""
+        every = _with(self.study.predictions, PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
+        table = every[every["repeat"] == 0]
         assigned = self.study.splits.get("patients", {})
         wrong = table[table["patient_id"].map(assigned) != table["fold"]]
-        if len(wrong) and (table["repeat"] == 0).all():
+        if len(wrong):
             row = wrong.iloc[0]
             raise LeakageError(
                 f"{self.study.path}: patient {row['patient_id']} was tested in fold {row['fold']}, but splits.json "
@@ -78,6 +82,15 @@ class Facts:
         """The best trial's predictions."""
         return self.predictions[self.predictions["trial"] == self.number]
 
+    @cached_property
+    def repeats_of_best(self) -> pd.DataFrame:
+        """The same on all deals of folds that it was cross-validated on, each checked."""
+        every = self.study.predictions
+        mine, first = every[every["trial"] == self.number], self.of_best
+        for _, table in mine.groupby("repeat"):
+            check_predictions(table.drop(columns="repeat"), first["image_id"], first["patient_id"])
+        return mine
+
     @property
     def number(self) -> int | None:
         """Of the best trial."""
@@ -87,6 +100,22 @@ class Facts:
     def estimates(self) -> Estimates | None:
         """None if no trial is complete."""
         return None if self.number is None else estimate(self.predictions, self.number)
+
+    @cached_property
+    def repeated(self) -> RepeatedEstimate | None:
+        """None if the best trial was cross-validated once."""
+        if self.number is None or self.repeats_of_best["repeat"].nunique() < 2:
+            return None
+        return repeated_estimate(self.repeats_of_best)
+
+    @cached_property
+    def nested(self) -> NestedEstimate | None:
+        """None if there was no nested cross-validation, or it failed."""
+        if self.study.nested is None or "failed" in self.study.nested:
+            return None
+        path = self.study.path / "nested" / "predictions.parquet"
+        columns = [name for name in PREDICTION_COLUMNS if name != "repeat"]
+        return nested_estimate(_with(self.study.nested_predictions, columns, path))
 
     @cached_property
     def units(self) -> list[UnitEstimate]:
@@ -187,7 +216,7 @@ class Facts:
         rows.append({"fold": "all", "patients": len(assigned)})
         if self.best is None:
             return rows
-        images = self.of_best[self.of_best["repeat"] == 0]
+        images = self.of_best
         for row in rows:
             mine = images["label"][(images["fold"].astype(str) == row["fold"]) | (row["fold"] == "all")]
             row |= {"images": len(mine), "negative": int((mine == 0).sum()), "positive": int((mine == 1).sum())}

@@ -71,6 +71,8 @@ def summary(facts: Facts) -> dict[str, Any]:
         "units": [dataclasses.asdict(unit) for unit in facts.units],
         "decisions": certainty.decisions(facts),
         "power": certainty.power_words(facts),
+        "repeated": facts.repeated and dataclasses.asdict(facts.repeated),
+        "nested": facts.nested and dataclasses.asdict(facts.nested),
     }
 
 

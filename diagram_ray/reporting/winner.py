@@ -11,7 +11,7 @@ import yaml
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.reporting import certainty, findings, pictures
+from diagram_ray.reporting import certainty, findings, further, pictures
 from diagram_ray.reporting.facts import Facts, plain
 from diagram_ray.reporting.scale import Line, draw
 
@@ -45,6 +45,8 @@ def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
         "decisions": certainty.decisions(facts),
         "settings": certainty.settings(facts),
         "power": certainty.power_words(facts),
+        "repeated": further.repeated(facts),
+        "nested": further.nested(facts),
         "scale": draw(_lines(facts, estimates)),
         "roc": pictures.of_roc(facts),
         "curves": pictures.of_curves(facts),
@@ -90,6 +92,10 @@ def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
         Line("Pooled, bootstrap by patient", estimates.pooled),
         Line("Pooled, DeLong (images independent)", estimates.pooled_delong),
     ]
+    if facts.repeated is not None:
+        lines.append(Line(f"Mean over folds of {len(facts.repeated.means)} repeats", facts.repeated.auc))
+    if facts.nested is not None:
+        lines.append(Line("Nested CV: what the search finds", facts.nested.auc))
     if facts.control is not None:
         chance = Interval(facts.control.value, facts.control.low, facts.control.high)
         lines.append(Line("No-signal control, and what chance allows", chance, "chance"))

@@ -89,7 +89,7 @@ def recording_of(folder: Path, resamples: int = 500) -> Recording:
     if len(trials) < 2:
         raise DataError(f"{folder}: has {len(trials)} complete trials; a replay needs 2 at least")
     table = Study.load(folder).predictions
-    table = table[table["trial"] == trials[0].number]
+    table = table[(table["trial"] == trials[0].number) & (table["repeat"] == 0)]
     folds = table["fold"].to_numpy(dtype=np.int64)
     cases = Cases(table["label"].to_numpy(dtype=np.int64), folds, pd.factorize(table["patient_id"])[0], resamples)
     rungs = [rung for rung, measured in enumerate(trials[0].measurements) if measured.folds == folds.max() + 1]

@@ -44,7 +44,7 @@ def replay(
     if ladder.rungs[-1] != recording.top:
         raise UsageError(f"{ladder.rungs[-1]}: a replay must end where the recording does, at {recording.top}")
     numbers = list(order)
-    journal, seen = _Journal(), _Standings(recording, ladder, numbers)
+    journal, seen = Memory(), _Standings(recording, ladder, numbers)
     rules = Rules(len(numbers), 1, lookback, ladder, race)
     state = StudyState(rules, _Proposer(recording, numbers), journal, seen)
     cost, complete = 0, dict[int, int]()  # configuration -> cost when it was complete
@@ -127,18 +127,21 @@ class _Standings:
         return Measurement(point.folds, point.epochs, scores, scores, 0.0)
 
 
-class _Journal:
-    """A ledger that is forgotten."""
+class Memory:
+    """A ledger (`study_state.Journal`) that is forgotten."""
 
     def __init__(self) -> None:
         self.trials: dict[int, Trial] = {}
 
     def asked(self, number: int, params: dict[str, Any]) -> None:
+        """As `Journal`."""
         self.trials[number] = Trial(number, params)
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
+        """As `Journal`."""
         trial = self.trials[number]
         self.trials[number] = replace(trial, measurements=(*trial.measurements, measurement))
 
     def ended(self, number: int, state: TrialState, reason: str) -> None:
+        """As `Journal`."""
         self.trials[number] = replace(self.trials[number], state=state, reason=reason)

@@ -120,6 +120,8 @@ class ControlConfig(Frozen):
     """The no-signal control: labels shuffled by patient, so often. It must score 0.5."""
     leakage: bool = False
     """Folds dealt by image, with patients on both sides: what that adds to the AUC."""
+    nested: bool = False
+    """Nested cross-validation: the search made again without each fold, and measured on it; see search/nested.py."""
 
 
 class PageConfig(Frozen):
@@ -146,6 +148,8 @@ class StudyConfig(Frozen):
     """Configurations that the first trials shall have. What one leaves open is proposed by the sampler."""
     folds: int = Field(default=5, ge=2)
     trials: int = Field(default=16, ge=1)
+    repeats: int = Field(default=1, ge=1, le=100)
+    """How often the winner is cross-validated, each time on folds dealt anew. The search knows the first."""
     seed: int = Field(default=0, ge=0)
     """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()

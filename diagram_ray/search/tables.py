@@ -23,14 +23,26 @@ def write_tables(folder: Path, trials: Trials) -> None:
     if curves is not None:
         write_table(folder / "curves.parquet", curves)
     complete = {number: trial for number, trial in trials.items() if trial.state is TrialState.COMPLETE}
-    predictions = _gather(folder, complete, "predictions")
-    if predictions is not None:
+    predictions, best = _gather(folder, complete, "predictions"), best_of(trials)
+    if predictions is not None and best is not None:
         repeat = pa.array([0] * len(predictions), pa.int32())
-        write_table(folder / "predictions.parquet", predictions.add_column(1, "repeat", repeat))
-    best = best_of(trials)
+        tables = [predictions.add_column(1, "repeat", repeat), *_repeats(folder, best.number)]
+        write_table(folder / "predictions.parquet", pa.concat_tables(tables, promote_options="permissive"))
     if best is not None and TrialFiles.of(folder, best.number).models.is_dir():
         copy_folder(TrialFiles.of(folder, best.number).models, folder / "best")
     write_table(folder / "trials.parquet", trials_table(trials, _fold_epochs(curves)))
+
+
+def repeat_file(folder: Path, trial: int, repeat: int) -> Path:
+    """The out-of-fold scores of a trial on folds that were dealt anew, as they stand in predictions.parquet."""
+    return folder / "repeats" / f"{trial:04d}" / f"repeat-{repeat}.parquet"
+
+
+def _repeats(folder: Path, trial: int) -> list[pa.Table]:
+    paths = sorted(
+        repeat_file(folder, trial, 1).parent.glob("repeat-*.parquet"), key=lambda path: (len(path.name), path)
+    )
+    return [pq.read_table(path) for path in paths]
 
 
 def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:

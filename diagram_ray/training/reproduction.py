@@ -102,7 +102,8 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> tuple[dict[str, float],
 def _scores_differ(study: Study, trial: Trial, fold: int, scores: "pd.Series[float]") -> float:
     """Largest difference of the out-of-fold scores; infinite if they are of other images."""
     table = study.predictions
-    mine = table[(table["trial"] == trial.number) & (table["fold"] == fold)].set_index("image_id")["score"]
+    first = table[(table["trial"] == trial.number) & (table["repeat"] == 0)]
+    mine = first[first["fold"] == fold].set_index("image_id")["score"]
     if set(mine.index) != set(scores.index):
         return float("inf")
     return float((mine - scores).abs().max())

@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import UsageError
+from diagram_ray.search.nested_plan import check_nested, price
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
 
@@ -43,10 +45,16 @@ def check_folder(out: str | None) -> None:
         check_free(Path(out))
 
 
-def resumed_plan(folder: Path, data: str | None, trials: int | None, time_budget: str | None) -> Plan:
-    """Of the study in a folder, with another budget or place of the data."""
+def resumed_plan(
+    folder: Path, data: str | None, trials: int | None, time_budget: str | None, repeats: int | None = None
+) -> Plan:
+    """Of the study in a folder, with another budget, more repeats, or another place of the data."""
     plan = read_plan(folder)
     changes: dict[str, Any] = {}
+    if repeats is not None:
+        if repeats < plan.study.repeats:
+            raise UsageError(f"--repeats {repeats}: the study has {plan.study.repeats} already; more can be added")
+        changes["repeats"] = repeats
     if trials is not None:
         changes["trials"] = trials
     if time_budget is not None:
@@ -56,10 +64,12 @@ def resumed_plan(folder: Path, data: str | None, trials: int | None, time_budget
     return replace(plan, study=study, data=absolute(data) if data else plan.data)
 
 
-def with_leakage(plan: Plan) -> Plan:
-    """The same plan, with the price of leakage."""
-    control = plan.study.control.model_copy(update={"leakage": True})
-    return replace(plan, study=plan.study.model_copy(update={"control": control}))
+def with_controls(plan: Plan, **wanted: bool) -> Plan:
+    """The same plan, with these of ControlConfig's as well. Raises ConfigError where they cannot be had."""
+    control = plan.study.control.model_copy(update={name: True for name, value in wanted.items() if value})
+    study = plan.study.model_copy(update={"control": control})
+    check_nested(study)
+    return replace(plan, study=study)
 
 
 def fine_tuning(source: str) -> ExperimentConfig:
@@ -69,10 +79,9 @@ def fine_tuning(source: str) -> ExperimentConfig:
     return starting_config(source)
 
 
-def assignments_of(trials: int | None, time_budget: str | None, init_from: str | None) -> list[str]:
-    """These options as texts of --set."""
-    given = {"trials": trials, "time_budget": time_budget, "init_from": init_from}
-    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+def assignments_of(given: Mapping[str, Any]) -> list[str]:
+    """Options as texts of --set, without those that are not given."""
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
 
 
 def absolute(data: str) -> str:
@@ -107,6 +116,11 @@ def show(plan: Plan) -> dict[str, Any]:
         "lookback": lookback,
         "searched": list(study.space),
     }
+    if study.repeats > 1:
+        result["repeats_fold_epochs"] = (study.repeats - 1) * ladder.rungs[-1].fold_epochs
+    if study.control.nested:
+        cost = price(study, ladder, lookback)
+        result |= {f"nested_{name}": value for name, value in asdict(cost).items()}
     for key, value in result.items():
         typer.echo(f"{key.replace('_', ' '):22} {value}")
     return result

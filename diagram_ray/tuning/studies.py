@@ -62,6 +62,10 @@ def _summarise(result: dict[str, Any]) -> None:
     if best and result["leaky_auc"] is not None:
         by_image, price = result["leaky_auc"], result["leaky_auc"] - best["auc_mean"]
         typer.echo(f"price of leakage: AUC {by_image:.3f} with folds dealt by image, {price:+.3f} against by patient")
+    if best and result["repeated_auc"] is not None:
+        typer.echo(f"further repeats of the winner: mean AUC {result['repeated_auc']:.3f} on folds dealt anew")
+    if best and result["nested_auc"] is not None:
+        typer.echo(f"nested cross-validation: what such a search finds has AUC {result['nested_auc']:.3f}")
 
 
 def _audit(data: str, info: dict[str, Any]) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_tables
 from diagram_ray.training.loop import fit_to_data
 from diagram_ray.training.materials import Materials
+from diagram_ray.tuning.plans import with_controls
 
 STUDY = Path(__file__).with_name("fake_study.yaml")
 
@@ -45,6 +46,8 @@ def run_on(out: Path, assignments: list[str], data: TrainingData, make: MakeVali
     materials = Materials(data, make_splits(data, 3, 0), info, sides=sides)
     if (out / "study.yaml").exists():
         plan = read_plan(out)
+        if "control.nested=true" in assignments:
+            plan = with_controls(plan, nested=True)
     else:
         plan = Plan(*read_study(STUDY, assignments), data="nowhere", out=out)
     return run_study(plan, materials, Console(stderr=True, force_terminal=False), make)

@@ -51,10 +51,19 @@ class FakeValidation:
     def advance(self, folds: int, epochs: int) -> Iterator[list[dict[str, Any]]]:
         while (done := min(self.epochs[:folds])) < epochs:
             rows = [self._epoch(fold) for fold in range(folds) if self.epochs[fold] == done]
-            slow = Path(os.environ.get("FAKE_FOLDER", "/nowhere")) / "slow"
-            if slow.exists():
-                time.sleep(np.random.default_rng().uniform(0.1, 0.3) * float(slow.read_text() or 1))
+            self._rest()
             yield rows
+
+    def advance_fold(self, number: int, epochs: int) -> Iterator[dict[str, Any]]:
+        while self.epochs[number] < epochs:
+            row = self._epoch(number)
+            self._rest()
+            yield row
+
+    def _rest(self) -> None:
+        slow = Path(os.environ.get("FAKE_FOLDER", "/nowhere")) / "slow"
+        if slow.exists():
+            time.sleep(np.random.default_rng().uniform(0.1, 0.3) * float(slow.read_text() or 1))
 
     def _epoch(self, fold: int) -> dict[str, Any]:
         self.epochs[fold] += 1
@@ -82,12 +91,12 @@ class FakeValidation:
 
     def scores(self, folds: int) -> np.ndarray:
         """Case scores that get better from epoch to epoch, by a rate of the configuration's own."""
-        found = []
-        for fold in range(folds):
-            rows = self.splits.fold(self.data, fold).test_images
-            noise = np.random.default_rng(int(self.weights[fold][:8], 16)).standard_normal(len(rows))
-            found.append(noise + 0.4 * self.epochs[fold] * self.data.labels[rows])
-        return np.concatenate(found)
+        return np.concatenate([self.fold_scores(fold) for fold in range(folds)])
+
+    def fold_scores(self, number: int) -> np.ndarray:
+        rows = self.splits.fold(self.data, number).test_images
+        noise = np.random.default_rng(int(self.weights[number][:8], 16)).standard_normal(len(rows))
+        return noise + 0.4 * self.epochs[number] * self.data.labels[rows]
 
     def predictions(self) -> pa.Table:
         count = len(self.data.image_ids)

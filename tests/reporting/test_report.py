@@ -375,7 +375,7 @@ def test_decisions_and_power_are_told(usual_study, tmp_path):
     assert "Accuracy at the Youden point of the other folds" in text
     assert re.search(r"Sensitivity at 90% specificity \d+\.\d% \d+\.\d% to \d+\.\d%", text)
     assert "To see a difference of 0.02 between two configurations" in text
-    assert "nested cross-validation runs the whole search again" in text
+    assert "It makes the search again without each fold" in text
 
 
 def test_the_winner_is_compared_with_the_best_of_each_other_choice(make_study):

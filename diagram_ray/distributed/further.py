@@ -1,0 +1,40 @@
+"""What follows a search, if the study asks for it: repeated and nested cross-validation. Their price is told first."""
+
+import logging
+from collections.abc import Callable
+
+from diagram_ray.distributed.control import Cluster
+from diagram_ray.distributed.nested import is_nested, missing, run_nested
+from diagram_ray.distributed.repeats import is_repeated, run_repeats
+from diagram_ray.distributed.searched import Searched
+from diagram_ray.search.files import best_of
+from diagram_ray.search.nested_plan import price
+
+log = logging.getLogger("diagram_ray")
+
+
+def tell_price(searched: Searched) -> None:
+    """Into the log, before the search begins. Raises ConfigError for a study that cannot be nested."""
+    study, further = searched.study, searched.study.repeats - 1
+    if further:
+        cost = further * searched.ladder.rungs[-1].fold_epochs
+        log.info("price of %d further repeats of the winner: %d fold-epochs", further, cost)
+    if study.control.nested:
+        log.info("price of nested cross-validation: %s", price(study, searched.ladder, searched.lookback))
+
+
+def run_further(searched: Searched, cluster: Cluster, announce: Callable[[str], None]) -> None:
+    """Runs what is asked for and not there yet. Raises what `run_repeats` and `run_nested` raise."""
+    best = best_of(searched.trials)
+    if best is None:
+        return
+    if not cluster.stopping() and not is_repeated(searched, best.number):
+        announce(f"repeats: trial {best.number} on folds dealt anew")
+        run_repeats(searched, best.number, cluster)
+    if not searched.study.control.nested or cluster.stopping() or is_nested(searched):
+        return
+    if waits := missing(searched):
+        log.warning("nested cross-validation waits for trial %d, which has yet to start", waits[0])
+        return
+    announce("nested cross-validation: the search again without each fold")
+    run_nested(searched, cluster)
