@@ -109,9 +109,9 @@ def settle(raw: dict[str, Any], key: str, value: Any) -> None:
                 _remove(raw, name)
 
 
-def words(values: Range) -> str:
+def worded(when: Mapping[str, Any]) -> str:
     """The conditions of a parameter, for people; empty if it has none."""
-    return " and ".join(f"{key} is {' or '.join(map(_short, allowed))}" for key, allowed in values.when.items())
+    return " and ".join(f"{key} is {' or '.join(map(_short, allowed))}" for key, allowed in when.items())
 
 
 def _same(value: Value, other: Value) -> bool:

@@ -133,8 +133,8 @@ class _Journal:
     def __init__(self) -> None:
         self.trials: dict[int, Trial] = {}
 
-    def asked(self, number: int, params: dict[str, Any]) -> None:
-        self.trials[number] = Trial(number, params)
+    def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
+        self.trials[number] = Trial(number, params, sizes=sizes or {})
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
         trial = self.trials[number]

@@ -7,9 +7,9 @@ decisions rest on it would not be a function of its seed; bound `multiply_adds` 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diagram_ray.config import Frozen
 from diagram_ray.errors import ConfigError
@@ -37,6 +37,16 @@ class ConstraintsConfig(Frozen):
     """To train all folds of a trial in one process: weights, gradients, the optimizers' state, and the activations of
     the largest step. An estimate."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_time(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "predict_ms" in values:
+            raise ValueError(
+                "predict_ms: a measured time is another one in every run, and the study would depend on it; "
+                "bound multiply_adds"
+            )
+        return values
+
 
 @dataclass(frozen=True)
 class Aims:
@@ -51,7 +61,7 @@ class Aims:
         return bool(self.bounds) or len(self.objectives) > 1
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
         """Of the objectives, in Optuna's words."""
         return ["maximize" if name == AUC else "minimize" for name in self.objectives]
 

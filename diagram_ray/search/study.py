@@ -28,6 +28,7 @@ from diagram_ray.config import (
     unknown_key,
 )
 from diagram_ray.errors import ConfigError
+from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.sampler import SamplerConfig, check_sampler
@@ -142,8 +143,8 @@ class StudyConfig(Frozen):
     sampler: SamplerConfig = SamplerConfig()
     constraints: ConstraintsConfig = ConstraintsConfig()
     objectives: list[Literal["auc", "parameters", "multiply_adds", "memory_mb"]] = Field(default=["auc"], min_length=1)
-    """`auc` is maximised, the others, sizes of the model, are minimised. The ladder and the race compare by AUC, and the
-    best trial is the one with the highest."""
+    """`auc` is maximised, the others, sizes of the model, are minimised. The ladder and the race compare by AUC alone,
+    and the best trial is the one with the highest."""
     ladder: LadderConfig = LadderConfig()
     race: RaceConfig = RaceConfig()
     parallel: ParallelConfig = ParallelConfig()
@@ -155,6 +156,8 @@ class StudyConfig(Frozen):
     page: PageConfig = PageConfig()
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
+
+    budget: BudgetConfig = BudgetConfig()
 
     def resolved(self, epochs: int, workers: int) -> "StudyConfig":
         """A copy with rungs and lookback filled in for `workers` trials at once.

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagram_ray.config import ExperimentConfig, override
@@ -123,6 +123,7 @@ def spaces(draw: st.DrawFn) -> Space:
 
 
 @given(spaces())
+@settings(max_examples=25)
 def test_configurations_are_the_existing_parts_of_the_whole_product(space: Space) -> None:
     check_conditions(space, "")
     parts = set()
