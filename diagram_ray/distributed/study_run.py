@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from diagram_ray.search.study import seconds
 from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_table, write_tables
+from diagram_ray.search.warm_start import Mapper, Source, gather, read_warm_start, write_warm_start
 from diagram_ray.training.loop import fit_to_data
 from diagram_ray.training.materials import SPLITS, Materials
 from diagram_ray.training.sizes import gauge
@@ -81,6 +82,7 @@ class _Run:
         self.ended = threading.Event()
         self.began = time.monotonic()
         self.document: dict[str, Any] = {}
+        self.sources: list[Source] = []
         self.losses = Losses(gone)
         self.meter = Meter(plan.study.budget, share.workers)
 
@@ -144,7 +146,8 @@ class _Run:
             write_atomic(self.folder / SPLITS, self.materials.splits.to_json())
             initial = self.materials.initial
             started = initial.describe() if initial is not None else None
-            return new_document(self.plan, self.materials.info, self.materials.data.classes, started)
+            document = new_document(self.plan, self.materials.info, self.materials.data.classes, started)
+            return document | {"warm_start": [asdict(source) for source in self.sources]}
         document = read_yaml(self.folder / DOCUMENT)
         dataset = {**document["dataset"], "uri": self.plan.data}
         return document | {"study": self.plan.study.model_dump(mode="json"), "dataset": dataset}
@@ -155,14 +158,30 @@ class _Run:
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
         lookback = study.parallel.lookback or 2 * self.share.trials
         ladder = study.make_ladder(self.plan.base.training.epochs)
-        sampler = Sampler(study.space, study.sampler, study.seed, lookback, study.first, study.aims)
-        race = make_race(study.race)
-        rules = Rules(study.trials, self.share.trials, lookback, ladder, race, study.aims, study.budget.fold_epochs)
         side = self.materials.data.images.shape[-2:]
         measure = gauge(self.plan.base, (side[0], side[1]), study.folds) if study.aims.need_sizes else None
+        earlier = self._earlier(Mapper(study.space, ladder, study.aims, measure))
+        sampler = Sampler(study.space, study.sampler, study.seed, lookback, study.first, study.aims, earlier)
+        race = make_race(study.race)
+        rules = Rules(study.trials, self.share.trials, lookback, ladder, race, study.aims, study.budget.fold_epochs)
         cases = Cases.of(self.materials.data, self.materials.splits, study.race.resamples, study.seed)
         self.standings = FiledStandings(self.folder, ladder, cases)
         return StudyState(rules, sampler, ledger, self.standings, measure)
+
+    def _earlier(self, mapper: Mapper) -> list[Trial]:
+        """Trials of other studies that the sampler learns from: those that it had learnt from if this is resumed."""
+        names = self.plan.study.warm_start
+        if not names:
+            return []
+        if self.plan.resume:
+            return read_warm_start(self.folder)
+        trials, self.sources = gather(names, mapper)
+        write_warm_start(self.folder, trials, self.sources)
+        for source in self.sources:
+            log.info("warm start: %s", source)
+            if source.dataset != self.materials.info.get("fingerprint"):
+                log.warning("warm start: %s was measured on other data; its AUC may mislead the sampler", source.study)
+        return trials
 
     def _progress(self, state: StudyState, console: Console) -> Progress:
         where = f"{self.folder}: up to {self.share.trials} trials at once, each on {self.share}"

@@ -179,8 +179,18 @@ def _origin(facts: Facts) -> list[tuple[str, str]]:
         ("dataset", str(facts.dataset.get("uri", "not recorded"))),
         ("its fingerprint", str(facts.dataset.get("fingerprint", "not recorded"))),
         *(begun if initial else []),
+        *_learnt_from(facts),
         ("versions", shown),
         ("git commit", str(commit)),
+    ]
+
+
+def _learnt_from(facts: Facts) -> list[tuple[str, str]]:
+    """The earlier studies that the sampler was told of."""
+    sources = facts.document.get("warm_start")
+    return [
+        ("sampler warmed by", f"{source.get('told')} trials of {source.get('study')}")
+        for source in map(mapping, sources if isinstance(sources, list) else [])
     ]
 
 

@@ -158,6 +158,8 @@ class StudyConfig(Frozen):
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
 
     budget: BudgetConfig = BudgetConfig()
+    warm_start: list[str] = Field(default=[])
+    """Folders of earlier studies whose trials the sampler learns from (search/warm_start.py)."""
 
     def resolved(self, epochs: int, workers: int) -> "StudyConfig":
         """A copy with rungs and lookback filled in for `workers` trials at once.

@@ -12,6 +12,7 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import UsageError
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
+from diagram_ray.search.warm_start import check_studies
 
 QUICKSTART = Path("search_spaces") / "quickstart.yaml"
 PHANTOM = Path("runs") / "phantom"
@@ -24,6 +25,8 @@ def new_plan(study: Path | None, data: str | None, out: str | None, assignments:
     config, base = read_study(study or _quickstart(), assignments, fine_tuning)
     if config.init_from is not None:
         config = config.model_copy(update={"init_from": absolute(config.init_from)})
+    check_studies(config.warm_start, str(study or QUICKSTART))
+    config = config.model_copy(update={"warm_start": [absolute(name) for name in config.warm_start]})
     if study is not None and data is None:
         raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
     check_folder(out)
