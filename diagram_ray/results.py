@@ -21,16 +21,20 @@ import json
 import os
 import statistics
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from diagram_ray.errors import DataError, told
+
+AUC = "auc"
+"""The objective that every study has."""
 
 
 class TrialState(StrEnum):
@@ -81,6 +85,8 @@ class Trial:
     reason: str = ""
     measurements: tuple[Measurement, ...] = ()
     """One for each rung reached, in order."""
+    sizes: dict[str, float] = field(default_factory=dict)
+    """Of the model, where the study has bounds or objectives on them (search/sizes.py)."""
 
     @property
     def last(self) -> Measurement | None:
@@ -187,6 +193,30 @@ class Study:
         if complete.empty:
             raise DataError(f"{self.path}: no trial is complete, so there is no best one")
         return complete.sort_values(["auc_mean", "number"], ascending=[False, True]).iloc[0]
+
+    @cached_property
+    def objectives(self) -> list[str]:
+        """What the study optimises: `auc`, and the sizes that are to be small."""
+        study = self.document.get("study")
+        given = study.get("objectives") if isinstance(study, dict) else None
+        return [str(name) for name in given] if isinstance(given, list) and given else [AUC]
+
+    @cached_property
+    def pareto(self) -> pd.DataFrame:
+        """The complete trials than which no other is as good in all objectives and better in one; by AUC, best first.
+
+        Of a study with one objective: the best trial, and those that equal it. Raises DataError if no trial is
+        complete, or a size is missing.
+        """
+        complete = self.trials.loc[self.trials["state"] == TrialState.COMPLETE]
+        if complete.empty:
+            raise DataError(f"{self.path}: no trial is complete, so there is no Pareto front")
+        columns = ["auc_mean" if name == AUC else name for name in self.objectives]
+        if missing := [name for name in columns if name not in complete]:
+            raise DataError(f"{self.path / 'trials.parquet'}: column {missing[0]!r} is missing")
+        costs = complete[columns].to_numpy(dtype=float) * [-1.0 if name == AUC else 1.0 for name in self.objectives]
+        beaten = [bool(np.any(np.all(costs <= row, axis=1) & np.any(costs < row, axis=1))) for row in costs]
+        return complete.loc[~np.array(beaten)].sort_values(["auc_mean", "number"], ascending=[False, True])
 
     def _table(self, name: str) -> pd.DataFrame:
         path = self.path / name

@@ -21,7 +21,7 @@ import typer
 from diagram_ray import cli
 from diagram_ray.errors import UsageError
 from diagram_ray.search.stages import is_staged
-from diagram_ray.tuning.plans import assignments_of, new_plan, resumed_plan, show, with_controls
+from diagram_ray.tuning.plans import BUDGET, assignments_of, new_plan, resumed_plan, show, with_controls
 from diagram_ray.tuning.studies import run
 
 app = cli.new_app()
@@ -96,11 +96,12 @@ def tune(
 
             return show_alternatives(replay, set_ or [])
         if resume is not None:
-            _refuse({"STUDY.yaml": study, "--out": out, "--set": set_, "--init-from": init_from})
+            fixed = [text for text in set_ or [] if not text.startswith(BUDGET)]
+            _refuse({"STUDY.yaml": study, "--out": out, "--set": fixed, "--init-from": init_from})
         if is_staged(resume or study):
             return _stages(resume, study, data or [], out, changes, dry_run)
         if resume is not None:
-            plan = resumed_plan(resume, _only(data), trials, time_budget, repeats)
+            plan = resumed_plan(resume, _only(data), trials, time_budget, repeats, set_ or [])
         else:
             plan = new_plan(study, _only(data), out, changes)
         plan = with_controls(plan, leakage=leakage_price, nested=nested)
@@ -134,7 +135,7 @@ def _refuse(given: dict[str, Any]) -> None:
         if value:
             raise UsageError(
                 f"{name} cannot be given with --resume: the study goes on as it was begun; "
-                "--trials, --time-budget, --repeats and --data may be given"
+                "--trials, --time-budget, --repeats, --data and --set budget.… may be given"
             )
 
 

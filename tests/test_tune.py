@@ -1,6 +1,7 @@
 """The command: what it refuses, at once and in one sentence, before anything is written or started."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from diagram_ray.config import read_yaml
+from diagram_ray.results import Study
 from diagram_ray.search.stages import is_staged, read_stages
 from diagram_ray.search.study import read_study
 from diagram_ray.tune import app
+from tests.small_study import make_study
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "search_spaces" / "quickstart.yaml")
@@ -116,3 +119,30 @@ def test_every_study_file_is_valid_and_opens_with_its_command_cost_and_score(pat
     assert "python -m diagram_ray.tune" in header
     assert "Cost: " in header
     assert "Expect: " in header
+
+
+def test_the_plan_says_what_is_known_and_what_is_not(tmp_path: Path) -> None:
+    code, out, _ = run(
+        "--dry-run", "--json", "--set", "budget.fold_epochs=100", "--set", "budget.cost_per_worker_hour=2.0"
+    )
+    plan = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert plan["expected_fold_epochs"] == 100
+    assert plan["largest_fold_epochs"] == 99 + plan["folds"] * plan["rungs"][-1][1]
+    assert plan["memory_mb_of_a_trial"] == "not known without the dataset"
+    assert plan["hours"] == plan["cost"] == "not known before a fold-epoch has been measured"
+
+
+def test_the_plan_of_a_study_that_has_begun_uses_what_it_measured(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    options = ("--dry-run", "--json", "--set", "budget.cost_per_worker_hour=3600.0", "--trials", "40")
+    code, out, _ = run("--resume", str(study), *options)
+    plan, table = json.loads(out.splitlines()[-1]), Study.load(study).trials
+    each = table["worker_seconds"].sum() / (table["folds"] * table["epochs"]).sum()
+    assert code == 0
+    assert plan["cost"] == pytest.approx(plan["expected_fold_epochs"] * each, abs=0.01)
+    assert plan["hours"] == pytest.approx(plan["cost"] / 3600 / plan["trials_at_once"], abs=0.01)
+    assert re.fullmatch(r"about \d+ to \d+", plan["memory_mb_of_a_trial"])
+    code, _, errors = run("--resume", str(study), "--set", "budget.fold_epoch=3")
+    assert code == 2
+    assert "unknown key 'fold_epoch'; did you mean 'fold_epochs'?" in errors

@@ -11,6 +11,7 @@ from ray.util import remove_placement_group
 
 from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.errors import CheckpointError
+from diagram_ray.search.budget import Meter
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import Round, StudyState
@@ -22,7 +23,13 @@ class Bridge:
     """Carries Tune's calls to the StudyState. A fault in here stops the search instead of vanishing in Tune's log."""
 
     def __init__(
-        self, state: StudyState, keeper: Keeper, losses: Losses, listener: Listener, time_budget: float | None
+        self,
+        state: StudyState,
+        keeper: Keeper,
+        losses: Losses,
+        listener: Listener,
+        time_budget: float | None,
+        meter: Meter | None = None,
     ) -> None:
         self.state = state
         self.listener = listener
@@ -31,6 +38,7 @@ class Bridge:
         """Trial -> the placement group of its workers, where it has any beside Tune's."""
         self._keeper = keeper
         self._losses = losses
+        self._meter = meter
         self._numbers: dict[str, int] = {}
         self._deadline = time.monotonic() + time_budget if time_budget is not None else None
 
@@ -41,6 +49,8 @@ class Bridge:
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's `config`, None if none may start yet, Searcher.FINISHED if none ever will."""
         trial = self._guard(self.state.next_start)
+        while self.state.refused:
+            self._ended(self.state.refused.pop(0))
         if trial is None:  # one that runs may have to start again
             done = self.state.stopping or not (self.state.more or self.state.running)
             return str(Searcher.FINISHED) if done else None
@@ -69,6 +79,8 @@ class Bridge:
         """Looks at the clock."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.state.stop(TIME_BUDGET)
+        if self._meter is not None and (spent := self._meter.tick(len(self.state.running))):
+            self.state.stop(spent)
         self.listener.tick()
 
     def _result(self, round_: Round) -> str:

@@ -40,8 +40,17 @@ def missing(searched: Searched) -> tuple[int, ...]:
 def is_nested(searched: Searched) -> bool:
     """Whether it is done, with the candidates that the study has now."""
     path = searched.folder / RESULT
-    candidates = list(blind(searched.study, searched.lookback))
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == candidates
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(searched)
+
+
+def _candidates(searched: Searched) -> list[int]:
+    """Who takes part. A trial that broke the study's bounds was not trained, and would not be in any search."""
+    trials = {number: searched.trials.get(number) for number in blind(searched.study, searched.lookback)}
+    return [
+        number
+        for number, trial in trials.items()
+        if trial is None or trial.state is not TrialState.PRUNED or trial.measurements
+    ]
 
 
 def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
@@ -72,8 +81,7 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
 def _field(searched: Searched) -> Field:
     study, materials = searched.study, searched.materials
     cases = Cases.of(materials.data, materials.splits, study.race.resamples, study.seed)
-    candidates = blind(study, searched.lookback)
-    return Field(candidates, inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases)
+    return Field(tuple(_candidates(searched)), inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases)
 
 
 def _check_initial(searched: Searched) -> None:
@@ -161,7 +169,7 @@ def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[
     study = searched.study
     cost = price(study, searched.ladder, searched.lookback)
     result: dict[str, Any] = {
-        "candidates": list(blind(study, searched.lookback)),
+        "candidates": _candidates(searched),
         "fold_epochs": spent,
         "largest_fold_epochs": cost.largest,
         "expected_fold_epochs": cost.expected,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from diagram_ray.events import EVENT, event
 from diagram_ray.reporting.study_page import FILE as PAGE
 from diagram_ray.reporting.study_page import study_page
 from diagram_ray.results import Trial, TrialState, write_atomic
+from diagram_ray.search.budget import Meter
 from diagram_ray.search.files import best_of
 from diagram_ray.search.ledger import Ledger, open_ledger
 from diagram_ray.search.optuna_driver import Sampler
@@ -48,8 +49,10 @@ from diagram_ray.search.study import seconds
 from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_table, write_tables
+from diagram_ray.search.warm_start import Mapper, Source, gather, read_warm_start, write_warm_start
 from diagram_ray.training.loop import fit_to_data
 from diagram_ray.training.materials import SPLITS, Materials
+from diagram_ray.training.sizes import gauge
 
 log = logging.getLogger("diagram_ray")
 
@@ -84,14 +87,17 @@ class _Run:
         self.ended = threading.Event()
         self.began = time.monotonic()
         self.document: dict[str, Any] = {}
+        self.sources: list[Source] = []
         self.losses = Losses(gone)
         self.origin = ""
+        self.meter = Meter(plan.study.budget, share.workers)
 
     def go(self, console: Console) -> dict[str, Any]:
         """Search, tables, control."""
         with open_ledger(self.folder) as ledger:
             state = self._state(ledger)
             self.document = self._document()
+            self.meter.worker_seconds = self.document.get("worker_seconds") or 0.0
             if self.materials.sides is not None:
                 write_table(self.folder / IMAGES, self.materials.sides)
             write_document(self.folder, self.document)
@@ -113,7 +119,7 @@ class _Run:
             self.ended.set()
             with suppress(OSError):  # trials that are put aside keep their checkpoints
                 (self.folder / "checkpoints").rmdir()
-            self._close(ledger, state.stopping or None)
+            self._close(ledger, state.short or None)
             return self._result(ledger)
 
     def _introduce(self) -> None:
@@ -130,11 +136,13 @@ class _Run:
 
     def _close(self, ledger: Ledger, interrupted: str | None) -> None:
         write_tables(self.folder, ledger.trials)
-        write_optuna_file(self.folder, self.plan.study.name, self.plan.study.space, ledger.trials)
+        study = self.plan.study
+        write_optuna_file(self.folder, study.name, study.space, ledger.trials, study.aims)
         spent = self.document["seconds"] + time.monotonic() - self.began
         before = self.document.get("lost") or {"workers": 0, "fold_epochs": 0}  # of runs before this one
         lost = {name: count + getattr(self.losses, name) for name, count in before.items()}
-        self.document |= {"seconds": spent, "interrupted": interrupted, "lost": lost}
+        self.document |= {"seconds": spent, "worker_seconds": self.meter.worker_seconds, "cost": self.meter.cost}
+        self.document |= {"interrupted": interrupted, "lost": lost}
         write_document(self.folder, self.document)
 
     def _abandon(self, ledger: Ledger) -> None:
@@ -158,7 +166,8 @@ class _Run:
             initial = self.materials.initial
             started = initial.describe() if initial is not None else None
             document = new_document(self.plan, self.materials.info, self.materials.data.classes, started)
-            return document | {"versions": {**document["versions"], "commit": commit() or "unknown"}}
+            versions = {**document["versions"], "commit": commit() or "unknown"}
+            return document | {"versions": versions, "warm_start": [asdict(source) for source in self.sources]}
         document = read_yaml(self.folder / DOCUMENT)
         dataset = {**document["dataset"], "uri": self.plan.data}
         return document | {"study": self.plan.study.model_dump(mode="json"), "dataset": dataset}
@@ -169,11 +178,30 @@ class _Run:
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
         lookback = study.parallel.lookback or 2 * self.share.trials
         ladder = study.make_ladder(self.plan.base.training.epochs)
-        sampler = Sampler(study.space, study.sampler, study.seed, lookback, study.first)
-        rules = Rules(study.trials, self.share.trials, lookback, ladder, make_race(study.race))
+        side = self.materials.data.images.shape[-2:]
+        measure = gauge(self.plan.base, (side[0], side[1]), study.folds) if study.aims.need_sizes else None
+        earlier = self._earlier(Mapper(study.space, ladder, study.aims, measure))
+        sampler = Sampler(study.space, study.sampler, study.seed, lookback, study.first, study.aims, earlier)
+        race = make_race(study.race)
+        rules = Rules(study.trials, self.share.trials, lookback, ladder, race, study.aims, study.budget.fold_epochs)
         cases = Cases.of(self.materials.data, self.materials.splits, study.race.resamples, study.seed)
         self.standings = FiledStandings(self.folder, ladder, cases)
-        return StudyState(rules, sampler, ledger, self.standings)
+        return StudyState(rules, sampler, ledger, self.standings, measure)
+
+    def _earlier(self, mapper: Mapper) -> list[Trial]:
+        """Trials of other studies that the sampler learns from: those that it had learnt from if this is resumed."""
+        names = self.plan.study.warm_start
+        if not names:
+            return []
+        if self.plan.resume:
+            return read_warm_start(self.folder)
+        trials, self.sources = gather(names, mapper)
+        write_warm_start(self.folder, trials, self.sources)
+        for source in self.sources:
+            log.info("warm start: %s", source)
+            if source.dataset != self.materials.info.get("fingerprint"):
+                log.warning("warm start: %s was measured on other data; its AUC may mislead the sampler", source.study)
+        return trials
 
     def _progress(self, state: StudyState, console: Console) -> Progress:
         where = f"{self.folder}: up to {self.share.trials} trials at once, each on {self.share}"
@@ -201,7 +229,17 @@ class _Run:
         work = Work(self.plan.study.name, self.folder, self.plan.base, state.rules.ladder, self.share.device, self.make)
         budget = self.plan.study.time_budget
         limit = seconds(budget, "time_budget") if budget else None
-        run_search(state, work, self.share, self.materials.data, self.materials.splits, progress, self.losses, limit)
+        run_search(
+            state,
+            work,
+            self.share,
+            self.materials.data,
+            self.materials.splits,
+            progress,
+            self.losses,
+            limit,
+            self.meter,
+        )
 
     def _controls(self, best: Trial | None, progress: Progress) -> None:
         """Writes control.json and leakage.json, unless they are there already for this winner."""
@@ -237,8 +275,8 @@ class _Run:
         counts = Counter(trial.state.value.lower() for trial in ledger.trials.values())
         best = best_of(ledger.trials)
         if best is None and not self.document["interrupted"]:
-            failed = [trial for trial in ledger.trials.values() if trial.state is TrialState.FAIL]
-            first = f"; trial {failed[0].number}: {failed[0].reason}" if failed else ""
+            ended = [t for t in ledger.trials.values() if t.state is TrialState.FAIL or not t.measurements]
+            first = f"; trial {ended[0].number}: {ended[0].reason}" if ended else ""
             raise DiagramError(f"{self.folder}: none of {len(ledger.trials)} trials is complete{first}")
         return {
             "study": str(self.folder),

@@ -25,6 +25,7 @@ from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.share import COORDINATOR_CPUS, Share
 from diagram_ray.distributed.worker import Work, Worker
 from diagram_ray.errors import DiagramError
+from diagram_ray.search.budget import Meter
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import StudyState
@@ -49,13 +50,14 @@ def run_search(
     listener: Listener,
     losses: Losses,
     time_budget: float | None = None,
+    meter: Meter | None = None,
 ) -> None:
     """Runs trials on the cluster that is joined, until the study is finished or stopped (`state.stopping` says why).
 
-    `time_budget` in seconds. Raises what the journal raises, for example DataError or OSError, and DiagramError if Ray
-    fails.
+    `time_budget` in seconds; `meter` counts what the workers cost. Raises what the journal raises, for example
+    DataError or OSError, and DiagramError if Ray fails.
     """
-    bridge = Bridge(state, Keeper(work.folder, state.trials), losses, listener, time_budget)
+    bridge = Bridge(state, Keeper(work.folder, state.trials), losses, listener, time_budget, meter)
     if state.finished:
         return
     with _settings(share), _scratch(work.folder) as scratch:

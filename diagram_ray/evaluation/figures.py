@@ -68,6 +68,18 @@ def history(ax: Axes, trials: pd.DataFrame, best: int | None, limits: Limits) ->
     ax.set(xlabel="trial", ylabel="AUC at the last rung reached")
 
 
+@figure(4.9, 3.5)
+def pareto(ax: Axes, trials: pd.DataFrame, size: str, front: pd.DataFrame, best: int | None, limits: Limits) -> None:
+    """AUC of every trial against a size of its model, the column `size`; a line joins the trials of the front."""
+    line = front.sort_values(size)
+    ax.plot(line[size], line["auc_mean"], color=BLUE, linewidth=1.2, label="not beaten in all respects", zorder=2)
+    x = trials[size].astype(float)
+    _numeric_axis(ax, x[trials["auc_mean"].notna()], log=True)
+    _points(ax, x, trials[["number", "state", "auc_mean"]], best, limits)
+    ax.set(xlabel=size.replace("_", " "), ylabel="AUC at the last rung reached")
+    ax.legend(loc="lower right")
+
+
 @figure(3.25, 2.3)
 def curves(ax: Axes, table: pd.DataFrame, column: str) -> None:
     """One column of the best trial's curves against the epoch: each fold (thin) and their mean (thick)."""

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from diagram_ray.reporting import certainty, findings, pictures
+from diagram_ray.reporting.aims import aims
 from diagram_ray.reporting.audit_note import audit_note
 from diagram_ray.reporting.facts import Facts, mapping, plain
 from diagram_ray.reporting.winner import winner
@@ -36,6 +37,7 @@ def study_page(facts: Facts) -> dict[str, Any]:
         "history": pictures.of_history(facts),
         "parameters": pictures.of_parameters(facts),
         "importance": _importance(facts),
+        "aims": aims(facts),
         "ladder": _ladder(facts),
         "data": _data(facts),
         "failed": _failed(facts),
@@ -179,8 +181,18 @@ def _origin(facts: Facts) -> list[tuple[str, str]]:
         ("dataset", str(facts.dataset.get("uri", "not recorded"))),
         ("its fingerprint", str(facts.dataset.get("fingerprint", "not recorded"))),
         *(begun if initial else []),
+        *_learnt_from(facts),
         ("versions", shown),
         ("git commit", str(commit)),
+    ]
+
+
+def _learnt_from(facts: Facts) -> list[tuple[str, str]]:
+    """The earlier studies that the sampler was told of."""
+    sources = facts.document.get("warm_start")
+    return [
+        ("sampler warmed by", f"{source.get('told')} trials of {source.get('study')}")
+        for source in map(mapping, sources if isinstance(sources, list) else [])
     ]
 
 

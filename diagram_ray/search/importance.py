@@ -31,7 +31,9 @@ class Importance:
 def importances(trials: pd.DataFrame, curves: pd.DataFrame, space: Space, rungs: Sequence[Rung]) -> Importance:
     """From the study's tables. The trials are compared at the highest rung that ten of them and half of them
     reached: AUC of different rungs cannot be compared, and the complete trials alone are few survivors."""
-    usable = {name: values for name, values in space.items() if f"params.{name}" in trials}
+    usable = {name: values for name, values in space.items() if f"params.{name}" in trials and not values.when}
+    partial = [name for name, values in space.items() if values.when]
+    left_out = f"; not compared, because only some trials have them: {', '.join(partial)}" if partial else ""
     for rung in reversed(rungs):
         scores = _scores_at(curves, rung)
         rows = [_row(row, usable) for _, row in trials[trials["number"].isin(scores)].iterrows()]
@@ -39,7 +41,7 @@ def importances(trials: pd.DataFrame, curves: pd.DataFrame, space: Space, rungs:
         if len(rows) >= max(MIN_TRIALS, MIN_PART * len(trials)):
             parts = _ped_anova(usable, rows, [scores[n] for n in numbers])
             note = f"{len(rows)} trials compared by their AUC at {rung}"
-            return Importance(parts, note if parts else f"{note} do not differ")
+            return Importance(parts, (note if parts else f"{note} do not differ") + left_out)
     return Importance({}, f"too few trials: {MIN_TRIALS}, and half of all, must have reached the same rung")
 
 

@@ -5,6 +5,7 @@ in the middle of a write costs that event and nothing else.
 
     {"event": "study", "version": 1, ...}
     {"event": "asked", "trial": 0, "params": {...}, "time": ...}
+    {"event": "asked", "trial": 1, "params": {...}, "sizes": {...}, "time": ...}       # where the study asks for them
     {"event": "measured", "trial": 0, "rung": 0, "measurement": {...}, "why": "...", "time": ...}
     {"event": "ended", "trial": 0, "state": "PRUNED", "reason": "...", "time": ...}
 
@@ -39,9 +40,10 @@ class Ledger:
         """What the ledger says so far: number -> trial."""
         self._descriptor = descriptor
 
-    def asked(self, number: int, params: dict[str, Any]) -> None:
-        """The sampler proposed `params` for trial `number`."""
-        self._write({"event": "asked", "trial": number, "params": params})
+    def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
+        """The sampler proposed `params` for trial `number`; `sizes` are its model's, where the study asks for them."""
+        known = {"sizes": sizes} if sizes is not None else {}
+        self._write({"event": "asked", "trial": number, "params": params, **known})
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
         """Trial `number` reached a rung; `why` explains what follows from it."""
@@ -107,7 +109,7 @@ def apply(trials: dict[int, Trial], event: dict[str, Any], where: str) -> None:
     """Changes `trials` as `event` says. Raises DataError if the event cannot follow those before it."""
     try:
         _APPLY[event["event"]](trials, event)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{where}: this event cannot be understood or cannot stand here: {error!r}: {str(event)[:500]}"
         ) from None
@@ -121,7 +123,8 @@ def _study(trials: dict[int, Trial], event: dict[str, Any]) -> None:
 def _asked(trials: dict[int, Trial], event: dict[str, Any]) -> None:
     if event["trial"] != len(trials):
         raise ValueError(f"trial {event['trial']} is asked after {len(trials)} trials")
-    trials[event["trial"]] = Trial(event["trial"], dict(event["params"]))
+    sizes = {str(name): float(size) for name, size in event.get("sizes", {}).items()}
+    trials[event["trial"]] = Trial(event["trial"], dict(event["params"]), sizes=sizes)
 
 
 def _measured(trials: dict[int, Trial], event: dict[str, Any]) -> None:

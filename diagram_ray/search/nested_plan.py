@@ -19,11 +19,14 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     """The trials whose parameters depend on no result, by number.
 
     TPE draws at random until it has been told `startup_trials` results, and trial i is told those of the trials up to
-    i - lookback. A configuration that the study's file gives as a whole depends on none either.
+    i - lookback. A configuration that the study's file gives as a whole depends on none either. Where the study is
+    warmed by earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
     """
     given = [number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()]
     if study.sampler.name in UNGUIDED:
         count = study.trials
+    elif study.warm_start:
+        count = 0
     else:
         startup = study.sampler.startup_trials if study.sampler.name == "tpe" else 1
         count = min(study.trials, startup + lookback - 1)
@@ -31,11 +34,16 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
 
 
 def check_nested(study: StudyConfig) -> None:
-    """Raises ConfigError for nested cross-validation in fewer folds than it takes."""
+    """Raises ConfigError for nested cross-validation in fewer folds than it takes, or without anyone to take part."""
     if study.control.nested and study.folds < 3:
         raise ConfigError(
             f"control.nested: with folds {study.folds} nothing is left to train on when two are left out; it takes 3 "
             "folds at least"
+        )
+    if study.control.nested and not blind(study, lookback=1):
+        raise ConfigError(
+            f"control.nested: sampler.name {study.sampler.name} with warm_start proposes nothing without a look at "
+            "results; take random, qmc or grid, or leave warm_start out"
         )
 
 

@@ -2,57 +2,83 @@
 
 The stock integrations tell Optuna what arrives when it arrives. Here it is told trial j just before trial j + lookback
 is asked, in number order, and the sampler starts from a seed of its own for each trial. What it is told is the truth:
-COMPLETE with its value, PRUNED with what it scored at each rung, FAIL.
+COMPLETE with its values, PRUNED with what it scored at each rung, FAIL, and by how much the study's bounds were broken.
 """
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState as OptunaState
 from scipy.stats import qmc
 
 from diagram_ray.results import Trial, TrialState
+from diagram_ray.search.conditions import configurations, existing, exists, grid_size, ordered
+from diagram_ray.search.evolution import Evolution, merit
+from diagram_ray.search.sampler import SamplerConfig, numbers_of
+from diagram_ray.search.sizes import Aims
 from diagram_ray.search.space import FloatRange, Space
-from diagram_ray.search.study import SamplerConfig
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Sampler:
-    """Proposes the parameters of trial after trial. A new one, given the same trials, goes on where another stopped."""
+    """Proposes the parameters of trial after trial. A new one, given the same trials, goes on where another stopped.
+
+    Parameters that do not exist with the others' values (conditions.py) are not in what it proposes: `tpe` models those
+    with the same conditions together, `qmc` draws all and drops some, `grid` counts what differs. `cmaes` searches the
+    numbers that exist in every configuration; what it cannot search is left to `tpe`.
+    """
 
     def __init__(
-        self, space: Space, config: SamplerConfig, seed: int, lookback: int, first: Sequence[Mapping[str, Any]] = ()
+        self,
+        space: Space,
+        config: SamplerConfig,
+        seed: int,
+        lookback: int,
+        first: Sequence[Mapping[str, Any]] = (),
+        aims: Aims | None = None,
+        earlier: Sequence[Trial] = (),
     ) -> None:
+        """`earlier`: trials of other studies that have ended, to learn from; they are none of this one's."""
         self._first = first
-        self._space = dict(sorted(space.items()))  # the order in the file must not matter
+        self._space = ordered(space)
         self._distributions = {key: values.distribution() for key, values in self._space.items()}
         self._config = config
         self._seed = seed
         self._lookback = lookback
-        self._study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=0))
+        self._aims = aims or Aims()
+        self._study = optuna.create_study(directions=self._aims.directions, sampler=RandomSampler(seed=0))
+        self._evolution = Evolution(space, seed) if config.name == "cmaes" else None
         self._asked = 0
         self._told = 0
         self._running: dict[int, optuna.Trial] = {}
+        for trial in earlier:
+            self._end(self._begin(trial.params), trial)
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
         """Parameters of trial `number`; `trials` holds those before it, and 0..number - lookback have ended."""
         while self._asked < number:
             self._add(trials[self._asked].params)
         while self._told <= number - self._lookback:
-            self._tell(trials[self._told])
+            self._end(self._running.pop(self._told), trials[self._told])
+            self._told += 1
+        return self._add(self._known(number))
+
+    def _known(self, number: int) -> dict[str, Any]:
+        """What is known of the trial's parameters before Optuna is asked for the rest."""
+        if self._config.name == "grid":
+            return self._grid(number)
         given = self._given(number)
         if self._config.name == "qmc":
-            return self._add(self._sobol(number) | given)
-        if self._config.name == "grid":
-            return self._add(self._grid(number))
-        self._study.sampler = self._optuna_sampler(number)
-        return self._add(given or None)
+            return existing(self._space, self._sobol(number) | given)
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        self._study.sampler = self._optuna_sampler(seed)
+        return self._evolution.ask(seed) | given if self._evolution is not None else given
 
     def _given(self, number: int) -> dict[str, Any]:
         """What the study's file says of this trial. A whole number may stand for a real one there."""
@@ -61,31 +87,47 @@ class Sampler:
             key: float(value) if isinstance(self._space[key], FloatRange) else value for key, value in point.items()
         }
 
-    def _add(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
-        """One more running trial in Optuna's study: with these parameters, or with what its sampler proposes."""
-        if params is not None:
-            self._study.enqueue_trial(dict(params))
-        trial = self._study.ask(self._distributions)
-        self._running[self._asked] = trial
+    def _add(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """One more running trial: with these parameters, and with what the sampler proposes for the others."""
+        trial = self._running[self._asked] = self._begin(params)
         self._asked += 1
-        return {key: trial.params[key] for key in self._space}
+        found = trial.params
+        return {key: found[key] for key in self._space if key in found}
 
-    def _tell(self, trial: Trial) -> None:
-        running = self._running.pop(self._told)
-        self._told += 1
-        for rung, measurement in enumerate(trial.measurements):
-            running.report(measurement.auc_mean, step=rung)
+    def _begin(self, params: Mapping[str, Any]) -> optuna.Trial:
+        if params:
+            self._study.enqueue_trial(dict(params))
+        trial = self._study.ask()
+        found: dict[str, Any] = {}
+        for key, values in self._space.items():
+            if exists(values, found):
+                found[key] = _suggest(trial, key, self._distributions[key])
+        return trial
+
+    def _end(self, running: optuna.Trial, trial: Trial) -> None:
+        """Optuna, and what evolves beside it, learn how a trial ended."""
+        if len(self._aims.objectives) == 1:  # Optuna has no intermediate values of several
+            for rung, measurement in enumerate(trial.measurements):
+                running.report(measurement.auc_mean, step=rung)
+        for name, part in self._aims.excess(trial.sizes).items():
+            running.set_constraint(name, part)
+        value = merit(trial, self._aims.over(trial.sizes))
+        if self._evolution is not None and value is not None:
+            self._evolution.told(trial.params, value)
         if trial.state is TrialState.COMPLETE and trial.last is not None:
-            self._study.tell(running, trial.last.auc_mean)
+            self._study.tell(running, self._aims.values(trial))
         else:
             pruned = trial.state is TrialState.PRUNED
             self._study.tell(running, state=OptunaState.PRUNED if pruned else OptunaState.FAIL)
 
-    def _optuna_sampler(self, number: int) -> BaseSampler:
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+    def _optuna_sampler(self, seed: int) -> BaseSampler:
         if self._config.name == "random":
             return RandomSampler(seed=seed)
-        return _Tpe(self._distributions, self._config.startup_trials, seed)
+        left = {key: values for key, values in self._space.items() if not self._evolves(key)}
+        return _Tpe(left, self._config.startup_trials, seed)
+
+    def _evolves(self, key: str) -> bool:
+        return self._evolution is not None and key in numbers_of(self._space)
 
     def _sobol(self, number: int) -> dict[str, Any]:
         engine = qmc.Sobol(len(self._space), scramble=True, rng=np.random.default_rng(self._seed))
@@ -95,22 +137,45 @@ class Sampler:
         return {key: values.at(float(u)) for (key, values), u in zip(self._space.items(), point, strict=True)}
 
     def _grid(self, number: int) -> dict[str, Any]:
-        points = [values.points() or [] for values in self._space.values()]
-        sizes = [len(each) for each in points]
-        drawn = np.random.default_rng(self._seed).permutation(math.prod(sizes))[number]
-        places = np.unravel_index(drawn, sizes)
-        return {key: each[place] for key, each, place in zip(self._space, points, places, strict=True)}
+        drawn = np.random.default_rng(self._seed).permutation(grid_size(self._space, "the study"))[number]
+        return next(islice(configurations(self._space), int(drawn), None))
+
+
+def _suggest(trial: optuna.Trial, key: str, values: BaseDistribution) -> Any:
+    if isinstance(values, FloatDistribution):
+        return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
+    if isinstance(values, IntDistribution):
+        return trial.suggest_int(key, values.low, values.high, step=values.step, log=values.log)
+    if isinstance(values, CategoricalDistribution):
+        return trial.suggest_categorical(key, values.choices)
+    raise TypeError(f"{key}: {values}")
 
 
 class _Tpe(TPESampler):
-    """TPE that knows the space, and need not gather it from all earlier trials for each proposal."""
+    """TPE that knows the space, and need not gather it from all earlier trials for each proposal.
 
-    def __init__(self, distributions: dict[str, BaseDistribution], startup_trials: int, seed: int) -> None:
+    Parameters with the same conditions exist together, and are modelled together from the trials that have them.
+    """
+
+    def __init__(self, space: Space, startup_trials: int, seed: int) -> None:
         super().__init__(n_startup_trials=startup_trials, multivariate=True, constant_liar=True, seed=seed)
-        self._known = {key: values for key, values in distributions.items() if not values.single()}
+        self._known = {key: each for key, values in space.items() if not (each := values.distribution()).single()}
+        self._groups: dict[str, dict[str, BaseDistribution]] = {}
+        for key, distribution in self._known.items():
+            self._groups.setdefault(repr(sorted(space[key].when.items())), {})[key] = distribution
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """All that is not a constant."""
         return self._known
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A value for each; those that do not exist with the others' values are not asked for."""
+        found: dict[str, Any] = {}
+        for group in self._groups.values():
+            # Not super().sample_relative: it would record what is not asked for as the trial's, for the constant liar.
+            found |= self._sample_relative(study, trial, group)
+        return found

@@ -84,7 +84,8 @@ class Progress(Listener):
 
     def ended(self, trial: Trial) -> None:
         """Counts the trial."""
-        self._costs.append(self.rounds.pop(trial.number).fold_epochs)
+        round_ = self.rounds.pop(trial.number, None)  # none: it broke a bound, and has not started
+        self._costs.append(round_.fold_epochs if round_ is not None else 0)
         self.counts[trial.state] += 1
         if trial.state is TrialState.COMPLETE and better(trial, self.best):
             self.best = trial
@@ -175,7 +176,7 @@ class Lines(Progress):
         super().ended(trial)
         last = trial.last
         measured = f": {_score(trial)} after {last.folds} folds x {last.epochs} epochs" if last else ""
-        reason = f" ({trial.reason})" if trial.state is TrialState.FAIL else ""
+        reason = f" ({trial.reason})" if trial.state is TrialState.FAIL or not last else ""
         fields: dict[str, Any] = {"trial": trial.number, "state": trial.state.value, "reason": trial.reason}
         if last:
             fields |= {"auc": last.auc_mean, "auc_sd": last.auc_sd, "folds": last.folds, "epoch": last.epochs}

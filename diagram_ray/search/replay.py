@@ -133,9 +133,9 @@ class Memory:
     def __init__(self) -> None:
         self.trials: dict[int, Trial] = {}
 
-    def asked(self, number: int, params: dict[str, Any]) -> None:
+    def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
         """As `Journal`."""
-        self.trials[number] = Trial(number, params)
+        self.trials[number] = Trial(number, params, sizes=sizes or {})
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
         """As `Journal`."""

@@ -1,11 +1,13 @@
 """The search space, in Optuna's vocabulary: what may stand in a study file, checked against the configuration.
 
 Every bound and every choice is tried on the configuration before anything starts, so that trial 117 cannot be the
-first to find out that `model.width` must be a multiple of 4.
+first to find out that `model.width` must be a multiple of 4. A range may have conditions (`when`, see
+search/conditions.py).
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -16,12 +18,22 @@ from diagram_ray.errors import ConfigError
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-LARGEST_GRID = 1_000_000
 FIDELITY = "training.epochs"
 FROM_DATA = ("model.num_classes", "model.patch_size")
 
 
-class FloatRange(Frozen):
+Value = str | int | float | bool | None
+
+
+class Conditional(Frozen):
+    """What may exist in some configurations only."""
+
+    when: dict[str, list[Value]] = Field(default={})
+    """Searched key -> the values of it with which this one exists. Where it does not, the setting keeps the value of
+    `base`."""
+
+
+class FloatRange(Conditional):
     """A real number in [low, high]; `log`: uniform in its logarithm; `step`: only low, low + step, ..."""
 
     type: Literal["float"] = "float"
@@ -44,6 +56,14 @@ class FloatRange(Frozen):
             return min(self.high, self.low * math.exp(u * math.log(self.high / self.low)))
         return self.low + u * (self.high - self.low)
 
+    def quantile(self, value: float) -> float:
+        """The u in [0, 1] of a value, with `at` of it that value; of steps, the middle of the value's part."""
+        if self.step is not None:
+            return (round((value - self.low) / self.step) + 0.5) / (round((self.high - self.low) / self.step) + 1)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     def probes(self) -> list[Any]:
         """The values that the configuration must accept."""
         return [self.low, self.high]
@@ -62,7 +82,7 @@ class FloatRange(Frozen):
         return [self.low + self.step * number for number in range(round((self.high - self.low) / self.step) + 1)]
 
 
-class IntRange(Frozen):
+class IntRange(Conditional):
     """A whole number in low, low + step, ..., high; `log`: uniform in its logarithm."""
 
     type: Literal["int"] = "int"
@@ -84,6 +104,13 @@ class IntRange(Frozen):
             return min(self.high, max(self.low, round(math.exp(low + u * (high - low)))))
         return self.low + self.step * math.floor(u * ((self.high - self.low) // self.step + 1))
 
+    def quantile(self, value: float) -> float:
+        """The u in [0, 1] of a value, with `at` of it that value."""
+        if self.log:
+            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            return (math.log(value) - low) / (high - low)
+        return ((value - self.low) // self.step + 0.5) / ((self.high - self.low) // self.step + 1)
+
     def probes(self) -> list[Any]:
         """The bounds, and the values beside the lower one: they show a rule such as "multiple of 4"."""
         return sorted({self.low, *range(self.low, self.high + 1, self.step)[:4], self.high})
@@ -97,11 +124,11 @@ class IntRange(Frozen):
         return list(range(self.low, self.high + 1, self.step))
 
 
-class Choices(Frozen):
+class Choices(Conditional):
     """One of the given values."""
 
     type: Literal["categorical"] = "categorical"
-    choices: list[str | int | float | bool | None] = Field(min_length=1)
+    choices: list[Value] = Field(min_length=1)
 
     def distribution(self) -> "BaseDistribution":
         """Optuna's form."""
@@ -144,33 +171,27 @@ def parse_space(raw: Any, where: str) -> Space:
 
 
 def check_space(space: Space, base: ExperimentConfig, where: str) -> None:
-    """Tries every key, bound and choice on `base`. Raises ConfigError naming the key and what is allowed."""
+    """Tries every key, bound and choice on `base`, where the key has conditions together with their values.
+
+    Raises ConfigError naming the key and what is allowed.
+    """
     for key, values in space.items():
         _check_key(key, where)
         for value in values.probes():
-            override(base, {key: value}, f"{where}: space")
+            for others in _companions(space, key):
+                override(base, {**others, key: value}, f"{where}: space")
 
 
-def check_points(points: Sequence[Mapping[str, Any]], space: Space, where: str) -> None:
-    """Raises ConfigError if one of the configurations of `first` is not in the space."""
-    for number, point in enumerate(points):
-        for key, value in point.items():
-            if key not in space:
-                raise unknown_key(key, sorted(space), f"{where}: first[{number}]")
-            if not space[key].holds(value):
-                allowed = space[key].model_dump(exclude_defaults=True)
-                raise ConfigError(f"{where}: first[{number}].{key}: {value!r} is not in the space: {allowed}")
-
-
-def grid_size(space: Space, where: str) -> int:
-    """How many configurations there are. Raises ConfigError if there is no end of them."""
-    for key, values in space.items():
-        if values.points() is None:
-            raise ConfigError(f"{where}: space.{key}: a grid needs a step, or choices")
-    size = math.prod(len(values.points() or ()) for values in space.values())
-    if size > LARGEST_GRID:
-        raise ConfigError(f"{where}: space: {size} configurations are too many for a grid; at most {LARGEST_GRID}")
-    return size
+def _companions(space: Space, key: str) -> list[dict[str, Any]]:
+    """The values of other keys with which `key` exists: all of its own conditions, the first of theirs."""
+    own = space[key].when
+    found = []
+    for values in itertools.product(*own.values()):
+        others: dict[str, Any] = {}
+        for parent in own:
+            others = _companions(space, parent)[0] | others
+        found.append(others | dict(zip(own, values, strict=True)))
+    return found
 
 
 def _parse_range(raw: Any, where: str) -> Range:

@@ -28,24 +28,18 @@ from diagram_ray.config import (
     unknown_key,
 )
 from diagram_ray.errors import ConfigError
+from diagram_ray.search.budget import BudgetConfig
+from diagram_ray.search.conditions import check_conditions, check_points, settle
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
-from diagram_ray.search.space import Choices, FloatRange, IntRange, check_points, check_space, grid_size, parse_space
+from diagram_ray.search.sampler import SamplerConfig, check_sampler
+from diagram_ray.search.sizes import Aims, ConstraintsConfig, aims_of, check_objectives
+from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
 
 Start = Callable[[str], ExperimentConfig]
 """What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
 FROM_WEIGHTS = ("model.width", "model.norm")
 """Keys that are given by the weights where a study has `init_from`."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
-
-
-class SamplerConfig(Frozen):
-    """Who proposes the configurations."""
-
-    name: Literal["tpe", "random", "qmc", "grid"] = "tpe"
-    """`tpe`: multivariate tree-structured Parzen estimator. `qmc`: a scrambled Sobol sequence. `grid`: every
-    configuration there is, in random order."""
-    startup_trials: int = Field(default=5, ge=1)
-    """tpe: trials drawn at random before the model is asked."""
 
 
 class LadderConfig(Frozen):
@@ -153,6 +147,10 @@ class StudyConfig(Frozen):
     seed: int = Field(default=0, ge=0)
     """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()
+    constraints: ConstraintsConfig = ConstraintsConfig()
+    objectives: list[Literal["auc", "parameters", "multiply_adds", "memory_mb"]] = Field(default=["auc"], min_length=1)
+    """`auc` is maximised, the others, sizes of the model, are minimised. The ladder and the race compare by AUC alone,
+    and the best trial is the one with the highest."""
     ladder: LadderConfig = LadderConfig()
     race: RaceConfig = RaceConfig()
     parallel: ParallelConfig = ParallelConfig()
@@ -164,6 +162,10 @@ class StudyConfig(Frozen):
     page: PageConfig = PageConfig()
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
+
+    budget: BudgetConfig = BudgetConfig()
+    warm_start: list[str] = Field(default=[])
+    """Folders of earlier studies whose trials the sampler learns from (search/warm_start.py)."""
 
     def resolved(self, epochs: int, workers: int) -> "StudyConfig":
         """A copy with rungs and lookback filled in for `workers` trials at once.
@@ -180,6 +182,11 @@ class StudyConfig(Frozen):
                 "parallel": self.parallel.model_copy(update={"lookback": lookback}),
             }
         )
+
+    @property
+    def aims(self) -> Aims:
+        """What is wanted of a trial."""
+        return aims_of(self.objectives, self.constraints)
 
     def make_ladder(self, epochs: int) -> Ladder:
         """The ladder of a study whose trials train for `epochs` epochs."""
@@ -209,9 +216,11 @@ def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) 
     study = build(StudyConfig, raw, where)
     defaults = start(study.init_from) if start is not None and study.init_from is not None else ExperimentConfig()
     base = override(defaults, study.base, f"{where}: base")
+    check_conditions(study.space, where)
     check_space(study.space, base, where)
     check_points(study.first, study.space, where)
-    _check_grid(study, where)
+    check_objectives(study.objectives, study.sampler.name, where)
+    check_sampler(study.sampler, study.space, study.first, study.trials, where)
     _check_initial(study, where)
     _check_ladder(study, base.training.epochs, where)
     if study.time_budget is not None:
@@ -239,7 +248,7 @@ def assign(raw: dict[str, Any], key: str, value: Any) -> None:
             raw = _mapping(raw, section)
         raw[name] = value
     elif key in config_keys:
-        _mapping(raw, "space").pop(key, None)
+        settle(_mapping(raw, "space"), key, value)
         base = _mapping(raw, "base")
         base.pop(key, None)  # so that it stands last and wins over a nested section
         base[key] = value
@@ -260,15 +269,6 @@ def _check_initial(study: StudyConfig, where: str) -> None:
             f"{where}: space.{both[0]}: cannot be searched, because it is given by the weights of init_from "
             f"{study.init_from}"
         )
-
-
-def _check_grid(study: StudyConfig, where: str) -> None:
-    if study.sampler.name != "grid":
-        return
-    if study.first:
-        raise ConfigError(f"{where}: first: with sampler.name grid every configuration is tried anyway")
-    if (size := grid_size(study.space, where)) < study.trials:
-        raise ConfigError(f"{where}: trials {study.trials}: the grid has {size} configurations")
 
 
 def _check_ladder(study: StudyConfig, epochs: int, where: str) -> None:

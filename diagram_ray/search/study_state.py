@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from diagram_ray.errors import ConfigError
 from diagram_ray.results import Measurement, Trial, TrialState
+from diagram_ray.search.budget import FOLD_EPOCHS, Spending
 from diagram_ray.search.fidelity import Decision, Ladder, decide
 from diagram_ray.search.files import best_of
 from diagram_ray.search.racing import Race, Standing
+from diagram_ray.search.sizes import Aims, Gauge
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Rules:
     ladder: Ladder
     race: Race | None = None
     """None: the ladder alone decides."""
+    aims: Aims = field(default_factory=Aims)
+    """Its bounds end a trial before it starts."""
+    fold_epochs: int | None = None
+    """No trial starts once the trials before it have cost so much (search/budget.py)."""
 
 
 class Proposer(Protocol):
@@ -42,8 +49,8 @@ class Journal(Protocol):
 
     trials: dict[int, Trial]
 
-    def asked(self, number: int, params: dict[str, Any]) -> None:
-        """Trial `number` exists from now on."""
+    def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
+        """Trial `number` exists from now on. `sizes` are given where the study has bounds or objectives on them."""
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
         """Trial `number` reached the next rung."""
@@ -100,7 +107,15 @@ class Round:
 class StudyState:
     """A study as it stands, and what follows. A new one over the same journal goes on where another stopped."""
 
-    def __init__(self, rules: Rules, proposer: Proposer, journal: Journal, standings: Standings | None = None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        proposer: Proposer,
+        journal: Journal,
+        standings: Standings | None = None,
+        gauge: Gauge | None = None,
+    ) -> None:
+        """`gauge`: for a study with bounds or objectives on what a model costs."""
         self.rules = rules
         self.running: set[int] = set()
         """Trials that have been started and have not ended."""
@@ -108,9 +123,13 @@ class StudyState:
         """Why nothing may start any more; empty while it may."""
         self.decisions: dict[int, str] = {}
         """Trial -> what was decided about it at the rung that it reached last in this run, and why."""
+        self.refused: list[int] = []
+        """Trials that broke the study's bounds and ended instead of starting; whoever tells of them empties it."""
         self._proposer = proposer
         self._journal = journal
         self._standings = standings
+        self._gauge = gauge
+        self._spending = Spending(rules.fold_epochs, rules.ladder)
         self._ended = 0  # trials 0.._ended - 1 have all ended
         self._waiting = sorted(n for n, trial in self.trials.items() if trial.state is TrialState.RUNNING)
         self._settle()
@@ -122,13 +141,19 @@ class StudyState:
 
     @property
     def finished(self) -> bool:
-        """All trials of the study have ended."""
-        return self._ended_prefix() >= self.rules.trials
+        """All trials of the study have ended, or all that its budget allowed."""
+        ended = self._ended_prefix()
+        return ended >= self.rules.trials or (ended == len(self.trials) and self._spent)
 
     @property
     def more(self) -> bool:
         """There are trials that have yet to start."""
-        return bool(self._waiting) or len(self.trials) < self.rules.trials
+        return bool(self._waiting) or (len(self.trials) < self.rules.trials and not self._spent)
+
+    @property
+    def short(self) -> str:
+        """Why the study has fewer trials than it might have; empty if it has not."""
+        return self.stopping or (FOLD_EPOCHS if len(self.trials) < self.rules.trials and self._spent else "")
 
     def stop(self, why: str) -> None:
         """From now on nothing starts. Trials that have not ended go on when the study is resumed."""
@@ -136,17 +161,43 @@ class StudyState:
 
     def next_start(self) -> Trial | None:
         """The trial that is to start now, with the rungs it has behind it; None if none may start now."""
+        while (number := self._next()) is not None:
+            trial = self.trials[number]
+            if broken := self.rules.aims.broken(trial.sizes):
+                self._end(number, TrialState.PRUNED, broken)
+                self.refused.append(number)
+            else:
+                self.running.add(number)
+                return trial
+        return None
+
+    def _next(self) -> int | None:
+        """The number of the trial that comes next, which is asked for if it does not exist; None: not now."""
         if self.stopping or len(self.running) >= self.rules.parallel:
             return None
         if self._waiting:
-            number = self._waiting.pop(0)
+            return self._waiting.pop(0)
+        number = len(self.trials)
+        if number >= self.rules.trials or self._ended_prefix() <= number - self.rules.lookback:
+            return None
+        if not self._spending.allow(self.trials, self._ended):
+            return None
+        params = self._proposer.ask(number, self.trials)
+        if self._gauge is None:
+            self._journal.asked(number, params)
         else:
-            number = len(self.trials)
-            if number >= self.rules.trials or self._ended_prefix() <= number - self.rules.lookback:
-                return None
-            self._journal.asked(number, self._proposer.ask(number, self.trials))
-        self.running.add(number)
-        return self.trials[number]
+            self._journal.asked(number, params, self._sizes(params))
+        return number
+
+    def _sizes(self, params: dict[str, Any]) -> dict[str, float]:
+        try:
+            return self._gauge(params) if self._gauge is not None else {}
+        except ConfigError:  # not a configuration: the trial's worker says so, and the trial fails
+            return {}
+
+    @property
+    def _spent(self) -> bool:
+        return self._spending.spent(self.trials, self._ended_prefix())
 
     def measured(self, number: int, rung: int, measurement: Measurement) -> bool:
         """Trial `number` reached `rung`: whether it goes on. False: it has ended, and its worker is free.

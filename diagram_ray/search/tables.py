@@ -66,6 +66,7 @@ def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:
             "fold_epochs": pa.array([fold_epochs.get(trial.number, 0) for trial in ordered], pa.int64()),
             "seconds": pa.array([m.seconds if m else 0.0 for m in last], floats),
             "worker_seconds": pa.array([_worker_seconds(m) if m else 0.0 for m in last], floats),
+            **_sizes(ordered),
         }
     )
 
@@ -84,6 +85,12 @@ def write_table(path: Path, table: pa.Table) -> None:
 def _params(trials: list[Trial]) -> dict[str, pa.Array]:
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
     return {f"params.{key}": _column([trial.params.get(key) for trial in trials]) for key in keys}
+
+
+def _sizes(trials: list[Trial]) -> dict[str, pa.Array]:
+    """Of the models; none in a study that does not ask for them."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.sizes))
+    return {name: pa.array([trial.sizes.get(name) for trial in trials], pa.float64()) for name in names}
 
 
 def _column(values: list[Any]) -> pa.Array:

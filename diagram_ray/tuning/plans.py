@@ -2,21 +2,25 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from diagram_ray.config import ExperimentConfig
+from diagram_ray.config import ExperimentConfig, build, parse_assignment
 from diagram_ray.errors import UsageError
+from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.nested_plan import check_nested, price
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
+from diagram_ray.search.warm_start import check_studies
+from diagram_ray.tuning.forecast import forecast
 
 QUICKSTART = Path("search_spaces") / "quickstart.yaml"
 PHANTOM = Path("runs") / "phantom"
+BUDGET = "budget."
 PARTS_OF_A_JOB = {"runtime_resources", "working_dir_files"}
 """Folders above the one in which Ray runs a job that was submitted with a working folder."""
 
@@ -26,6 +30,8 @@ def new_plan(study: Path | None, data: str | None, out: str | None, assignments:
     config, base = read_study(study or _quickstart(), assignments, fine_tuning)
     if config.init_from is not None:
         config = config.model_copy(update={"init_from": absolute(config.init_from)})
+    check_studies(config.warm_start, str(study or QUICKSTART))
+    config = config.model_copy(update={"warm_start": [absolute(name) for name in config.warm_start]})
     if study is not None and data is None:
         raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
     check_folder(out)
@@ -46,9 +52,17 @@ def check_folder(out: str | None) -> None:
 
 
 def resumed_plan(
-    folder: Path, data: str | None, trials: int | None, time_budget: str | None, repeats: int | None = None
+    folder: Path,
+    data: str | None,
+    trials: int | None,
+    time_budget: str | None,
+    repeats: int | None = None,
+    assignments: Sequence[str] = (),
 ) -> Plan:
-    """Of the study in a folder, with another budget, more repeats, or another place of the data."""
+    """Of the study in a folder, with another budget, more repeats, or another place of the data.
+
+    `assignments`: of its `budget` only.
+    """
     plan = read_plan(folder)
     changes: dict[str, Any] = {}
     if repeats is not None:
@@ -60,6 +74,10 @@ def resumed_plan(
     if time_budget is not None:
         seconds(time_budget, "--time-budget")
         changes["time_budget"] = time_budget
+    if assignments:
+        budget = plan.study.budget.model_dump()
+        budget |= {key.removeprefix(BUDGET): value for key, value in map(parse_assignment, assignments)}
+        changes["budget"] = build(BudgetConfig, budget, "--set budget")
     study = plan.study.model_copy(update=changes)
     return replace(plan, study=study, data=absolute(data) if data else plan.data)
 
@@ -102,6 +120,10 @@ def show(plan: Plan) -> dict[str, Any]:
     ladder = study.make_ladder(plan.base.training.epochs)
     at_once = study.parallel.trials or max(1, (os.cpu_count() or 1) // study.scaling.workers)
     lookback = study.parallel.lookback or 2 * at_once
+    largest, expected = ladder.exhaustive(study.trials), ladder.expected(study.trials, unpruned=lookback)
+    if study.budget.fold_epochs is not None:  # the last trial that starts within it may go on to the end
+        largest = min(largest, study.budget.fold_epochs - 1 + ladder.rungs[-1].fold_epochs)
+        expected = min(expected, study.budget.fold_epochs)
     result = {
         "name": study.name,
         "data": plan.data,
@@ -109,12 +131,13 @@ def show(plan: Plan) -> dict[str, Any]:
         "folds": study.folds,
         "rungs": [[rung.folds, rung.epochs] for rung in ladder.rungs],
         "race": study.race.rule,
-        "largest_fold_epochs": ladder.exhaustive(study.trials),
-        "expected_fold_epochs": ladder.expected(study.trials, unpruned=lookback),
+        "largest_fold_epochs": largest,
+        "expected_fold_epochs": expected,
         "trials_at_once": at_once,
         "workers_per_trial": study.scaling.workers,
         "lookback": lookback,
         "searched": list(study.space),
+        **forecast(plan, expected, at_once),
     }
     if study.repeats > 1:
         result["repeats_fold_epochs"] = (study.repeats - 1) * ladder.rungs[-1].fold_epochs

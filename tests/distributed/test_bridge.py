@@ -18,10 +18,12 @@ from diagram_ray.distributed.bridge import TIME_BUDGET, Bridge, Decisions, Propo
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.results import Measurement, TrialState
+from diagram_ray.search.budget import COST, BudgetConfig, Meter
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.files import Keeper, TrialFiles
 from diagram_ray.search.ledger import Ledger, open_ledger
-from diagram_ray.search.progress import Listener, Screen
+from diagram_ray.search.progress import Lines, Listener, Screen
+from diagram_ray.search.sizes import Aims
 from diagram_ray.search.study_state import Round, Rules, StudyState
 
 LADDER = Ladder((Rung(1, 1), Rung(1, 2)), 2)
@@ -134,6 +136,36 @@ def test_the_time_budget_stops_the_study(ledger: Ledger, monkeypatch: pytest.Mon
     asked.tick()
     assert asked.state.stopping == TIME_BUDGET
     assert Stopper(asked).stop_all()
+
+
+def test_the_cost_budget_puts_aside_what_runs(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    meter = Meter(BudgetConfig(cost=0.1, cost_per_worker_hour=6.0), 1, clock=lambda: now[0])
+    state = StudyState(Rules(3, 2, 2, LADDER), Constant(), ledger)
+    asked = Bridge(state, Keeper(ledger.path.parent, ledger.trials), Losses(lambda: 0), Listener(), None, meter)
+    asked.suggest("a")
+    for now[0] in (0.0, 30.0, 59.0):
+        asked.tick()
+        assert not Stopper(asked).stop_all()
+    now[0] = 61.0
+    asked.tick()
+    assert asked.state.stopping == COST
+    assert Stopper(asked).stop_all()
+    assert ledger.trials[0].state is TrialState.RUNNING
+
+
+def test_trials_that_break_a_bound_are_told_and_take_no_worker(ledger: Ledger) -> None:
+    aims = Aims(bounds={"parameters": 3.0})
+    gauge = {n: {"parameters": 9.0 if n in (0, 1) else 2.0} for n in range(4)}
+    state = StudyState(
+        Rules(4, 2, 2, LADDER, None, aims), Constant(), ledger, None, lambda params: gauge[params["training.k"]]
+    )
+    lines = Lines(state, "here")
+    asked = Bridge(state, Keeper(ledger.path.parent, ledger.trials), Losses(lambda: 0), lines, None)
+    assert asked.suggest("a") == {"number": 2, "params": {"training.k": 2}}
+    assert (lines.done, state.running, state.refused) == (2, {2}, [])
+    assert ledger.trials[1].reason == "constraint: 9 parameters > 3"
+    assert asked.suggest("b") == {"number": 3, "params": {"training.k": 3}}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -347,3 +347,59 @@ def test_on_ray_it_is_what_one_process_does_by_hand(cluster: dict[str, str], tmp
     run_by_hand(tmp_path / "hand", settings, tiny_data(), cross_validation)
     assert_same(tmp_path / "ray", tmp_path / "hand")
     assert set(table(tmp_path / "ray")["state"]) == {"COMPLETE", "PRUNED"}
+
+
+WIDE = """
+name: wide
+base: {training.epochs: 6, model.generator_width: 4}
+space:
+  training.weight_decay: {type: float, low: 1.0e-4, high: 1.0e-1, log: true}
+  model.width: {type: int, low: 4, high: 12, step: 4}
+  model.gan: {type: categorical, choices: [true, false]}
+  model.latent_size: {type: int, low: 4, high: 64, when: {model.gan: [true]}}
+folds: 3
+trials: 16
+sampler: {startup_trials: 3}
+ladder: {rungs: [[3, 1], [3, 2], [3, 6]], reduction: 2}
+parallel: {lookback: 4}
+objectives: [auc, parameters]
+constraints: {parameters: 200000.0}
+budget: {fold_epochs: 60}
+control: {shuffles: 0}
+"""
+
+
+def test_conditions_bounds_objectives_warm_start_and_a_budget(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is faster changes nothing; a larger budget goes on with it, and another study learns from it."""
+    import drive_fake_study
+
+    (tmp_path / "wide.yaml").write_text(WIDE)
+    monkeypatch.setattr(drive_fake_study, "STUDY", tmp_path / "wide.yaml")
+    one, two, warm = (tmp_path / name for name in ("one", "two", "warm"))
+    assert run(one, "parallel.trials=1")["interrupted"] == "fold-epoch budget"
+    run(two, "parallel.trials=3")
+    assert_same(one, two)
+    found = Study.load(two)
+    large = found.trials["parameters"] > 200_000
+    assert 0 < large.sum() < len(found.trials) < 16
+    assert found.trials[large]["fold_epochs"].sum() == 0
+    assert found.trials[large]["reason"].str.startswith("constraint: ").all()
+    assert (found.trials["params.model.latent_size"].notna() == found.trials["params.model.gan"]).all()
+    assert 60 <= found.trials["fold_epochs"].sum() < 60 + 18
+    assert len(found.pareto) >= 1
+
+    document = yaml.safe_load((two / "study.yaml").read_text())
+    document["study"]["budget"]["fold_epochs"] = 10_000
+    (two / "study.yaml").write_text(yaml.safe_dump(document))
+    assert run(two)["interrupted"] is None
+    assert len(table(two)) == 16
+    run(one.with_name("whole"), "budget.fold_epochs=null")
+    assert_same(one.with_name("whole"), two)
+
+    run(warm, f"warm_start=[{json.dumps(str(two))}]", "trials=5")
+    source = Study.load(warm).document["warm_start"][0]
+    assert source["told"] + source["left_out"]["no score"] == 16
+    assert len(table(warm)) == 5
+    assert json.loads((warm / "warm_start.json").read_text())["sources"] == [source]
