@@ -17,6 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from scipy.stats import qmc
 
 from diagram_ray.results import Trial, TrialState
+from diagram_ray.search.remembering import best_before, first_remembered
 from diagram_ray.search.space import FloatRange, Space
 from diagram_ray.search.study import SamplerConfig
 
@@ -35,13 +36,14 @@ class Sampler:
         self._config = config
         self._seed = seed
         self._lookback = lookback
-        self._study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=0))
-        self._asked = 0
-        self._told = 0
-        self._running: dict[int, optuna.Trial] = {}
+        self._since = 0
+        self._remember([])
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
         """Parameters of trial `number`; `trials` holds those before it, and 0..number - lookback have ended."""
+        if (since := first_remembered(number, self._lookback)) > self._since:
+            self._since = since
+            self._remember(best_before(since, trials))
         while self._asked < number:
             self._add(trials[self._asked].params)
         while self._told <= number - self._lookback:
@@ -53,6 +55,16 @@ class Sampler:
             return self._add(self._grid(number))
         self._study.sampler = self._optuna_sampler(number)
         return self._add(given or None)
+
+    def _remember(self, best: Sequence[Trial]) -> None:
+        """A study of Optuna's anew, which knows these trials, and no others before number `since`."""
+        self._study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=0))
+        self._running: dict[int, optuna.Trial] = {}
+        for trial in best:
+            self._asked = self._told = trial.number
+            self._add(trial.params)
+            self._tell(trial)
+        self._asked = self._told = self._since
 
     def _given(self, number: int) -> dict[str, Any]:
         """What the study's file says of this trial. A whole number may stand for a real one there."""
