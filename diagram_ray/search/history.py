@@ -29,8 +29,9 @@ class History:
 
     def scores(self, rung: int, count: int) -> NDArray[np.float64]:
         """Those of trials 0..count - 1 that reached `rung`, in the order of their numbers."""
-        found = self._scores[rung, : max(0, count)]
-        return found[~np.isnan(found)]
+        row = self._scores[rung, : max(0, count)]
+        found: NDArray[np.float64] = row[~np.isnan(row)]
+        return found
 
     def best(self, count: int) -> Trial | None:
         """The best complete one of trials 0..count - 1, all of which have ended; the earlier of equals."""
