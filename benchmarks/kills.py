@@ -4,16 +4,24 @@ A study of phantoms is run undisturbed once. Then it is run again and again: eac
 trains, or Ray's node process is killed at a random moment; a study whose driver or node is gone is resumed. Weights,
 scores and tables must be those of the undisturbed run to the last bit, but for what says how long it took, and the
 doctor must find nothing wrong. Ends with status 1 otherwise.
+
+With --together all kills strike one study of --trials trials, one after the other, and no process of it may be left:
+
+    python benchmarks/kills.py --together --kills 50 --trials 40
 """
 
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -25,24 +33,43 @@ STUDY = [
     "ladder.rungs=[[3, 2], [3, 4]]",
     "folds=3",
     "parallel.lookback=2",
-    "trials=6",
     "control.shuffles=0",
 ]
+MARK = "DIAGRAM_RAY_KILLS"
+"""An environment variable by which the processes of a study are known, also those whose parents are gone."""
 PATIENCE = 600
 """Seconds after which a study hangs."""
 TIMES = ("seconds", "worker_seconds")
 """Columns that may differ."""
 
 
-def start(study: Path, data: Path, resume: bool) -> "subprocess.Popen[bytes]":
+def start(study: Path, data: Path, resume: bool, trials: int) -> "subprocess.Popen[bytes]":
     """The command, in a session of its own."""
     command = [sys.executable, "-m", "diagram_ray.tune"]
     if resume:
         command += ["--resume", str(study)]
     else:
-        settings = [part for value in STUDY for part in ("--set", value)]
+        settings = [part for value in (*STUDY, f"trials={trials}") for part in ("--set", value)]
         command += ["search_spaces/quickstart.yaml", "--data", str(data), "--out", str(study), *settings]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {MARK: str(study)},
+    )
+
+
+def left(study: Path) -> list[int]:
+    """Processes of the study, wherever they hang."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"{MARK}={study}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 def events(study: Path) -> int:
@@ -83,26 +110,66 @@ def victims(root: int, whom: str) -> list[int]:
     return found
 
 
-def disturbed(study: Path, data: Path, whom: str, after: float) -> str:
+def disturbed(study: Path, data: Path, trials: int, whom: str, after: float) -> str:
     """Runs the study and kills someone `after` so much of its events; says what was done."""
-    process = start(study, data, resume=False)
-    wanted, wait = int(after), after % 1.0
-    while process.poll() is None and events(study) < wanted:
-        time.sleep(0.01)
-    time.sleep(wait)
+    process = start(study, data, False, trials)
+    _await(process, study, after)
     found = victims(process.pid, whom)
-    told = f"{whom} after {events(study)} events and {wait:.2f} s"
+    told = f"{whom} after {events(study)} events and {after % 1.0:.2f} s"
     if process.poll() is not None or not found:
         told += " (it was over)"
     else:
         os.kill(random.choice(found), signal.SIGKILL)
     _, words = process.communicate(timeout=PATIENCE)
     if whom != "trial" and process.returncode:
-        process = start(study, data, resume=True)
+        process = start(study, data, True, trials)
         _, words = process.communicate(timeout=PATIENCE)
     if process.returncode:
         raise SystemExit(f"{told}: ended with {process.returncode}: {words.decode()[-2000:]}")
     return told
+
+
+def go_on(study: Path, data: Path, trials: int) -> "subprocess.Popen[bytes]":
+    """The study begun, or resumed; begun again where it was killed before it had a plan."""
+    begun = (study / "study.yaml").is_file()
+    if not begun:
+        shutil.rmtree(study, ignore_errors=True)
+    return start(study, data, begun, trials)
+
+
+def harassed(
+    study: Path, go: Callable[[], "subprocess.Popen[bytes]"], blows: Iterable[tuple[float, str]]
+) -> Counter[str]:
+    """Runs one study that `go` begins or goes on with, under blows: (moment in events of its ledger, whom to kill).
+
+    Where there is no such process at that moment, the driver is killed. Returns whom how often.
+    """
+    killed: Counter[str] = Counter()
+    process = go()
+    for moment, wish in sorted(blows):
+        _await(process, study, moment)
+        if process.poll() is None:
+            whom = wish if victims(process.pid, wish) else "driver"
+            os.kill(random.choice(victims(process.pid, whom)), signal.SIGKILL)
+            killed[whom] += 1
+            print(f"{sum(killed.values())}: killed the {whom} after {events(study)} events", flush=True)
+            if whom == "trial":
+                continue
+        _, words = process.communicate(timeout=PATIENCE)
+        if process.returncode == 0 or b"Traceback" in words:
+            raise SystemExit(f"after {dict(killed)} it ended with {process.returncode}: {words.decode()[-2000:]}")
+        process = go()
+    _, words = process.communicate(timeout=PATIENCE)
+    if process.returncode:
+        raise SystemExit(f"ended with {process.returncode}: {words.decode()[-2000:]}")
+    return killed
+
+
+def _await(process: "subprocess.Popen[bytes]", study: Path, moment: float) -> None:
+    """So many events and parts of a second, or the process's end."""
+    while events(study) < int(moment) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(moment % 1.0)
 
 
 def differences(study: Path, other: Path) -> list[str]:
@@ -126,10 +193,41 @@ def differences(study: Path, other: Path) -> list[str]:
     return found + ([f"doctor: {examined.stdout}"] if examined.returncode else [])
 
 
+def one_by_one(folder: Path, data: Path, calm: Path, trials: int, kills: int) -> bool:
+    """A study for each kill. Whether all ended as the undisturbed one."""
+    good = 0
+    for number in range(kills):
+        study, whom = folder / f"study-{number}", random.choice(("driver", *KINDS))
+        told = disturbed(study, data, trials, whom, random.uniform(0.0, events(calm)))
+        found = differences(calm, study)
+        good += not found
+        print(f"{number + 1}: killed the {told}: {', '.join(found) + ' differ' if found else 'the same'}", flush=True)
+    print(f"{good} of {kills} the same to the last bit")
+    return good == kills
+
+
+def together(folder: Path, data: Path, calm: Path, trials: int, kills: int) -> bool:
+    """One study for all kills. Whether it ended as the undisturbed one, and nothing is left of its processes."""
+    study, began = folder / "study", time.monotonic()
+    blows = [(random.uniform(0.0, events(calm) - 1), random.choice(("driver", *KINDS))) for _ in range(kills)]
+    killed = harassed(study, partial(go_on, study, data, trials), blows)
+    found, cells = differences(calm, study), pd.read_parquet(study / "predictions.parquet")
+    twice = int(cells.duplicated(["trial", "fold", "image_id"]).sum())
+    number = len(pd.read_parquet(study / "trials.parquet"))
+    end = time.monotonic() + 30  # Ray's last processes take a moment
+    while (rest := left(study)) and time.monotonic() < end:
+        time.sleep(0.1)
+    print(f"{sum(killed.values())} kills ({dict(killed)}) in {time.monotonic() - began:.0f} s: {number} trials")
+    print(f"{twice} predictions twice; {len(rest)} processes left; differs from the undisturbed: {found or 'nothing'}")
+    return not (found or twice or rest) and number == trials
+
+
 def main() -> None:
     """Runs all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--together", action="store_true", help="all kills in one study")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     random.seed(asked.seed)
@@ -139,22 +237,12 @@ def main() -> None:
         prepare = [sys.executable, "-m", "diagram_ray.prepare", "phantom", "--patients", "24", "--image-size", "64x48"]
         subprocess.run([*prepare, "--out", str(data)], check=True, capture_output=True)
         began = time.monotonic()
-        _, words = (process := start(calm, data, resume=False)).communicate()
+        _, words = (process := start(calm, data, False, asked.trials)).communicate()
         if process.returncode:
             raise SystemExit(words.decode())
-        total = events(calm)
-        print(f"undisturbed: {total} events, {time.monotonic() - began:.0f} s", flush=True)
-        bad = 0
-        for number in range(asked.kills):
-            study, whom = folder / f"study-{number}", random.choice(("driver", "trial", "node"))
-            told = disturbed(study, data, whom, random.uniform(0.0, total))
-            found = differences(calm, study)
-            bad += bool(found)
-            print(
-                f"{number + 1}: killed the {told}: {', '.join(found) + ' differ' if found else 'the same'}", flush=True
-            )
-    print(f"{asked.kills - bad} of {asked.kills} the same to the last bit")
-    sys.exit(bool(bad))
+        print(f"undisturbed: {events(calm)} events, {time.monotonic() - began:.0f} s", flush=True)
+        way = together if asked.together else one_by_one
+        sys.exit(not way(folder, data, calm, asked.trials, asked.kills))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
     python -m diagram_ray.tune --resume runs/density --leakage-price
     python -m diagram_ray.tune --resume runs/density --repeats 5 --nested --dry-run
     python -m diagram_ray.tune --replay runs/density --set ladder.reduction=2
+    python -m diagram_ray.tune --replay runs/density --simulate workers=1000,trials=5000,startup=120,cost=1.2
     python -m diagram_ray.tune search_spaces/paper.yaml --data ddsm=runs/ddsm --data inbreast=runs/inbreast
 
 Leaves study.yaml, splits.json, ledger.jsonl, trials/curves/predictions.parquet, control.json, best/ and report.html;
@@ -45,6 +46,15 @@ Replay = Annotated[
     Path | None,
     typer.Option("--replay", help="What other ladders and races would have cost in this study"),
 ]
+Simulate = Annotated[
+    str | None,
+    typer.Option(
+        "--simulate",
+        metavar="KEY=VALUE,...",
+        help="With --replay, which may be a recording as well: time and cost on a cluster of so many workers, with "
+        "trials, startup and seconds (of an epoch of one fold), preemptions and cost (of a worker in an hour)",
+    ),
+]
 Leakage = Annotated[
     bool,
     typer.Option("--leakage-price", help="Trains the winner with folds dealt by image, too: what it adds"),
@@ -73,6 +83,7 @@ def tune(
     init_from: InitFrom = None,
     resume: Resume = None,
     replay: Replay = None,
+    simulate: Simulate = None,
     leakage_price: Leakage = False,
     repeats: Repeats = None,
     nested: Nested = False,
@@ -92,9 +103,11 @@ def tune(
         controls = {"control.leakage": leakage_price, "control.nested": nested}
         changes = [*(set_ or []), *assignments_of(options | controls)]
         if replay is not None:
-            from diagram_ray.tuning.replays import show_alternatives
+            from diagram_ray.tuning.replays import show_alternatives, show_forecasts
 
-            return show_alternatives(replay, set_ or [])
+            return show_forecasts(replay, simulate, set_ or []) if simulate else show_alternatives(replay, set_ or [])
+        if simulate is not None:
+            raise UsageError("--simulate needs --replay: a study, or a recording of benchmarks/record.py")
         if resume is not None:
             fixed = [text for text in set_ or [] if not text.startswith(BUDGET)]
             _refuse({"STUDY.yaml": study, "--out": out, "--set": fixed, "--init-from": init_from})

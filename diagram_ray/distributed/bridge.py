@@ -17,6 +17,8 @@ from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import Round, StudyState
 
 TIME_BUDGET = "time budget"
+KEPT_BY_TUNE = ("_trials", "_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+"""Lists and sets of trials in Tune's controller."""
 
 
 class Bridge:
@@ -65,8 +67,8 @@ class Bridge:
 
     def died(self, trial_id: str) -> None:
         """The trial's worker died: another one takes the trial, unless this has happened once too often."""
-        number = self._numbers.pop(trial_id)
-        if number not in self.state.running:
+        number = self._numbers.pop(trial_id, None)
+        if number is None or number not in self.state.running:
             return
         if self._losses.died(number):
             self.state.again(number)
@@ -74,6 +76,10 @@ class Bridge:
         else:
             self._guard(lambda: self.state.failed(number, f"its worker process died {RETRIES + 1} times"))
             self._ended(number)
+
+    def over(self, trial_id: str) -> None:
+        """Tune is done with the trial."""
+        self._numbers.pop(trial_id, None)
 
     def tick(self) -> None:
         """Looks at the clock."""
@@ -130,6 +136,8 @@ class Proposals(Searcher):
         """Called with `error` when a worker died."""
         if error:
             self._bridge.died(trial_id)
+        else:
+            self._bridge.over(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it."""
@@ -145,6 +153,22 @@ class Decisions(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
         self._kept = False
+        self._ended: list[Any] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Tune would keep every trial that has ended, look through all of them in each turn of its loop, and describe
+        each in a snapshot in the end. There is no public way to make it forget; without these names it does not.
+        """
+        over = [each for each in self._ended if each.is_finished()]
+        self._ended = [each for each in self._ended if not each.is_finished()]
+        for each in over:
+            for name in KEPT_BY_TUNE:
+                if each in (kept := getattr(tune_controller, name, ())):
+                    kept.remove(each)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The trial's process died."""
+        self._ended.append(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
@@ -160,6 +184,7 @@ class Decisions(FIFOScheduler):
         lost, and a new one takes seconds. When the last trials have started, idle workers give their machines back.
         There is no public setting: hence the private name, and no harm without it.
         """
+        self._ended.append(trial)
         cache, state = getattr(tune_controller, "_actor_cache", None), self._bridge.state
         if cache is None or self._kept == state.more:
             return

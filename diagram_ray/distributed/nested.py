@@ -81,7 +81,9 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
 def _field(searched: Searched) -> Field:
     study, materials = searched.study, searched.materials
     cases = Cases.of(materials.data, materials.splits, study.race.resamples, study.seed)
-    return Field(tuple(_candidates(searched)), inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases)
+    return Field(
+        tuple(_candidates(searched)), inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases
+    )
 
 
 def _check_initial(searched: Searched) -> None:

@@ -1,6 +1,6 @@
 """What other ladders and races would have cost and found in a study that has been run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,10 @@ def alternatives(folder: Path, assignments: Sequence[str], replays: int) -> Iter
     Its complete trials come in random orders. Raises UsageError for a key that is not of the ladder or the race and for
     a ladder that was not recorded, DataError for a folder without what is needed.
     """
-    ladder, race = _asked(folder, assignments)
+    plan, raw = read_plan(folder), read_yaml(folder / DOCUMENT)["study"]
+    wanted, races = changed(raw, assignments)
+    ladder = wanted.make(plan.study.folds, plan.base.training.epochs)
+    race = make_race(races) or Race("bbcd", races.alpha)
     recording = recording_of(folder)
     orders = random_orders(recording.configurations, replays)
     whole = Ladder((recording.top,), ladder.reduction)
@@ -47,23 +50,19 @@ def alternatives(folder: Path, assignments: Sequence[str], replays: int) -> Iter
         yield Alternative(name, summarise(recording, each, against, orders, WITHIN))
 
 
-def _asked(folder: Path, assignments: Sequence[str]) -> tuple[Ladder, Race]:
-    """The study's ladder and race with the changes of --set."""
-    plan, raw = read_plan(folder), dict(read_yaml(folder / DOCUMENT)["study"])
+def changed(raw: Mapping[str, Any], assignments: Sequence[str]) -> tuple[LadderConfig, RaceConfig]:
+    """The ladder and the race of a study, as it stands in its document, with the changes of --set.
+
+    Raises UsageError for any other key, ConfigError for a value that cannot be.
+    """
+    sections = {name: dict(raw.get(name) or {}) for name in ("ladder", "race")}
     for text in assignments:
         key, value = parse_assignment(text)
         section, _, name = key.partition(".")
-        if section not in ("ladder", "race"):
-            raise UsageError(f"--set {key}: a replay can change ladder.rungs, ladder.reduction and race.alpha only")
-        raw[section] = {**(raw.get(section) or {}), name: value}
-    study = plan.study.model_copy(
-        update={
-            "ladder": build(LadderConfig, raw.get("ladder") or {}, "--set ladder"),
-            "race": build(RaceConfig, raw.get("race") or {}, "--set race"),
-        }
-    )
-    race = make_race(study.race) or Race("bbcd", study.race.alpha)
-    return study.make_ladder(plan.base.training.epochs), race
+        if section not in sections:
+            raise UsageError(f"--set {key}: a replay can change ladder.rungs, ladder.reduction and race.* only")
+        sections[section][name] = value
+    return build(LadderConfig, sections["ladder"], "--set ladder"), build(RaceConfig, sections["race"], "--set race")
 
 
 def _shown(ladder: Ladder) -> str:

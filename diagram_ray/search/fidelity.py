@@ -5,8 +5,10 @@ with the trials up to i - lookback only. All of those ended before trial i could
 numbers and values and never on who was faster.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,18 @@ class Decision:
     why: str
 
 
-def decide(rung: Rung, value: float, earlier: Iterable[float], reduction: int) -> Decision:
+def decide(rung: Rung, value: float, earlier: ArrayLike, reduction: int) -> Decision:
     """Compares `value` with what `earlier` trials scored at the same rung.
 
     The trial goes on if it is among the best 1/`reduction` of all of them, itself included (a tie counts for it), or
     if there are fewer than `reduction` of them. NaN must not come here: a trial without a score has failed.
     """
-    values = list(earlier)
+    values = np.asarray(earlier, dtype=np.float64)
     count = len(values) + 1
     if count < reduction:
         return Decision(True, f"{value:.4f} at {rung}: {len(values)} earlier trials are too few to compare with")
     places = count // reduction
-    rank = 1 + sum(other > value for other in values)
+    rank = 1 + int(np.count_nonzero(values > value))
     verdict = "goes on" if rank <= places else "pruned"
     return Decision(
         rank <= places, f"{verdict}: {value:.4f} at {rung} is number {rank} of {count}, best {places} go on"

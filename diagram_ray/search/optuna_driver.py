@@ -19,6 +19,7 @@ from scipy.stats import qmc
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.conditions import configurations, existing, exists, grid_size, ordered
 from diagram_ray.search.evolution import Evolution, merit
+from diagram_ray.search.remembering import best_before, first_remembered
 from diagram_ray.search.sampler import SamplerConfig, numbers_of
 from diagram_ray.search.sizes import Aims
 from diagram_ray.search.space import FloatRange, Space
@@ -52,22 +53,36 @@ class Sampler:
         self._seed = seed
         self._lookback = lookback
         self._aims = aims or Aims()
-        self._study = optuna.create_study(directions=self._aims.directions, sampler=RandomSampler(seed=0))
+        self._earlier = earlier
         self._evolution = Evolution(space, seed) if config.name == "cmaes" else None
-        self._asked = 0
-        self._told = 0
-        self._running: dict[int, optuna.Trial] = {}
+        self._evolved = 0
         for trial in earlier:
-            self._end(self._begin(trial.params), trial)
+            self._evolve(trial)
+        self._since = 0
+        self._remember([])
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
         """Parameters of trial `number`; `trials` holds those before it, and 0..number - lookback have ended."""
+        self._forget(number, trials)
         while self._asked < number:
             self._add(trials[self._asked].params)
         while self._told <= number - self._lookback:
             self._end(self._running.pop(self._told), trials[self._told])
             self._told += 1
+        while self._evolved <= number - self._lookback:
+            self._evolve(trials[self._evolved])
+            self._evolved += 1
         return self._add(self._known(number))
+
+    def _forget(self, number: int, trials: Mapping[int, Trial]) -> None:
+        """Before trial `number`, what its proposal will not look at (remembering.py).
+
+        With several objectives nothing: what is best is a front then, of any size.
+        """
+        since = first_remembered(number, self._lookback) if len(self._aims.objectives) == 1 else 0
+        if since > self._since:
+            self._since = since
+            self._remember(best_before(since, trials))
 
     def _known(self, number: int) -> dict[str, Any]:
         """What is known of the trial's parameters before Optuna is asked for the rest."""
@@ -79,6 +94,14 @@ class Sampler:
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         self._study.sampler = self._optuna_sampler(seed)
         return self._evolution.ask(seed) | given if self._evolution is not None else given
+
+    def _remember(self, best: Sequence[Trial]) -> None:
+        """A study of Optuna's anew, which knows the earlier studies' trials, these, and no others before `since`."""
+        self._study = optuna.create_study(directions=self._aims.directions, sampler=RandomSampler(seed=0))
+        self._running: dict[int, optuna.Trial] = {}
+        for trial in [*self._earlier, *best]:
+            self._end(self._begin(trial.params), trial)
+        self._asked = self._told = self._since
 
     def _given(self, number: int) -> dict[str, Any]:
         """What the study's file says of this trial. A whole number may stand for a real one there."""
@@ -105,20 +128,22 @@ class Sampler:
         return trial
 
     def _end(self, running: optuna.Trial, trial: Trial) -> None:
-        """Optuna, and what evolves beside it, learn how a trial ended."""
+        """Optuna learns how a trial ended."""
         if len(self._aims.objectives) == 1:  # Optuna has no intermediate values of several
             for rung, measurement in enumerate(trial.measurements):
                 running.report(measurement.auc_mean, step=rung)
         for name, part in self._aims.excess(trial.sizes).items():
             running.set_constraint(name, part)
-        value = merit(trial, self._aims.over(trial.sizes))
-        if self._evolution is not None and value is not None:
-            self._evolution.told(trial.params, value)
         if trial.state is TrialState.COMPLETE and trial.last is not None:
             self._study.tell(running, self._aims.values(trial))
         else:
             pruned = trial.state is TrialState.PRUNED
             self._study.tell(running, state=OptunaState.PRUNED if pruned else OptunaState.FAIL)
+
+    def _evolve(self, trial: Trial) -> None:
+        value = merit(trial, self._aims.over(trial.sizes))
+        if self._evolution is not None and value is not None:
+            self._evolution.told(trial.params, value)
 
     def _optuna_sampler(self, seed: int) -> BaseSampler:
         if self._config.name == "random":

@@ -41,12 +41,10 @@ def replay(
     Trial i is compared with those up to i - lookback: 1 for a study of one worker. The ladder must end at the
     recording's top. Raises UsageError if it does not, or needs what was not recorded.
     """
-    if ladder.rungs[-1] != recording.top:
-        raise UsageError(f"{ladder.rungs[-1]}: a replay must end where the recording does, at {recording.top}")
     numbers = list(order)
-    journal, seen = Memory(), _Standings(recording, ladder, numbers)
+    journal, seen = Memory(), recorded_figures(recording, ladder, numbers)
     rules = Rules(len(numbers), 1, lookback, ladder, race)
-    state = StudyState(rules, _Proposer(recording, numbers), journal, seen)
+    state = StudyState(rules, RecordedOrder(recording, numbers), journal, seen)
     cost, complete = 0, dict[int, int]()  # configuration -> cost when it was complete
     while (trial := state.next_start()) is not None:
         cost += _climb(state, trial.number, seen)
@@ -56,6 +54,15 @@ def replay(
     best, found = float(max(final[numbers])), float(max(final[number] for number in complete))
     good = [when for number, when in complete.items() if final[number] >= best - within]
     return Outcome(cost, min(good, default=math.inf), best - found, found < best)
+
+
+def recorded_figures(recording: Recording, ladder: Ladder, order: Iterable[int]) -> "RecordedFigures":
+    """What the configurations in this order scored at the rungs. Raises UsageError as `replay`."""
+    if ladder.rungs[-1] != recording.top:
+        raise UsageError(f"{ladder.rungs[-1]}: a replay must end where the recording does, at {recording.top}")
+    for rung in ladder.rungs:
+        recording.standing(0, rung)
+    return RecordedFigures(recording, ladder, list(order))
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ def random_orders(count: int, replays: int) -> list[list[int]]:
     return [np.random.default_rng(seed).permutation(count).tolist() for seed in range(replays)]
 
 
-def _climb(state: StudyState, number: int, seen: "_Standings") -> int:
+def _climb(state: StudyState, number: int, seen: "RecordedFigures") -> int:
     """A trial from rung to rung until it ends; returns the fold-epochs that it cost."""
     for rung, _ in enumerate(seen.ladder.rungs):
         if not state.measured(number, rung, seen.measurement(number, rung)):
@@ -105,24 +112,31 @@ def _climb(state: StudyState, number: int, seen: "_Standings") -> int:
 
 
 @dataclass(frozen=True)
-class _Proposer:
+class RecordedOrder:
+    """Proposes the recorded configurations in an order: `numbers` of them."""
+
     recording: Recording
     numbers: list[int]
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
+        """As `Proposer`."""
         return self.recording.params[self.numbers[number]]
 
 
 @dataclass(frozen=True)
-class _Standings:
+class RecordedFigures:
+    """What the configurations scored, in that order."""
+
     recording: Recording
     ladder: Ladder
     numbers: list[int]
 
     def standing(self, number: int, rung: int) -> Standing:
+        """As `Standings`."""
         return self.recording.standing(self.numbers[number], self.ladder.rungs[rung])
 
     def measurement(self, number: int, rung: int) -> Measurement:
+        """Of trial `number` at a rung."""
         scores, point = tuple(fold.auc for fold in self.standing(number, rung)), self.ladder.rungs[rung]
         return Measurement(point.folds, point.epochs, scores, scores, 0.0)
 

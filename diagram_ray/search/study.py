@@ -49,6 +49,12 @@ class LadderConfig(Frozen):
     """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: see fidelity.make_rungs."""
     reduction: int = Field(default=3, ge=2)
 
+    def make(self, folds: int, epochs: int) -> Ladder:
+        """The ladder of trials that are trained on `folds` folds for `epochs` epochs."""
+        if self.rungs is None:
+            return Ladder(make_rungs(folds, epochs), self.reduction)
+        return Ladder(tuple(Rung(*pair) for pair in self.rungs), self.reduction)
+
 
 class RaceConfig(Frozen):
     """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
@@ -190,9 +196,7 @@ class StudyConfig(Frozen):
 
     def make_ladder(self, epochs: int) -> Ladder:
         """The ladder of a study whose trials train for `epochs` epochs."""
-        if self.ladder.rungs is None:
-            return Ladder(make_rungs(self.folds, epochs), self.ladder.reduction)
-        return Ladder(tuple(Rung(*pair) for pair in self.ladder.rungs), self.ladder.reduction)
+        return self.ladder.make(self.folds, epochs)
 
 
 def read_study(

@@ -15,7 +15,7 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.budget import FOLD_EPOCHS, Spending
 from diagram_ray.search.fidelity import Decision, Ladder, decide
-from diagram_ray.search.files import best_of
+from diagram_ray.search.history import History
 from diagram_ray.search.racing import Race, Standing
 from diagram_ray.search.sizes import Aims, Gauge
 
@@ -131,6 +131,7 @@ class StudyState:
         self._gauge = gauge
         self._spending = Spending(rules.fold_epochs, rules.ladder)
         self._ended = 0  # trials 0.._ended - 1 have all ended
+        self._history = History(self.trials, len(rules.ladder.rungs))
         self._waiting = sorted(n for n, trial in self.trials.items() if trial.state is TrialState.RUNNING)
         self._settle()
 
@@ -213,6 +214,7 @@ class StudyState:
         decision = self._decision(number, rung, measurement.auc_mean)
         self._journal.measured(number, rung, measurement, decision.why)
         self.decisions[number] = decision.why
+        self._history.measured(number, rung, measurement.auc_mean)
         return self._follow(number, rung, decision)
 
     def again(self, number: int) -> None:
@@ -252,10 +254,9 @@ class StudyState:
         point = self.rules.ladder.rungs[rung]
         if rung == self.rules.ladder.top:
             return Decision(True, f"complete: {value:.4f} at {point}")
-        seen = {other: self.trials[other] for other in range(number - self.rules.lookback + 1)}
-        earlier = [trial.measurements[rung].auc_mean for trial in seen.values() if len(trial.measurements) > rung]
-        decision = decide(point, value, earlier, self.rules.ladder.reduction)
-        return self._race(number, rung, best_of(seen)) or decision if decision.go_on else decision
+        seen = number - self.rules.lookback + 1
+        decision = decide(point, value, self._history.scores(rung, seen), self.rules.ladder.reduction)
+        return self._race(number, rung, self._history.best(seen)) or decision if decision.go_on else decision
 
     def _race(self, number: int, rung: int, incumbent: Trial | None) -> Decision | None:
         """Against the best of the trials that had ended before this one could start; None if there is no race."""
