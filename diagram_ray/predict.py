@@ -19,6 +19,7 @@ import typer
 
 from diagram_ray import cli
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.places import Place, check_uri, reached
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,15 +35,15 @@ BATCH = 16
 
 app = cli.new_app()
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that train or tune has written")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder or URI that train or tune has written")]
 Inputs = Annotated[list[str], typer.Argument(metavar="FILES|DIR|DATASET", help="Image files, folders or datasets")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty")]
+Out = Annotated[str, typer.Option("--out", help="Folder or URI to write; must be new or empty")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 
-def load(model_dir: str | Path, device: str = "cpu") -> "Predictor":
+def load(model_dir: str | Place, device: str = "cpu") -> "Predictor":
     """The predictor in a folder that train or tune has written. Raises DataError.
 
     `.predict(path)` gives {path, probabilities: {class: P}, predicted}; `.predict_array(pixels)` the probabilities
@@ -61,9 +62,10 @@ def predict(
     """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
 
     def work() -> dict[str, Any]:
-        cli.check_free(out)
+        target = reached(out)
+        cli.check_free(target)
         sources = [_source(given) for given in inputs]
-        return _predict_all(load(model, device), sources, out)
+        return _predict_all(load(model, device), sources, target)
 
     cli.run(work, as_json=as_json, debug=debug)
 
@@ -74,6 +76,7 @@ class _Rejects(list[dict[str, str]]):
 
 def _source(given: str) -> str | list[str]:
     """A prepared dataset as it was given, or the image files that a file or folder stands for. Raises UsageError."""
+    check_uri(given)
     place = Path(given)
     if "://" in given:
         return [given] if place.suffix.lower() in SUFFIXES[1:] else given
@@ -92,7 +95,7 @@ def _source(given: str) -> str | list[str]:
     return images
 
 
-def _predict_all(predictor: "Predictor", sources: list[str | list[str]], out: Path) -> dict[str, Any]:
+def _predict_all(predictor: "Predictor", sources: list[str | list[str]], out: Place) -> dict[str, Any]:
     rejects = _Rejects()
     rows = list(_rows(predictor, _pictures(predictor, sources, rejects)))
     if not rows:
@@ -148,13 +151,13 @@ def _rows(predictor: "Predictor", pictures: "Iterator[Picture]") -> Iterator[dic
             yield {"path": path, **named, "predicted": described["predicted"]}
 
 
-def _write(out: Path, rows: list[dict[str, Any]], rejects: _Rejects) -> None:
+def _write(out: Place, rows: list[dict[str, Any]], rejects: _Rejects) -> None:
     import pandas as pd
 
     from diagram_ray.training.model_store import new_folder
 
     predictions = pd.DataFrame(rows)
-    with new_folder(out) as folder:
+    with new_folder(out, last="predictions.csv") as folder:
         predictions.to_csv(folder / "predictions.csv", index=False)
         predictions.to_parquet(folder / "predictions.parquet", index=False)
         pd.DataFrame(rejects, columns=["path", "reason"]).to_csv(folder / "rejects.csv", index=False)

@@ -4,6 +4,7 @@
     python -m diagram_ray.tune search_spaces/mias_density.yaml --data runs/mias --out runs/density
     python -m diagram_ray.tune --resume runs/density --trials 40
     python -m diagram_ray.tune --resume runs/density --leakage-price
+    python -m diagram_ray.tune search_spaces/ddsm_k_lr.yaml --data s3://bucket/ddsm --out s3://bucket/k
     python -m diagram_ray.tune --replay runs/density --set ladder.reduction=2
     python -m diagram_ray.tune search_spaces/paper.yaml --data ddsm=runs/ddsm --data inbreast=runs/inbreast
 
@@ -18,6 +19,7 @@ import typer
 
 from diagram_ray import cli
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place, reached
 from diagram_ray.search.stages import is_staged
 from diagram_ray.tuning.plans import assignments_of, new_plan, resumed_plan, show, with_leakage
 from diagram_ray.tuning.studies import run
@@ -30,7 +32,7 @@ StudyFile = Annotated[
 Data = Annotated[
     list[str] | None, typer.Option("--data", help="Prepared dataset: a folder or a URI. Of stages: NAME=DATASET")
 ]
-Out = Annotated[str | None, typer.Option("--out", help="Folder of the study. Default: runs/<name>-<n>")]
+Out = Annotated[str | None, typer.Option("--out", help="Folder or URI of the study. Default: runs/<name>-<n>")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Sets a key of the study or model")]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials")]
 Budget = Annotated[str | None, typer.Option("--time-budget", help="For example 2h or 90m")]
@@ -38,10 +40,13 @@ InitFrom = Annotated[
     str | None,
     typer.Option("--init-from", metavar="STUDY|MODEL", help="Trials start with F and E of this study, model or file"),
 ]
-Resume = Annotated[Path | None, typer.Option("--resume", help="Goes on with the study or the stages in this folder")]
+Resume = Annotated[
+    str | None,
+    typer.Option("--resume", metavar="STUDY", help="Goes on with the study or the stages in this folder or URI"),
+]
 Replay = Annotated[
-    Path | None,
-    typer.Option("--replay", help="What other ladders and races would have cost in this study"),
+    str | None,
+    typer.Option("--replay", metavar="STUDY", help="What other ladders and races would have cost in this study"),
 ]
 Leakage = Annotated[
     bool,
@@ -81,13 +86,14 @@ def tune(
         if replay is not None:
             from diagram_ray.tuning.replays import show_alternatives
 
-            return show_alternatives(replay, set_ or [])
+            return show_alternatives(reached(replay), set_ or [])
         if resume is not None:
             _refuse({"STUDY.yaml": study, "--out": out, "--set": set_, "--init-from": init_from})
-        if is_staged(resume or study):
-            return _stages(resume, study, data or [], out, changes, dry_run)
-        if resume is not None:
-            plan = resumed_plan(resume, _only(data), trials, time_budget)
+        begun = reached(resume) if resume is not None else None
+        if is_staged(begun or study):
+            return _stages(begun, study, data or [], out, changes, dry_run)
+        if begun is not None:
+            plan = resumed_plan(begun, _only(data), trials, time_budget)
         else:
             plan = new_plan(study, _only(data), out, changes)
         plan = with_leakage(plan) if leakage_price else plan
@@ -99,7 +105,7 @@ def tune(
 
 
 def _stages(
-    resume: Path | None, path: Path | None, data: list[str], out: str | None, changes: list[str], dry_run: bool
+    resume: Place | None, path: Path | None, data: list[str], out: str | None, changes: list[str], dry_run: bool
 ) -> dict[str, Any]:
     from diagram_ray.tuning.stages import new_stages, resumed_stages, run_stages, show_stages
 

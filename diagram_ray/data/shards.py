@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from diagram_ray.data.opening import open_file
 from diagram_ray.errors import DataError, UsageError, told
+from diagram_ray.places import check_uri
 
 FORMAT_VERSION = 1
 INFO, MANIFEST, REJECTS, SOURCES = "dataset.json", "manifest.parquet", "rejects.parquet", "sources.parquet"
@@ -160,7 +161,9 @@ def is_local(files: Any) -> bool:
 
 
 def open_place(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a folder or URI, and the folder's path on it. Raises DataError."""
+    """The fsspec file system of a folder or URI, and the folder's path on it. Raises DataError, and UsageError for a
+    URI with a password in it."""
+    check_uri(uri)
     try:
         files, root = fsspec.core.url_to_fs(uri)
     except Exception as error:  # object stores raise kinds of their own

@@ -1,7 +1,7 @@
 """One trial's work on one worker, a round at a time. Knows nothing of Ray, so a test can run it.
 
-What a trial leaves is complete on the disk before the driver hears of it, and a worker that takes over from one that
-died goes on from the last rung.
+What a trial leaves is complete on the disk, or in the object store, before the driver hears of it, and a worker that
+takes over from one that died goes on from the last rung.
 """
 
 import dataclasses
@@ -9,7 +9,6 @@ import errno
 import json
 import logging
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.errors import CheckpointError, DiagramError
+from diagram_ray.errors import CheckpointError, DiagramError, StoreError
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement, write_atomic
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles, write_scores
@@ -60,7 +60,7 @@ class Validation(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the state back."""
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Place) -> None:
         """Writes config.yaml and the folds' weights."""
 
 
@@ -98,11 +98,17 @@ class TrialRun:
             return dataclasses.replace(next(self._rounds), begun_at=self._begun_at)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
-            if _cannot_write(error):
-                return Round(self._number, 0, 0, len(self._curves), halted=_reason(error))
-            if self._curves:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Round:
+        if not _cannot_write(error) and self._curves:
+            try:
                 self._write_curves()
-            return Round(self._number, 0, 0, len(self._curves), failed=_reason(error))
+            except Exception as second:
+                error = second
+        if _cannot_write(error):
+            return Round(self._number, 0, 0, len(self._curves), halted=_reason(error))
+        return Round(self._number, 0, 0, len(self._curves), failed=_reason(error))
 
     def close(self) -> None:
         """Ends the trial's work here, wherever it stands, once a checkpoint that is being written is whole."""
@@ -182,7 +188,7 @@ class TrialRun:
         )
 
 
-def _read_measurement(path: Path) -> Measurement:
+def _read_measurement(path: Place) -> Measurement:
     values = json.loads(path.read_text(encoding="utf-8"))
     return Measurement(
         **{**values, "fold_auc": tuple(values["fold_auc"]), "fold_accuracy": tuple(values["fold_accuracy"])}
@@ -200,4 +206,4 @@ def _reason(error: Exception) -> str:
 
 
 def _cannot_write(error: Exception) -> bool:
-    return isinstance(error, CheckpointError) or (isinstance(error, OSError) and error.errno in NO_SPACE)
+    return isinstance(error, CheckpointError | StoreError) or (isinstance(error, OSError) and error.errno in NO_SPACE)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +11,7 @@ from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.machines import here
 from diagram_ray.distributed.trial_run import TrialRun, Validation
+from diagram_ray.places import Place
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
 
@@ -37,7 +37,7 @@ def cross_validation(
 class Work:
     """What the workers need, besides a trial's parameters."""
 
-    folder: Path
+    folder: Place
     base: ExperimentConfig
     ladder: Ladder
     device: str

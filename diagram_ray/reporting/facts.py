@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from diagram_ray.evaluation.operating import Operating, operating
 from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade, verdict
+from diagram_ray.places import Place
 from diagram_ray.results import Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.importance import Importance, importances
@@ -233,7 +233,7 @@ def mapping(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _with(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+def _with(table: pd.DataFrame, columns: list[str], path: Place) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing")

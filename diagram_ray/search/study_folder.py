@@ -14,8 +14,9 @@ import yaml
 
 from diagram_ray.config import ExperimentConfig, build, read_yaml
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
-from diagram_ray.search.ledger import FILE as LEDGER
+from diagram_ray.search.ledger import has_ledger
 from diagram_ray.search.study import StudyConfig, build_study
 
 DOCUMENT = "study.yaml"
@@ -31,7 +32,7 @@ class Plan:
     """What every trial starts from."""
     data: str
     """Path or URI of the prepared dataset."""
-    out: Path | None
+    out: Place | None
     """None: runs/<name>-<n>."""
     resume: bool = False
 
@@ -41,7 +42,7 @@ class Plan:
         return str(self.out)
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Place) -> Plan:
     """The plan of the study in `folder`, as it was run. Raises UsageError if there is none."""
     if not (folder / DOCUMENT).is_file():
         raise UsageError(f"{folder}: not a study: it has no {DOCUMENT}")
@@ -55,7 +56,7 @@ def read_plan(folder: Path) -> Plan:
         raise DataError(f"{where}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
 
 
-def make_folder(out: Path | None, name: str) -> Path:
+def make_folder(out: Place | None, name: str) -> Place:
     """Makes the folder of a new study: `out`, or the first free runs/<name>-<n>. Raises UsageError if it is taken."""
     if out is not None:
         check_free(out)
@@ -71,9 +72,9 @@ def make_folder(out: Path | None, name: str) -> Path:
             number += 1
 
 
-def check_free(out: Path) -> None:
+def check_free(out: Place) -> None:
     """Raises UsageError if a new study cannot be put into `out`."""
-    if (out / DOCUMENT).exists() or (out / LEDGER).exists():
+    if (out / DOCUMENT).exists() or has_ledger(out):
         raise UsageError(f"{out}: holds a study already; go on with it by --resume {out}, or choose another --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder; choose another --out")
@@ -100,7 +101,7 @@ def new_document(
     }
 
 
-def write_document(folder: Path, document: Mapping[str, Any]) -> None:
+def write_document(folder: Place, document: Mapping[str, Any]) -> None:
     """Writes study.yaml, atomically."""
     text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
     write_atomic(folder / DOCUMENT, text)

@@ -10,6 +10,7 @@ import typer
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place, check_uri, reached
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
 
@@ -26,24 +27,23 @@ def new_plan(study: Path | None, data: str | None, out: str | None, assignments:
         config = config.model_copy(update={"init_from": absolute(config.init_from)})
     if study is not None and data is None:
         raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
-    check_folder(out)
-    return Plan(config, base, absolute(data or str(PHANTOM)), Path(out) if out else None)
+    return Plan(config, base, absolute(data or str(PHANTOM)), new_place(out))
 
 
-def check_folder(out: str | None) -> None:
-    """Raises UsageError if --out cannot hold something new."""
-    if out is not None and "://" in out:
-        raise UsageError(f"--out {out}: a study's folder must be on a local or shared disk for now")
-    if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not Path(out or "").is_absolute():
+def new_place(out: str | None) -> Place | None:
+    """Where --out is. Raises UsageError if it cannot hold something new."""
+    place = reached(out) if out is not None else None
+    if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not (place or Path()).is_absolute():
         raise UsageError(
             f"--out {out or '(not given)'}: in a Ray job the study's folder must be an absolute path that all nodes "
-            "share, for example /studies/name: the job's own folder is removed with it"
+            "share, or a URI, for example /studies/name or s3://bucket/name: the job's own folder is removed with it"
         )
-    if out is not None:
-        check_free(Path(out))
+    if place is not None:
+        check_free(place)
+    return place
 
 
-def resumed_plan(folder: Path, data: str | None, trials: int | None, time_budget: str | None) -> Plan:
+def resumed_plan(folder: Place, data: str | None, trials: int | None, time_budget: str | None) -> Plan:
     """Of the study in a folder, with another budget or place of the data."""
     plan = read_plan(folder)
     changes: dict[str, Any] = {}
@@ -76,7 +76,9 @@ def assignments_of(trials: int | None, time_budget: str | None, init_from: str |
 
 
 def absolute(data: str) -> str:
-    """study.yaml must still name the dataset when the study is resumed from another folder."""
+    """study.yaml must still name the dataset when the study is resumed from another folder. Raises UsageError for a
+    URI with a password in it."""
+    check_uri(data)
     return data if "://" in data else str(Path(data).resolve())
 
 

@@ -1,17 +1,17 @@
 """What a study would have cost otherwise, line by line."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import typer
 
+from diagram_ray.places import Place
 from diagram_ray.search.alternatives import WITHIN, alternatives
 
 REPLAYS = 200
 
 
-def show_alternatives(folder: Path, assignments: list[str]) -> dict[str, Any]:
+def show_alternatives(folder: Place, assignments: list[str]) -> dict[str, Any]:
     """A line for each way to search, from the dearest."""
     rows = []
     typer.echo(f"{'of the complete trials, in 200 random orders':46} cost  best dropped  AUC lost  good one after")
