@@ -41,6 +41,12 @@ def reached(text: str | Place) -> Place:
     return place
 
 
+def absolute(text: str) -> str:
+    """A path or URI that means the same in any folder, to be written down. Raises UsageError for one with a key."""
+    check_uri(text)
+    return text if "://" in text else str(Path(text).resolve())
+
+
 def check_uri(text: str) -> None:
     """Raises UsageError for a URI that has a password or parameters in it, and shows neither."""
     if "://" not in text:

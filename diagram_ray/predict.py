@@ -62,10 +62,10 @@ def predict(
     """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
 
     def work() -> dict[str, Any]:
-        target = reached(out)
+        source, target = reached(model), reached(out)
         cli.check_free(target)
         sources = [_source(given) for given in inputs]
-        return _predict_all(load(model, device), sources, target)
+        return _predict_all(load(source, device), sources, target)
 
     cli.run(work, as_json=as_json, debug=debug)
 

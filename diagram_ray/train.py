@@ -25,7 +25,7 @@ import yaml
 from diagram_ray import cli
 from diagram_ray.config import ExperimentConfig, build, override, parse_assignment, read_yaml
 from diagram_ray.errors import DataError, UsageError
-from diagram_ray.places import Place, check_uri, reached
+from diagram_ray.places import Place, absolute, check_uri, reached
 from diagram_ray.results import write_atomic
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _new_request(
     override(ExperimentConfig(), assignments, "--set")  # a wrong key is answered before anything is loaded
     experiment = override(_experiment(study, init_from), assignments, "--set")
     check_uri(checkpoints or "")
-    return Request(_absolute(data), experiment, fold, init_from and _absolute(init_from), checkpoints)
+    return Request(absolute(data), experiment, fold, init_from and absolute(init_from), checkpoints)
 
 
 def _experiment(study: Place | None, init_from: str | None) -> ExperimentConfig:
@@ -172,7 +172,7 @@ def _read_request(folder: Place, data: str | None, checkpoints: str | None) -> R
         experiment = build(ExperimentConfig, document["experiment"], str(path))
         initial = document["init_from"] or {}
         return Request(
-            _absolute(data) if data else str(document["data"]),
+            absolute(data) if data else str(document["data"]),
             experiment,
             document["fold"],
             initial.get("source"),
@@ -187,11 +187,6 @@ def _refuse(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if value or value == 0:
             raise UsageError(f"{name} cannot be given with --resume: the training goes on as it was begun")
-
-
-def _absolute(place: str) -> str:
-    check_uri(place)
-    return place if "://" in place else str(Path(place).resolve())
 
 
 def _train(request: Request, how: _How, study: Place | None, folds: int) -> dict[str, Any]:

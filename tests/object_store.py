@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,22 @@ from typing import Any
 import pytest
 
 
+def wait(attempt: Callable[[], object], seconds: float = 120) -> None:
+    """Returns when `attempt` returns something true and raises no OSError."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if attempt():
+                return
+        except OSError:
+            pass
+        if time.monotonic() > end:
+            raise TimeoutError(f"{attempt} has come to nothing in {seconds} s")
+        time.sleep(0.1)
+
+
 @contextmanager
-def s3_server(log: Path, wait_until: Callable[..., None]) -> Iterator[Any]:
+def s3_server(log: Path) -> Iterator[Any]:
     """An s3fs of a server with an empty `bucket`; the environment tells s3fs, here and in processes started from here,
     where it is."""
     import s3fs
@@ -26,7 +41,7 @@ def s3_server(log: Path, wait_until: Callable[..., None]) -> Iterator[Any]:
     with log.open("wb") as file:
         server = subprocess.Popen([sys.executable, "-c", script], stdout=file, stderr=file)
         try:
-            wait_until(lambda: urllib.request.urlopen(f"{address}/moto-api/").close() or True)
+            wait(lambda: urllib.request.urlopen(f"{address}/moto-api/").close() or True)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("AWS_ENDPOINT_URL", address)
                 patch.setenv("AWS_ACCESS_KEY_ID", "test")

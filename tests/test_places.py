@@ -20,7 +20,7 @@ def test_a_uri_with_a_password_is_refused_and_not_shown(secret: str) -> None:
 
 @pytest.mark.parametrize("tail", ["?key=hunter2", "?hunter2", "#hunter2"])
 def test_so_is_one_with_parameters(tail: str) -> None:
-    with pytest.raises(UsageError, match="^s3://bucket/x: give the URI without") as told:
+    with pytest.raises(UsageError, match=r"^s3://bucket/x: give the URI without") as told:
         place_at(f"s3://bucket/x{tail}")
     assert "hunter2" not in str(told.value)
 

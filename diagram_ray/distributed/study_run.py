@@ -156,6 +156,8 @@ class _Run:
 
     def _state(self, ledger: Ledger) -> StudyState:
         study = self.plan.study
+        if ledger.trials and not self.plan.resume:  # begun by another driver since --out was looked at
+            raise UsageError(f"{self.folder}: holds a study already; go on with it by --resume {self.folder}")
         if study.trials < len(ledger.trials):
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
         lookback = study.parallel.lookback or 2 * self.share.trials

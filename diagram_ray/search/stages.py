@@ -12,7 +12,6 @@ stands before it. `stages.yaml` in the folder of all stages holds what was asked
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -20,7 +19,7 @@ from pydantic import Field, Strict
 
 from diagram_ray.config import Frozen, build, parse_assignment, read_yaml
 from diagram_ray.errors import ConfigError, UsageError
-from diagram_ray.places import Place, check_uri
+from diagram_ray.places import Place, absolute
 from diagram_ray.results import TrialState, write_atomic
 from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import assign
@@ -101,8 +100,7 @@ def _place(text: str) -> tuple[str, str]:
     name, separator, uri = text.partition("=")
     if not separator or not name or not uri:
         raise UsageError(f"--data {text}: of stages it is NAME=DATASET, for example ddsm=runs/ddsm")
-    check_uri(uri)
-    return name, uri if "://" in uri else str(Path(uri).resolve())
+    return name, absolute(uri)
 
 
 @dataclass(frozen=True)

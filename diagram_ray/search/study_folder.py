@@ -16,7 +16,7 @@ from diagram_ray.config import ExperimentConfig, build, read_yaml
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
-from diagram_ray.search.ledger import has_ledger
+from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import StudyConfig, build_study
 
 DOCUMENT = "study.yaml"
@@ -73,10 +73,11 @@ def make_folder(out: Place | None, name: str) -> Place:
 
 
 def check_free(out: Place) -> None:
-    """Raises UsageError if a new study cannot be put into `out`."""
-    if (out / DOCUMENT).exists() or has_ledger(out):
+    """Raises UsageError if a new study cannot be put into `out`. One that was cut off before it had a plan is none."""
+    begun = has_ledger(out)
+    if (out / DOCUMENT).exists() or (begun and read_ledger(out)):
         raise UsageError(f"{out}: holds a study already; go on with it by --resume {out}, or choose another --out")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not begun and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder; choose another --out")
 
 

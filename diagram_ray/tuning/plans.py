@@ -10,7 +10,7 @@ import typer
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import UsageError
-from diagram_ray.places import Place, check_uri, reached
+from diagram_ray.places import Place, absolute, reached
 from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
 
@@ -73,13 +73,6 @@ def assignments_of(trials: int | None, time_budget: str | None, init_from: str |
     """These options as texts of --set."""
     given = {"trials": trials, "time_budget": time_budget, "init_from": init_from}
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-
-
-def absolute(data: str) -> str:
-    """study.yaml must still name the dataset when the study is resumed from another folder. Raises UsageError for a
-    URI with a password in it."""
-    check_uri(data)
-    return data if "://" in data else str(Path(data).resolve())
 
 
 def _quickstart() -> Path:

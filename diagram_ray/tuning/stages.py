@@ -9,6 +9,7 @@ from diagram_ray import cli
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import ConfigError, UsageError
 from diagram_ray.places import Place, place_at, remove
+from diagram_ray.search.ledger import has_ledger
 from diagram_ray.search.stages import DOCUMENT, Stage, StagesConfig, is_finished, read_stages, write_stages
 from diagram_ray.search.study import build_study
 from diagram_ray.search.study_folder import DOCUMENT as STUDY
@@ -78,7 +79,8 @@ def _one(stage: Stage, config: StagesConfig, folder: Place) -> dict[str, Any]:
         return {"study": str(place)}
     if (place / STUDY).is_file():
         return run(read_plan(place), make_phantom=False)
-    remove(place)  # cut off before it had a plan: nothing was trained
+    if not has_ledger(place):  # cut off before it had a plan: nothing was trained
+        remove(place)
     return run(_built(stage, config, folder), make_phantom=False)
 
 

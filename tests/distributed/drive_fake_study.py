@@ -3,6 +3,7 @@
 python drive_fake_study.py OUT [KEY=VALUE ...]
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,7 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
 
 def work(out: Place, assignments: list[str]) -> dict:
     study_run.GRACE = 4.0
-    with ray_session():
+    with ray_session(num_cpus=int(os.environ.get("FAKE_CPUS", "2"))):
         result = run(out, assignments)
     if result["interrupted"] == "interrupted":
         raise KeyboardInterrupt

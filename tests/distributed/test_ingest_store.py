@@ -31,9 +31,9 @@ OPTIONS = Options((96, 72), 32, 2, b"a key of the test", "benign")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, wait_until: Callable[..., None]) -> Iterator[Any]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """An S3 server on this machine with an empty bucket, and the environment that s3fs finds it by."""
-    with s3_server(tmp_path_factory.mktemp("store") / "log", wait_until) as opened:
+    with s3_server(tmp_path_factory.mktemp("store") / "log") as opened:
         yield opened
 
 
