@@ -28,7 +28,7 @@ from typing import Any
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.places import Place
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.journal import Journal, has_events, read_events, sole_driver
+from diagram_ray.search.journal import FOLDER, Journal, has_events, read_events, sole_driver
 from diagram_ray.store import StorePath
 
 FILE = "ledger.jsonl"
@@ -41,12 +41,13 @@ Append = Callable[[dict[str, Any]], None]
 class Ledger:
     """A study's ledger, open for writing. Use `open_ledger`."""
 
-    def __init__(self, where: str, append: Append, check: Callable[[], None], trials: dict[int, Trial]) -> None:
+    def __init__(self, path: Place, append: Append, check: Callable[[], None], trials: dict[int, Trial]) -> None:
+        self.path = path
         self.trials = trials
         """What the ledger says so far: number -> trial."""
         self.check = check
         """Raises DiagramError if another driver has taken the study over, which can happen in an object store only."""
-        self._where, self._append = where, append
+        self._append = append
 
     def asked(self, number: int, params: dict[str, Any]) -> None:
         """The sampler proposed `params` for trial `number`."""
@@ -64,7 +65,7 @@ class Ledger:
     def _write(self, event: dict[str, Any]) -> None:
         """Appends one event, durably. The event is applied first: one that cannot follow is never written."""
         event = _dated(event)
-        apply(self.trials, json.loads(json.dumps(event)), self._where)
+        apply(self.trials, json.loads(json.dumps(event)), str(self.path))
         self._append(event)
 
 
@@ -79,7 +80,7 @@ def open_ledger(folder: Place) -> Iterator[Ledger]:
             events = read_events(folder) if has_events(folder) else []
             trials, journal = _replay(events), Journal(folder, len(events))
             journal.claim(_dated({"event": "opened"} if events else BEGINNING))
-            yield Ledger(str(folder), journal.append, journal.check, trials)
+            yield Ledger(folder / FOLDER, journal.append, journal.check, trials)
         return
     with _locked(folder / LOCK):
         path = folder / FILE
@@ -89,7 +90,7 @@ def open_ledger(folder: Place) -> Iterator[Ledger]:
             os.ftruncate(descriptor, size)  # a torn last line would swallow the next event
             if size == 0:
                 _append(descriptor, BEGINNING)
-            yield Ledger(str(path), partial(_append, descriptor), lambda: None, read_ledger(folder))
+            yield Ledger(path, partial(_append, descriptor), lambda: None, read_ledger(folder))
         finally:
             os.close(descriptor)
 

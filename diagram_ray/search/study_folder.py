@@ -18,6 +18,7 @@ from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import StudyConfig, build_study
+from diagram_ray.store import StorePath
 
 DOCUMENT = "study.yaml"
 PACKAGES = ("diagram_ray", "ray", "optuna", "torch", "numpy", "scikit-learn", "pyarrow")
@@ -73,11 +74,16 @@ def make_folder(out: Place | None, name: str) -> Place:
 
 
 def check_free(out: Place) -> None:
-    """Raises UsageError if a new study cannot be put into `out`. One that was cut off before it had a plan is none."""
+    """Raises UsageError if a new study cannot be put into `out`.
+
+    In an object store a ledger without trials is taken up: a driver ended before the study had a plan, and the ledger
+    keeps it out should it come back.
+    """
     begun = has_ledger(out)
-    if (out / DOCUMENT).exists() or (begun and read_ledger(out)):
+    empty = begun and isinstance(out, StorePath) and not read_ledger(out)
+    if (out / DOCUMENT).exists() or (begun and not empty):
         raise UsageError(f"{out}: holds a study already; go on with it by --resume {out}, or choose another --out")
-    if not begun and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not empty and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder; choose another --out")
 
 

@@ -79,7 +79,7 @@ def _one(stage: Stage, config: StagesConfig, folder: Place) -> dict[str, Any]:
         return {"study": str(place)}
     if (place / STUDY).is_file():
         return run(read_plan(place), make_phantom=False)
-    if not has_ledger(place):  # cut off before it had a plan: nothing was trained
+    if isinstance(place, Path) or not has_ledger(place):  # cut off before it had a plan: nothing was trained
         remove(place)
     return run(_built(stage, config, folder), make_phantom=False)
 
