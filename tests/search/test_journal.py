@@ -1,5 +1,6 @@
 """A ledger in an object store: numbered objects, one driver, and nothing twice whatever the store does."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -152,6 +153,25 @@ def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(FaultyFiles, "conditional", False)
     with pytest.raises(UsageError, match=r"overwrites what is there .* If-None-Match"), open_ledger(PLACE):
         pass
+
+
+def test_a_store_that_has_another_word_for_it_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say which condition it was that failed."""
+    before = FaultyFiles.pipe_file
+
+    def pipe(self: FaultyFiles, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        try:
+            before(self, path, value, mode, **kwargs)
+        except FileExistsError:
+            raise OSError(errno.EINVAL, "PreconditionFailed") from None
+
+    monkeypatch.setattr(FaultyFiles, "pipe_file", pipe)
+    monkeypatch.setattr(locks, "BEAT", 1000.0)
+    with open_ledger(PLACE) as first, open_ledger(PLACE) as second:
+        second.asked(0, {"k": 1})
+        with pytest.raises(DiagramError, match="another driver has taken this study over"):
+            first.asked(0, {"k": 2})
+    assert read_ledger(PLACE)[0].params == {"k": 1}
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\x00\x00", b'{"event": "asked"}', b'{"event": "nonsense"}'])
