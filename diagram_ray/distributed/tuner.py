@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -77,7 +78,9 @@ def run_search(
                 trial_name_creator=_trial_name,
                 verbose=0,
             )
-        except (TuneError, RayError) as error:
+        except Exception as error:
+            if not isinstance(error, TuneError | RayError) and isinstance(place, Path):
+                raise  # in an object store Tune's own writing raises kinds of the store's
             bridge.fault = bridge.fault or _ray_failed(work.folder, str(error).strip().rpartition("\n")[2])
     if bridge.fault is None and not state.finished and not state.stopping:
         bridge.fault = _ray_failed(work.folder, "Tune ended before all trials had")
