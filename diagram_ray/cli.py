@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -19,6 +18,7 @@ from rich.logging import RichHandler
 
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.events import EVENT, JsonLines, event
+from diagram_ray.places import Place
 
 stderr = Console(stderr=True)
 log = logging.getLogger("diagram_ray")
@@ -59,10 +59,8 @@ def _end(text: str, code: int, log_json: bool) -> None:
         sys.stderr.write(f"{text}\n")
 
 
-def check_free(out: Path) -> None:
-    """Raises UsageError unless `out`, the folder a command is to write, is new or empty, and local."""
-    if ":/" in str(out):
-        raise UsageError(f"--out {out}: must be a folder on a local or shared disk")
+def check_free(out: Place) -> None:
+    """Raises UsageError unless `out`, the folder a command is to write, is new or empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
 

@@ -8,13 +8,13 @@ nearest one that does; a value of the wrong type is refused with what is allowed
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from diagram_ray.errors import ConfigError, told
+from diagram_ray.places import Place
 
 C = TypeVar("C", bound="Frozen")
 LONGEST_VALUE = 200
@@ -206,7 +206,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return key.strip(), _yaml(raw, f"--set {key}")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Place) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError if there is no such file or no mapping in it."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")

@@ -7,19 +7,19 @@ Ends with status 1 while something is wrong. --fix removes what was left over an
 folder knows it never touches. A study that a driver is at work on is not examined.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diagram_ray import cli
+from diagram_ray.places import Place, reached
 
 if TYPE_CHECKING:
     from diagram_ray.search.health import Finding
 
 app = cli.new_app()
 
-Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A folder that tune has written")]
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A folder or URI that tune has written")]
 Fix = Annotated[bool, typer.Option("--fix", help="Puts right what can be put right from what is there")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the findings as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
@@ -31,14 +31,14 @@ def doctor(study: Study, fix: Fix = False, as_json: Json = False, debug: Debug =
     result: dict[str, Any] = {}
 
     def work() -> dict[str, Any]:
-        result.update(_examine(study, fix))
+        result.update(_examine(reached(study), fix))
         return result
 
     cli.run(work, as_json=as_json, debug=debug)
     raise typer.Exit(1 if result["open"] else 0)
 
 
-def _examine(folder: Path, fix: bool) -> dict[str, Any]:
+def _examine(folder: Place, fix: bool) -> dict[str, Any]:
     from diagram_ray.search.health import examine
     from diagram_ray.search.ledger import open_ledger, torn
     from diagram_ray.search.study_folder import read_plan

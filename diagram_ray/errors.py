@@ -48,3 +48,7 @@ class OutOfMemory(DiagramError):  # noqa: N818 - what happened to the trial, and
 
 class CheckpointError(DiagramError):
     """A checkpoint cannot be written or fetched, after several attempts. The message names the last good one."""
+
+
+class StoreError(DiagramError):
+    """An object store does not answer, or refuses, also after several attempts. The message names the URI."""

@@ -20,6 +20,7 @@ import typer
 
 from diagram_ray import cli
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.places import Place, check_uri, reached
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,16 +37,16 @@ BATCH = 16
 
 app = cli.new_app()
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that train or tune has written")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder or URI that train or tune has written")]
 Inputs = Annotated[list[str], typer.Argument(metavar="FILES|DIR|DATASET", help="Image files, folders or datasets")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty")]
+Out = Annotated[str, typer.Option("--out", help="Folder or URI to write; must be new or empty")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
 Maps = Annotated[bool, typer.Option("--heatmaps", help="Draws each image beside its class activation map")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 
-def load(model_dir: str | Path, device: str = "cpu") -> "Predictor":
+def load(model_dir: str | Place, device: str = "cpu") -> "Predictor":
     """The predictor in a folder that train or tune has written. Raises DataError.
 
     `.predict(path)` gives {path, probabilities: {class: P}, predicted}; `.predict_array(pixels)` the probabilities
@@ -70,9 +71,10 @@ def predict(
     """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
 
     def work() -> dict[str, Any]:
-        cli.check_free(out)
+        source, target = reached(model), reached(out)
+        cli.check_free(target)
         sources = [_source(given) for given in inputs]
-        return _predict_all(load(model, device), sources, out, heatmaps)
+        return _predict_all(load(source, device), sources, target, heatmaps)
 
     cli.run(work, as_json=as_json, debug=debug)
 
@@ -83,6 +85,7 @@ class _Rejects(list[dict[str, str]]):
 
 def _source(given: str) -> str | list[str]:
     """A prepared dataset as it was given, or the image files that a file or folder stands for. Raises UsageError."""
+    check_uri(given)
     place = Path(given)
     if "://" in given:
         return [given] if place.suffix.lower() in SUFFIXES[1:] else given
@@ -102,13 +105,13 @@ def _source(given: str) -> str | list[str]:
 
 
 def _predict_all(
-    predictor: "Predictor", sources: list[str | list[str]], out: Path, heatmaps: bool = False
+    predictor: "Predictor", sources: list[str | list[str]], out: Place, heatmaps: bool = False
 ) -> dict[str, Any]:
     from diagram_ray.training.heatmaps import Heatmaps
     from diagram_ray.training.model_store import new_folder
 
     rejects = _Rejects()
-    with new_folder(out) as folder:
+    with new_folder(out, last="predictions.csv") as folder:
         drawn = Heatmaps(predictor, folder) if heatmaps else None
         rows = list(_rows(predictor, _pictures(predictor, sources, rejects), drawn))
         if not rows:

@@ -4,25 +4,27 @@ python -m diagram_ray.report runs/quickstart-1
 python -m diagram_ray.report runs/with_gan runs/without_gan --out comparison.html
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diagram_ray import cli
+from diagram_ray.places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = cli.new_app()
 
-Studies = Annotated[list[Path], typer.Argument(metavar="STUDY [STUDY ...]", help="Folders that tune has written")]
-Out = Annotated[Path | None, typer.Option("--out", help="HTML file to write. Default: STUDY/report.html")]
+Studies = Annotated[
+    list[str], typer.Argument(metavar="STUDY [STUDY ...]", help="Folders or URIs that tune has written")
+]
+Out = Annotated[str | None, typer.Option("--out", help="HTML file to write. Default: STUDY/report.html")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the figures as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 
-def write_report(study_paths: "Sequence[Path]", out: Path | None = None) -> Path:
+def write_report(study_paths: "Sequence[str | Place]", out: str | Place | None = None) -> Place:
     """Writes the report of one or several studies; returns where. Raises DataError, or UsageError for `out`."""
     from diagram_ray.reporting.page import write_report
 

@@ -5,19 +5,19 @@
 On the machine that ran the study, with the same versions, the difference is zero. Ends with status 1 if it is not.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diagram_ray import cli
+from diagram_ray.places import reached
 
 if TYPE_CHECKING:
     from diagram_ray.training.reproduction import Reproduction
 
 app = cli.new_app()
 
-Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A folder that tune has written")]
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A folder or URI that tune has written")]
 Trial = Annotated[int, typer.Option("--trial", help="Number of the trial")]
 Fold = Annotated[int, typer.Option("--fold", help="Number of the fold, from 0")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
@@ -37,7 +37,7 @@ def reproduce(
         from diagram_ray.training.reproduction import reproduce
 
         with cli.progress_bar("epochs", between_lines=5.0) as report:
-            found = reproduce(study, trial, fold, device, report)
+            found = reproduce(reached(study), trial, fold, device, report)
         same = found.same
         for line in _words(found):
             typer.echo(line)

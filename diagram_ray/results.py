@@ -3,7 +3,7 @@
 study.yaml            the resolved configuration as run, versions, the dataset and its fingerprint
 splits.json           fold of each patient
 images.parquet        laterality of each image
-ledger.jsonl          what happened, in order: the truth from which the rest is made
+ledger.jsonl          what happened, in order: the truth from which the rest is made (in an object store: ledger/)
 trials.parquet        one row a trial
 curves.parquet        one row a (trial, fold, epoch)
 predictions.parquet   one row a (trial, repeat, fold, image): out-of-fold scores of the complete trials
@@ -17,6 +17,7 @@ best/                 config.yaml and fold-K.safetensors of the winner
 report.html           self-contained
 """
 
+import io
 import json
 import os
 import statistics
@@ -24,14 +25,15 @@ import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.places import Place, reached
+from diagram_ray.store import StorePath
 
 AUC = "auc"
 """The objective that every study has."""
@@ -94,9 +96,12 @@ class Trial:
         return self.measurements[-1] if self.measurements else None
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Place, content: bytes | str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never a part."""
     data = content.encode() if isinstance(content, str) else content
+    if isinstance(path, StorePath):
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
@@ -113,13 +118,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 class Study:
     """A study folder, read back. Tables are pandas data frames, loaded when first asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
 
     @classmethod
-    def load(cls, path: str | Path) -> "Study":
-        """The study in `path`. Raises DataError if there is none."""
-        folder = Path(path)
+    def load(cls, path: str | Place) -> "Study":
+        """The study in `path`, a folder or a URI. Raises DataError if there is none."""
+        folder = reached(path)
         if not (folder / "study.yaml").is_file():
             raise DataError(f"{folder}: not a study: it has no study.yaml")
         return cls(folder)
@@ -225,7 +230,9 @@ class Study:
                 f"{path}: no such table; if the study was cut off, tune --resume {self.path} goes on with it"
             )
         try:
-            return pd.read_parquet(path)
+            return pd.read_parquet(io.BytesIO(path.read_bytes()))
+        except StoreError:
+            raise
         except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
             raise DataError(f"{path}: cannot be read: {told(error)}") from None
 

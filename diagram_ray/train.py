@@ -25,6 +25,7 @@ import yaml
 from diagram_ray import cli
 from diagram_ray.config import ExperimentConfig, build, override, parse_assignment, read_yaml
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.places import Place, absolute, check_uri, reached
 from diagram_ray.results import write_atomic
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ DOCUMENT, SPLITS, FINISHED = "train.yaml", "splits.json", "config.yaml"
 app = cli.new_app()
 
 Data = Annotated[str | None, typer.Option("--data", help="Prepared dataset: a folder or a URI")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; must be new or empty")]
+Out = Annotated[str | None, typer.Option("--out", help="Folder or URI to write; must be new or empty")]
 From = Annotated[
-    Path | None, typer.Option("--from", metavar="STUDY", help="Takes the best configuration of a study, or a model's")
+    str | None, typer.Option("--from", metavar="STUDY", help="Takes the best configuration of a study, or a model's")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Sets a key of the configuration")]
 InitFrom = Annotated[
@@ -50,7 +51,9 @@ FoldNumber = Annotated[
     int | None, typer.Option("--fold", min=0, help="Leaves this fold out, and scores it; folds of --from if a study")
 ]
 Folds = Annotated[int, typer.Option("--folds", min=2, help="Of --fold, where --from has none")]
-Resume = Annotated[Path | None, typer.Option("--resume", help="Goes on with the training in this folder")]
+Resume = Annotated[
+    str | None, typer.Option("--resume", metavar="MODEL", help="Goes on with the training in this folder or URI")
+]
 Checkpoints = Annotated[
     str | None, typer.Option("--checkpoints", metavar="DIR|URI", help="Default: a folder in --out, removed at the end")
 ]
@@ -98,52 +101,54 @@ def train(
     def work() -> dict[str, Any]:
         if resume is not None:
             _refuse({"--out": out, "--from": from_, "--set": set_, "--init-from": init_from, "--fold": fold})
-            request, folder = _read_request(resume, data, checkpoints), resume
+            folder, study = reached(resume), None
+            request = _read_request(folder, data, checkpoints)
+        elif data is None or out is None:
+            raise UsageError(f"{'--data' if data is None else '--out'} is needed, unless --resume is given")
         else:
-            request, folder = _new_request(data, out, from_, set_ or [], init_from, fold, checkpoints)
-        how = _How(folder, device, 60.0 * save_every, picture_every)
-        return _train(request, how, None if resume is not None else from_, folds)
+            folder, study = reached(out), reached(from_) if from_ is not None else None
+            request = _new_request(data, folder, study, set_ or [], init_from, fold, checkpoints)
+        return _train(request, _How(folder, device, 60.0 * save_every, picture_every), study, folds)
 
     cli.run(work, as_json=as_json, debug=debug)
 
 
-def train_best(study: Path, data: str, out: Path) -> dict[str, Any]:
+def train_best(study: Place, data: str, out: Place) -> dict[str, Any]:
     """The best configuration of a study on all of its data; goes on with what is in `out`. Returns what the command
     prints. Raises DiagramError."""
     cli.configure_logging(debug=False)
     if (out / FINISHED).is_file():
         return {"out": str(out)}
     if (out / DOCUMENT).is_file():
-        request, folder = _read_request(out, None, None), out
+        request = _read_request(out, None, None)
     else:
-        request, folder = _new_request(data, out, study, [], None, None, None)
-    return _train(request, _How(folder, "auto", 600.0, 5), None, 5)
+        request = _new_request(data, out, study, [], None, None, None)
+    return _train(request, _How(out, "auto", 600.0, 5), None, 5)
 
 
 @dataclass(frozen=True)
 class _How:
     """What does not change the result."""
 
-    out: Path
+    out: Place
     device: str
     save_every: float
     picture_every: int
 
 
 def _new_request(
-    data: str | None, out: Path | None, study: Path | None, texts: list[str], init_from: str | None, fold: int | None,
+    data: str, out: Place, study: Place | None, texts: list[str], init_from: str | None, fold: int | None,
     checkpoints: str | None,
-) -> tuple[Request, Path]:  # fmt: skip
-    if data is None or out is None:
-        raise UsageError(f"{'--data' if data is None else '--out'} is needed, unless --resume is given")
+) -> Request:  # fmt: skip
     cli.check_free(out)
     assignments = dict(parse_assignment(text) for text in texts)
     override(ExperimentConfig(), assignments, "--set")  # a wrong key is answered before anything is loaded
     experiment = override(_experiment(study, init_from), assignments, "--set")
-    return Request(_absolute(data), experiment, fold, init_from and _absolute(init_from), checkpoints), out
+    check_uri(checkpoints or "")
+    return Request(absolute(data), experiment, fold, init_from and absolute(init_from), checkpoints)
 
 
-def _experiment(study: Path | None, init_from: str | None) -> ExperimentConfig:
+def _experiment(study: Place | None, init_from: str | None) -> ExperimentConfig:
     """What --set is applied to: of --from, else of fine-tuning where there is --init-from, else the defaults."""
     if study is not None:
         from diagram_ray.training.model_store import read_card
@@ -156,7 +161,7 @@ def _experiment(study: Path | None, init_from: str | None) -> ExperimentConfig:
     return ExperimentConfig()
 
 
-def _read_request(folder: Path, data: str | None, checkpoints: str | None) -> Request:
+def _read_request(folder: Place, data: str | None, checkpoints: str | None) -> Request:
     path = folder / DOCUMENT
     if not path.is_file():
         raise UsageError(f"{folder}: nothing to resume: it has no {DOCUMENT}")
@@ -167,7 +172,7 @@ def _read_request(folder: Path, data: str | None, checkpoints: str | None) -> Re
         experiment = build(ExperimentConfig, document["experiment"], str(path))
         initial = document["init_from"] or {}
         return Request(
-            _absolute(data) if data else str(document["data"]),
+            absolute(data) if data else str(document["data"]),
             experiment,
             document["fold"],
             initial.get("source"),
@@ -184,11 +189,7 @@ def _refuse(given: Mapping[str, Any]) -> None:
             raise UsageError(f"{name} cannot be given with --resume: the training goes on as it was begun")
 
 
-def _absolute(place: str) -> str:
-    return place if "://" in place else str(Path(place).resolve())
-
-
-def _train(request: Request, how: _How, study: Path | None, folds: int) -> dict[str, Any]:
+def _train(request: Request, how: _How, study: Place | None, folds: int) -> dict[str, Any]:
     from diagram_ray.distributed.interrupt import cooperative_stop
     from diagram_ray.training.device import choose_device
     from diagram_ray.training.run import Outputs, TrainingRun
@@ -210,7 +211,7 @@ def _train(request: Request, how: _How, study: Path | None, folds: int) -> dict[
     return _result(run, how.out, time.perf_counter() - started)
 
 
-def _task(request: Request, out: Path, study: Path | None, folds: int) -> "Task":
+def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Task":
     from diagram_ray.data.mapping import open_training_data
     from diagram_ray.training.loop import fit_to_data
     from diagram_ray.training.run import Task
@@ -232,7 +233,7 @@ def _task(request: Request, out: Path, study: Path | None, folds: int) -> "Task"
     return Task(request.experiment, data, splits, request.fold, initial)
 
 
-def _splits(data: "TrainingData", request: Request, out: Path, study: Path | None, folds: int) -> "Splits":
+def _splits(data: "TrainingData", request: Request, out: Place, study: Place | None, folds: int) -> "Splits":
     """Those the training was begun with, else those of the study, else new ones."""
     from diagram_ray.data.splits import Splits, make_splits
 
@@ -242,7 +243,7 @@ def _splits(data: "TrainingData", request: Request, out: Path, study: Path | Non
     return make_splits(data, folds, request.experiment.training.seed)
 
 
-def _write_request(out: Path, request: Request, task: "Task") -> None:
+def _write_request(out: Place, request: Request, task: "Task") -> None:
     from diagram_ray.search.study_folder import versions
 
     if task.splits is not None:
@@ -260,7 +261,7 @@ def _write_request(out: Path, request: Request, task: "Task") -> None:
     write_atomic(out / DOCUMENT, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
 
 
-def _result(run: "TrainingRun", out: Path, seconds: float) -> dict[str, Any]:
+def _result(run: "TrainingRun", out: Place, seconds: float) -> dict[str, Any]:
     trained = [row for row in run.curves if row["loss_image"] is not None][-1]
     result = {
         "out": str(out),

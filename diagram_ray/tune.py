@@ -5,6 +5,7 @@
     python -m diagram_ray.tune --resume runs/density --trials 40
     python -m diagram_ray.tune --resume runs/density --leakage-price
     python -m diagram_ray.tune --resume runs/density --repeats 5 --nested --dry-run
+    python -m diagram_ray.tune search_spaces/ddsm_k_lr.yaml --data s3://bucket/ddsm --out s3://bucket/k
     python -m diagram_ray.tune --replay runs/density --set ladder.reduction=2
     python -m diagram_ray.tune --replay runs/density --simulate workers=1000,trials=5000,startup=120,cost=1.2
     python -m diagram_ray.tune search_spaces/paper.yaml --data ddsm=runs/ddsm --data inbreast=runs/inbreast
@@ -21,6 +22,7 @@ import typer
 
 from diagram_ray import cli
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place, reached
 from diagram_ray.search.stages import is_staged
 from diagram_ray.tuning.plans import BUDGET, assignments_of, new_plan, resumed_plan, show, with_controls
 from diagram_ray.tuning.studies import run
@@ -33,7 +35,7 @@ StudyFile = Annotated[
 Data = Annotated[
     list[str] | None, typer.Option("--data", help="Prepared dataset: a folder or a URI. Of stages: NAME=DATASET")
 ]
-Out = Annotated[str | None, typer.Option("--out", help="Folder of the study. Default: runs/<name>-<n>")]
+Out = Annotated[str | None, typer.Option("--out", help="Folder or URI of the study. Default: runs/<name>-<n>")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Sets a key of the study or model")]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials")]
 Budget = Annotated[str | None, typer.Option("--time-budget", help="For example 2h or 90m")]
@@ -41,10 +43,13 @@ InitFrom = Annotated[
     str | None,
     typer.Option("--init-from", metavar="STUDY|MODEL", help="Trials start with F and E of this study, model or file"),
 ]
-Resume = Annotated[Path | None, typer.Option("--resume", help="Goes on with the study or the stages in this folder")]
+Resume = Annotated[
+    str | None,
+    typer.Option("--resume", metavar="STUDY", help="Goes on with the study or the stages in this folder or URI"),
+]
 Replay = Annotated[
-    Path | None,
-    typer.Option("--replay", help="What other ladders and races would have cost in this study"),
+    str | None,
+    typer.Option("--replay", metavar="STUDY", help="What other ladders and races would have cost in this study"),
 ]
 Simulate = Annotated[
     str | None,
@@ -105,16 +110,20 @@ def tune(
         if replay is not None:
             from diagram_ray.tuning.replays import show_alternatives, show_forecasts
 
-            return show_forecasts(replay, simulate, set_ or []) if simulate else show_alternatives(replay, set_ or [])
+            study_of = reached(replay)
+            return (
+                show_forecasts(study_of, simulate, set_ or []) if simulate else show_alternatives(study_of, set_ or [])
+            )
         if simulate is not None:
             raise UsageError("--simulate needs --replay: a study, or a recording of benchmarks/record.py")
         if resume is not None:
             fixed = [text for text in set_ or [] if not text.startswith(BUDGET)]
             _refuse({"STUDY.yaml": study, "--out": out, "--set": fixed, "--init-from": init_from})
-        if is_staged(resume or study):
-            return _stages(resume, study, data or [], out, changes, dry_run)
-        if resume is not None:
-            plan = resumed_plan(resume, _only(data), trials, time_budget, repeats, set_ or [])
+        begun = reached(resume) if resume is not None else None
+        if is_staged(begun or study):
+            return _stages(begun, study, data or [], out, changes, dry_run)
+        if begun is not None:
+            plan = resumed_plan(begun, _only(data), trials, time_budget, repeats, set_ or [])
         else:
             plan = new_plan(study, _only(data), out, changes)
         plan = with_controls(plan, leakage=leakage_price, nested=nested)
@@ -126,7 +135,7 @@ def tune(
 
 
 def _stages(
-    resume: Path | None, path: Path | None, data: list[str], out: str | None, changes: list[str], dry_run: bool
+    resume: Place | None, path: Path | None, data: list[str], out: str | None, changes: list[str], dry_run: bool
 ) -> dict[str, Any]:
     from diagram_ray.tuning.stages import new_stages, resumed_stages, run_stages, show_stages
 

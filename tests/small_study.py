@@ -7,6 +7,8 @@ import torch
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed.trial_run import TrialRun
+from diagram_ray.places import Place
+from diagram_ray.results import write_atomic
 from diagram_ray.search.files import Keeper, TrialFiles
 from diagram_ray.search.ledger import open_ledger
 from diagram_ray.search.optuna_driver import Sampler
@@ -31,9 +33,13 @@ parallel: {lookback: 1}
 """
 
 
-def make_study(folder: Path, reduction: int = 2) -> Path:
-    """Four trials on a dataset beside them; with this reduction, some are pruned after their first epoch."""
-    data, dataset, study = tiny_data(), folder / "dataset", folder / "study"
+def make_study(folder: Path, reduction: int = 2, study: Place | None = None) -> Place:
+    """Four trials on a dataset beside them; with this reduction, some are pruned after their first epoch.
+
+    `study`: where it is, if not in `folder`.
+    """
+    data, dataset, study = tiny_data(), folder / "dataset", study or folder / "study"
+    folder.mkdir(exist_ok=True)
     write_dataset(dataset, data)
     (folder / "asked.yaml").write_text(STUDY)
     asked, base = read_study(folder / "asked.yaml", [f"ladder.reduction={reduction}"])
@@ -42,7 +48,7 @@ def make_study(folder: Path, reduction: int = 2) -> Path:
     write_document(
         study, new_document(Plan(asked, base, str(dataset), study), {"fingerprint": data.fingerprint}, data.classes)
     )
-    (study / SPLITS).write_text(splits.to_json())
+    write_atomic(study / SPLITS, splits.to_json())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with open_ledger(study) as ledger:

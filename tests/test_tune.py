@@ -38,7 +38,7 @@ WRONG = {
     ("--time-budget", "soon"): "'soon' is not a duration",
     ("nope.yaml", "--data", "x"): "nope.yaml: no such file",
     (QUICKSTART,): "which dataset? give --data DATASET",
-    ("--out", "s3://bucket/study"): "a study's folder must be on a local or shared disk for now",
+    ("--out", "s3://user:secret@bucket/study"): "s3://bucket/study: give the URI without user, password",
     ("--resume", "nowhere"): "nowhere: not a study: it has no study.yaml",
     ("--resume", "nowhere", "--set", "training.k=1"): "--set cannot be given with --resume",
     ("--resume", "nowhere", QUICKSTART): "STUDY.yaml cannot be given with --resume",

@@ -7,17 +7,20 @@ over if it stays the same for long enough. No two machines' clocks are compared.
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from diagram_ray.data.shards import is_local
-from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.errors import DiagramError, UsageError, told
+
+log = logging.getLogger("diagram_ray")
 
 BEAT, SILENCE = 4.0, 20.0
 """Seconds: between two beats of a lock in an object store, and after which a lock without any is its dead holder's."""
@@ -86,8 +89,11 @@ class _Lease:
         finally:
             self._ended.set()
             heart.join()
-            if self._is_mine(self._read()):
-                self._files.rm_file(self._path)
+            try:
+                if self._is_mine(self._read()):
+                    self._files.rm_file(self._path)
+            except Exception as error:  # the next run will find a lock that is silent
+                log.debug("%s: the lock could not be removed: %s", self._what, told(error))
 
     def check(self) -> None:
         """Raises DiagramError if another run has taken the lock."""
@@ -97,10 +103,8 @@ class _Lease:
     def _claim(self) -> None:
         seen = self._read()
         if seen is None:
-            try:
+            with suppress(FileExistsError):  # by another run, or by an attempt of our own whose answer was lost
                 self._write("create")
-            except OSError:
-                raise _taken(self._what) from None
         else:
             self._watch(seen)
             self._write("overwrite")
@@ -109,6 +113,7 @@ class _Lease:
 
     def _watch(self, seen: bytes) -> None:
         """Returns when the holder of a lock has been silent for long enough; raises UsageError if it has not."""
+        log.info("%s: its lock is there; watched for %g s, whether anyone holds it", self._what, SILENCE)
         end = time.monotonic() + SILENCE
         while time.monotonic() < end:
             time.sleep(min(1.0, SILENCE / 4))

@@ -163,7 +163,8 @@ class Decisions(FIFOScheduler):
         self._ended = [each for each in self._ended if not each.is_finished()]
         for each in over:
             for name in KEPT_BY_TUNE:
-                if each in (kept := getattr(tune_controller, name, ())):
+                kept: Any = getattr(tune_controller, name, ())
+                if each in kept:
                     kept.remove(each)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

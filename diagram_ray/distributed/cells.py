@@ -11,12 +11,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -30,8 +28,9 @@ from diagram_ray.distributed.trial_run import SAVE_EVERY, cannot_write, reason_o
 from diagram_ray.distributed.worker import MakeValidation
 from diagram_ray.errors import DataError, told
 from diagram_ray.evaluation.metrics import Floats
+from diagram_ray.places import Place
 from diagram_ray.search.nested import Failed, leave_out
-from diagram_ray.search.tables import write_table
+from diagram_ray.search.tables import read_table, write_table
 from diagram_ray.training.checkpoint import Identity, check_identity
 from diagram_ray.training.checkpoint_store import CheckpointStore
 
@@ -67,7 +66,7 @@ class Order:
 
     name: str
     """In messages."""
-    place: Path
+    place: Place
     config: ExperimentConfig
     identity: Identity
     """What it is, in plain values."""
@@ -79,22 +78,22 @@ class Order:
     repeat: int = 0
     """Of which deal of folds."""
 
-    def file(self, epochs: int) -> Path:
+    def file(self, epochs: int) -> Place:
         """Its scores after so many epochs."""
         return self.place / f"after-{epochs}.parquet"
 
 
-def write_scores(path: Path, identity: Identity, image_ids: Sequence[str], scores: Floats, failed: str = "") -> None:
+def write_scores(path: Place, identity: Identity, image_ids: Sequence[str], scores: Floats, failed: str = "") -> None:
     """What a model scores, or why it does not."""
     about = json.dumps({"identity": dict(identity), "failed": failed})
     table = pa.table({"image_id": pa.array(image_ids, pa.string()), "score": pa.array(scores, pa.float64())})
     write_table(path, table.replace_schema_metadata({ABOUT: about}))
 
 
-def read_scores(path: Path, identity: Identity, image_ids: Sequence[str]) -> Floats | Failed:
+def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Floats | Failed:
     """What `write_scores` wrote of these images. Raises DataError, and MismatchError for a model of another study."""
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         about = json.loads(table.schema.metadata[ABOUT])
         saved, failed, found = dict(about["identity"]), str(about["failed"]), table["image_id"].to_pylist()
     except Exception as error:  # pyarrow raises many kinds at damaged files
@@ -148,7 +147,7 @@ def _climb(order: Order, validation: FoldValidation, fold: int) -> Iterator[tupl
 
 
 def train_all(
-    orders: Callable[[Set[Path]], Sequence[Order]],
+    orders: Callable[[Set[Place]], Sequence[Order]],
     deals: Mapping[int, Splits],
     data: TrainingData,
     make: MakeValidation,

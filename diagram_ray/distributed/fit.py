@@ -22,10 +22,12 @@ from diagram_ray.config import override
 from diagram_ray.distributed.losses import RETRIES
 from diagram_ray.distributed.machines import Notice, gone, own_device
 from diagram_ray.distributed.mailbox import Job, Mailbox
+from diagram_ray.distributed.scratch import storage
 from diagram_ray.distributed.share import Share
 from diagram_ray.distributed.trial_run import TrialRun, Validation
 from diagram_ray.distributed.worker import Work
 from diagram_ray.errors import DiagramError
+from diagram_ray.places import Place
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.study_state import Device, Round
 
@@ -65,7 +67,7 @@ class WorkerGroup:
     `name` is what Ray calls it; no other group may have it that writes into `scratch` at the same time.
     """
 
-    def __init__(self, name: str, work: Work, share: Share, materials: tuple[Any, Any], scratch: str) -> None:
+    def __init__(self, name: str, work: Work, share: Share, materials: tuple[Any, Any], scratch: Place) -> None:
         os.environ.update(SETTINGS)
         # Ray's helpers look for the cluster by themselves, and there may be several on one machine.
         os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
@@ -133,7 +135,7 @@ def _said(failures: dict[int, Exception]) -> str:
     return (own or texts or ["unknown"])[0][-300:]
 
 
-def _trainer(name: str, team: Team, scratch: str) -> TorchTrainer:
+def _trainer(name: str, team: Team, scratch: Place) -> TorchTrainer:
     share = team.share
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     workers = share.workers if share.min_workers is None else (share.min_workers, share.workers)
@@ -145,7 +147,7 @@ def _trainer(name: str, team: Team, scratch: str) -> TorchTrainer:
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if share.gpus else "gloo", timeout_s=PATIENCE),
         scaling_config=api.ScalingConfig(num_workers=workers, use_gpu=bool(share.gpus), resources_per_worker=resources),
         run_config=api.RunConfig(
-            name=name, storage_path=scratch, failure_config=failures, callbacks=[Failures(team.mailbox)]
+            name=name, failure_config=failures, callbacks=[Failures(team.mailbox)], **storage(scratch)
         ),
     )
 

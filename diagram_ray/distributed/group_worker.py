@@ -1,6 +1,5 @@
 """A trial on several devices, as Ray Tune sees it: a process that does nothing itself but asks a worker group."""
 
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -9,6 +8,7 @@ from diagram_ray.distributed.fit import WorkerGroup
 from diagram_ray.distributed.share import Share
 from diagram_ray.distributed.worker import Work
 from diagram_ray.errors import DiagramError
+from diagram_ray.places import Place
 from diagram_ray.search.study_state import Round
 
 
@@ -19,11 +19,11 @@ class GroupWorker(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], work: Work, share: Share, materials: tuple[Any, Any], scratch: Path
+        self, config: dict[str, Any], work: Work, share: Share, materials: tuple[Any, Any], scratch: Place
     ) -> None:
         """Called once in each process. `materials`: references of data and splits."""
         self._name = f"{work.study}-group-{config['number']}"
-        self._group = WorkerGroup(self._name, work, share, materials, str(scratch))
+        self._group = WorkerGroup(self._name, work, share, materials, scratch / f"group-{config['number']:04d}")
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

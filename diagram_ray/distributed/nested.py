@@ -6,14 +6,11 @@ nested.json                what came out; written last
 """
 
 import json
-import shutil
-from collections.abc import Set
-from pathlib import Path
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diagram_ray.config import flatten
 from diagram_ray.distributed.cells import Order, read_scores, train_all
@@ -21,12 +18,13 @@ from diagram_ray.distributed.control import Cluster
 from diagram_ray.distributed.searched import Searched
 from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.evaluation.predictions import check_predictions
+from diagram_ray.places import Place, remove
 from diagram_ray.results import TrialState, write_atomic
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, leave_out
 from diagram_ray.search.nested_plan import blind, inner_ladder, price
 from diagram_ray.search.racing import Cases, make_race
-from diagram_ray.search.tables import write_table
+from diagram_ray.search.tables import read_table, write_table
 from diagram_ray.training.transfer import read_initial
 
 FOLDER, RESULT, PREDICTIONS = "nested", "nested.json", "predictions.parquet"
@@ -63,7 +61,7 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
     store = _Store(searched)
     search = NestedSearch(_field(searched), store)
 
-    def orders(busy: Set[Path]) -> list[Order]:
+    def orders(busy: Set[Place]) -> list[Order]:
         store.forget_unknown()
         waiting = search.advance()
         store.tidy(search, busy)
@@ -73,9 +71,15 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
     if not train_all(orders, {0: materials.splits}, materials.data, searched.make, cluster):
         return None
     result = _write(searched, search.results(), store.spent())
-    for place in (searched.folder / FOLDER).glob("*/*/checkpoint"):
-        shutil.rmtree(place, ignore_errors=True)
+    for place in _models(searched):
+        remove(place / "checkpoint")
     return result
+
+
+def _models(searched: Searched) -> Iterator[Place]:
+    """Where there are models of cells, or parts of them."""
+    trials: list[Place] = [*(searched.folder / FOLDER).glob("[0-9]*")]
+    return (place for trial in trials for place in trial.glob("without-*"))
 
 
 def _field(searched: Searched) -> Field:
@@ -132,26 +136,23 @@ class _Store:
             self._epochs if len(cell.without) > 1 else self._epochs[-1:],
         )
 
-    def tidy(self, search: NestedSearch, busy: Set[Path]) -> None:
+    def tidy(self, search: NestedSearch, busy: Set[Place]) -> None:
         """Removes the states of models that nobody will go on from, or is going on from at a `busy` place."""
         for cell, scores in self._known.items():
             place = self._place(cell)
             if scores is not None and len(cell.without) > 1 and place not in busy and not search.wants(cell):
-                shutil.rmtree(place / "checkpoint", ignore_errors=True)
+                remove(place / "checkpoint")
 
     def spent(self) -> int:
         """Epochs of one fold that were trained, in this run and in earlier ones, whether or not they failed."""
-        places: dict[Path, int] = {}
-        for path in (self._searched.folder / FOLDER).glob("*/*/after-*.parquet"):
-            epochs = int(path.stem.removeprefix("after-"))
-            places[path.parent] = max(epochs, places.get(path.parent, 0))
-        return sum(places.values())
+        files = [[*place.glob("after-*.parquet")] for place in _models(self._searched)]
+        return sum(max((int(path.stem.removeprefix("after-")) for path in mine), default=0) for mine in files)
 
     def _read(self, cell: Cell) -> Floats | Failed | None:
         trial, rows = self._searched.trials[cell.trial], self._rows(cell)
         images = self._searched.materials.data.image_ids[rows]
         if len(cell.without) == 1 and trial.state is TrialState.COMPLETE:
-            table = pq.read_table(TrialFiles.of(self._searched.folder, trial.number).predictions)
+            table = read_table(TrialFiles.of(self._searched.folder, trial.number).predictions)
             known = dict(zip(table["image_id"].to_pylist(), table["score"].to_pylist(), strict=True))
             return np.array([known[image] for image in images.tolist()])
         order = self.order(cell)
@@ -161,7 +162,7 @@ class _Store:
     def _rows(self, cell: Cell) -> Any:
         return np.flatnonzero(np.isin(self._folds, cell.without))
 
-    def _place(self, cell: Cell) -> Path:
+    def _place(self, cell: Cell) -> Place:
         name = "-".join(map(str, cell.without))
         return self._searched.folder / FOLDER / f"{cell.trial:04d}" / f"without-{name}"
 

@@ -7,7 +7,6 @@ repeats.json                       what came out; written last
 
 import json
 from collections.abc import Set
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from diagram_ray.distributed.control import Cluster
 from diagram_ray.distributed.searched import Searched
 from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.evaluation.predictions import check_predictions
+from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.search.nested import Failed
 from diagram_ray.search.tables import repeat_file, write_table
@@ -54,7 +54,7 @@ def run_repeats(searched: Searched, winner: int, cluster: Cluster) -> dict[str, 
         _order(searched, winner, repeat, deal, fold) for repeat, deal in deals.items() for fold in range(deal.n_folds)
     ]
 
-    def waiting(_: Set[Path]) -> list[Order]:
+    def waiting(_: Set[Place]) -> list[Order]:
         return [order for order in orders if not order.file(order.epochs).is_file()]
 
     data = searched.materials.data
@@ -80,7 +80,7 @@ def _deals(searched: Searched) -> dict[int, Splits]:
 def _order(searched: Searched, winner: int, repeat: int, deal: Splits, fold: int) -> Order:
     config, epochs = searched.config(winner), searched.ladder.rungs[-1].epochs
     identity = searched.identity(deal) | flatten(config) | {"without": [fold]}
-    place = repeat_file(searched.folder, winner, repeat).with_suffix("") / f"without-{fold}"
+    place = repeat_file(searched.folder, winner, repeat).parent / f"repeat-{repeat}" / f"without-{fold}"
     name = f"trial {winner}, repeat {repeat}, fold {fold}"
     return Order(name, place, config, identity, (fold,), epochs, (epochs,), repeat)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import Splits
 from diagram_ray.distributed.worker import MakeValidation
+from diagram_ray.places import Place
 from diagram_ray.results import Trial
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.study import StudyConfig
@@ -19,7 +19,7 @@ from diagram_ray.training.materials import Materials
 class Searched:
     """A study whose trials have ended."""
 
-    folder: Path
+    folder: Place
     study: StudyConfig
     base: ExperimentConfig
     """What every trial starts from."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -30,9 +31,10 @@ from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.telemetry import telemetry
 from diagram_ray.distributed.tuner import run_search
 from diagram_ray.distributed.worker import MakeValidation, Work, cross_validation
-from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.errors import CheckpointError, DiagramError, StoreError, UsageError
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.events import EVENT, event
+from diagram_ray.places import Place
 from diagram_ray.reporting.study_page import FILE as PAGE
 from diagram_ray.reporting.study_page import study_page
 from diagram_ray.results import Trial, TrialState, write_atomic
@@ -75,13 +77,18 @@ def run_study(plan: Plan, materials: Materials, console: Console, make: MakeVali
     study = plan.study.resolved(plan.base.training.epochs, share.trials)
     base = fit_to_data(plan.base, materials.data)
     real = partial(cross_validation, initial=materials.initial)
-    return _Run(replace(plan, study=study, base=base), folder.absolute(), materials, share, make or real).go(console)
+    run = _Run(replace(plan, study=study, base=base), folder.absolute(), materials, share, make or real)
+    try:
+        return run.go(console)
+    except (StoreError, CheckpointError) as error:
+        kept = f"what is done is kept, go on with it: tune --resume {folder}"
+        raise type(error)(f"{error}; {kept}") from error
 
 
 class _Run:
     """A study under way."""
 
-    def __init__(self, plan: Plan, folder: Path, materials: Materials, share: Share, make: MakeValidation) -> None:
+    def __init__(self, plan: Plan, folder: Place, materials: Materials, share: Share, make: MakeValidation) -> None:
         self.plan, self.folder, self.materials, self.share, self.make = plan, folder, materials, share, make
         self.interrupted = threading.Event()
         self.ended = threading.Event()
@@ -135,6 +142,7 @@ class _Run:
         alarm.start()
 
     def _close(self, ledger: Ledger, interrupted: str | None) -> None:
+        ledger.check()
         write_tables(self.folder, ledger.trials)
         study = self.plan.study
         write_optuna_file(self.folder, study.name, study.space, ledger.trials, study.aims)
@@ -155,7 +163,10 @@ class _Run:
         while time.monotonic() < latest and not own_ray_ended():
             if self.ended.wait(TICK):
                 return
-        self._close(ledger, INTERRUPTED)
+        try:
+            self._close(ledger, INTERRUPTED)
+        except (DiagramError, OSError) as error:  # --resume makes the tables from the ledger
+            log.warning("the tables could not be written: %s", error)
         log.warning("Ray did not stop by itself; left it. Go on: tune --resume %s", self.folder)
         os._exit(INTERRUPTED_EXIT)
 
@@ -174,6 +185,8 @@ class _Run:
 
     def _state(self, ledger: Ledger) -> StudyState:
         study = self.plan.study
+        if ledger.trials and not self.plan.resume:  # begun by another driver since --out was looked at
+            raise UsageError(f"{self.folder}: holds a study already; go on with it by --resume {self.folder}")
         if study.trials < len(ledger.trials):
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
         lookback = study.parallel.lookback or 2 * self.share.trials
@@ -219,8 +232,11 @@ class _Run:
 
         stack.enter_context(telemetry(study.name, len(data.labels) * (1 - 1 / study.folds), look))
         if study.page.on:
-            address = stack.enter_context(study_page(self.folder, study.page.host, study.page.port, look))
-            log.info("watch it at %s with the token in %s", address, self.folder / PAGE)
+            folder = self.folder
+            if not isinstance(folder, Path):  # the page's token is for this machine's user alone
+                folder = Path(stack.enter_context(TemporaryDirectory(prefix="diagram-ray-")))
+            address = stack.enter_context(study_page(folder, study.page.host, study.page.port, look))
+            log.info("watch it at %s with the token in %s", address, folder / PAGE)
 
     def _span(self, top: int, trial: Trial) -> Interval:
         return interval(self.standings.standing(trial.number, top))

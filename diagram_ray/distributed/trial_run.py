@@ -1,7 +1,7 @@
 """One trial's work on one worker, a round at a time. Knows nothing of Ray, so a test can run it.
 
-What a trial leaves is complete on the disk before the driver hears of it, and a worker that takes over from one that
-died goes on from the last rung.
+What a trial leaves is complete on the disk, or in the object store, before the driver hears of it, and a worker that
+takes over from one that died goes on from the last rung.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.errors import CheckpointError, DiagramError
+from diagram_ray.errors import CheckpointError, DiagramError, StoreError
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement, write_atomic
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles, write_scores
@@ -61,7 +61,7 @@ class Validation(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the state back."""
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Place) -> None:
         """Writes config.yaml and the folds' weights."""
 
 
@@ -101,11 +101,17 @@ class TrialRun:
             return dataclasses.replace(told, begun_at=self._begun_at, seconds=time.monotonic() - began)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
-            if cannot_write(error):
-                return Round(self._number, 0, 0, len(self._curves), halted=reason_of(error))
-            if self._curves:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Round:
+        if not cannot_write(error) and self._curves:
+            try:
                 self._write_curves()
-            return Round(self._number, 0, 0, len(self._curves), failed=reason_of(error))
+            except Exception as second:
+                error = second
+        if cannot_write(error):
+            return Round(self._number, 0, 0, len(self._curves), halted=reason_of(error))
+        return Round(self._number, 0, 0, len(self._curves), failed=reason_of(error))
 
     def close(self) -> None:
         """Ends the trial's work here, wherever it stands, once a checkpoint that is being written is whole."""
@@ -185,7 +191,7 @@ class TrialRun:
         )
 
 
-def _read_measurement(path: Path) -> Measurement:
+def _read_measurement(path: Place) -> Measurement:
     values = json.loads(path.read_text(encoding="utf-8"))
     return Measurement(
         **{**values, "fold_auc": tuple(values["fold_auc"]), "fold_accuracy": tuple(values["fold_accuracy"])}
@@ -204,4 +210,4 @@ def reason_of(error: Exception) -> str:
 
 def cannot_write(error: Exception) -> bool:
     """Whether it says that nothing can be written any more: all other work would fail as well."""
-    return isinstance(error, CheckpointError) or (isinstance(error, OSError) and error.errno in NO_SPACE)
+    return isinstance(error, CheckpointError | StoreError) or (isinstance(error, OSError) and error.errno in NO_SPACE)

@@ -7,8 +7,6 @@ worker dies is started again and goes on from its last checkpoint.
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +20,11 @@ from ray.tune.error import TuneError
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.bridge import Bridge, Decisions, Proposals, Stopper, Ticks
 from diagram_ray.distributed.losses import Losses
+from diagram_ray.distributed.scratch import scratch, storage
 from diagram_ray.distributed.share import COORDINATOR_CPUS, Share
 from diagram_ray.distributed.worker import Work, Worker
 from diagram_ray.errors import DiagramError
+from diagram_ray.places import Place
 from diagram_ray.search.budget import Meter
 from diagram_ray.search.files import Keeper
 from diagram_ray.search.progress import Listener
@@ -60,13 +60,13 @@ def run_search(
     bridge = Bridge(state, Keeper(work.folder, state.trials), losses, listener, time_budget, meter)
     if state.finished:
         return
-    with _settings(share), _scratch(work.folder) as scratch:
-        trainable = _trainable(work, share, data, splits, scratch)
+    with _settings(share), scratch(work.folder) as place:
+        trainable = _trainable(work, share, data, splits, place)
         try:
             tune.run(
                 trainable,
                 name="tune",
-                storage_path=str(scratch),
+                **storage(place),
                 num_samples=-1,
                 search_alg=Proposals(bridge),
                 scheduler=Decisions(bridge),
@@ -80,7 +80,9 @@ def run_search(
                 trial_name_creator=_trial_name,
                 verbose=0,
             )
-        except (TuneError, RayError) as error:
+        except Exception as error:
+            if not isinstance(error, TuneError | RayError) and isinstance(place, Path):
+                raise  # in an object store Tune's own writing raises kinds of the store's
             bridge.fault = bridge.fault or _ray_failed(work.folder, str(error).strip().rpartition("\n")[2])
     if bridge.fault is None and not state.finished and not state.stopping:
         bridge.fault = _ray_failed(work.folder, "Tune ended before all trials had")
@@ -88,7 +90,7 @@ def run_search(
         raise bridge.fault
 
 
-def _trainable(work: Work, share: Share, data: TrainingData, splits: Any, scratch: Path) -> Any:
+def _trainable(work: Work, share: Share, data: TrainingData, splits: Any, scratch: Place) -> Any:
     """What Tune starts for a trial: a process that trains, or one that asks a group of processes."""
     if share.workers == 1:
         return tune.with_parameters(Worker, work=work, data=data, splits=splits)
@@ -105,7 +107,7 @@ def _resources(share: Share) -> dict[str, float]:
     return {"cpu": COORDINATOR_CPUS, "gpu": 0.0}
 
 
-def _ray_failed(folder: Path, why: str) -> DiagramError:
+def _ray_failed(folder: Place, why: str) -> DiagramError:
     return DiagramError(f"Ray failed: {why}; what is done is kept, go on with it: tune --resume {folder}")
 
 
@@ -132,15 +134,3 @@ def _settings(share: Share) -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder for what Tune insists on writing. In the study, because all nodes must reach it."""
-    for leftover in folder.glob(".tune-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

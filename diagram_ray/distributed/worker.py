@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +11,7 @@ from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.machines import here, own_device
 from diagram_ray.distributed.trial_run import TrialRun, Validation
+from diagram_ray.places import Place
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
 
@@ -39,7 +39,7 @@ class Work:
 
     study: str
     """Its name, for Ray's own views."""
-    folder: Path
+    folder: Place
     base: ExperimentConfig
     ladder: Ladder
     device: str

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.evaluation.repeated import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade, verdict
+from diagram_ray.places import Place
 from diagram_ray.results import Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.importance import Importance, importances
@@ -262,7 +262,7 @@ def mapping(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _with(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+def _with(table: pd.DataFrame, columns: list[str], path: Place) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing")

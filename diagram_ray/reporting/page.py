@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place, reached
 from diagram_ray.reporting.certainty import between_studies
 from diagram_ray.reporting.facts import Facts
 from diagram_ray.reporting.html import environment
 from diagram_ray.reporting.scale import Line, draw
 from diagram_ray.reporting.sections import study_page, summary
 from diagram_ray.results import Study, write_atomic
+from diagram_ray.store import StorePath
 
 FILE = "report.html"
 
 
-def write_report(study_paths: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(study_paths: Sequence[str | Place], out: str | Place | None = None) -> Place:
     """Writes the report of one or several studies; returns where. Raises DataError, or UsageError for `out`.
 
     `out` defaults to report.html in the study's folder; of several studies, in the folder that holds them all.
@@ -24,11 +26,13 @@ def write_report(study_paths: Sequence[Path], out: Path | None = None) -> Path:
     return make_report(study_paths, out)[0]
 
 
-def make_report(study_paths: Sequence[Path], out: Path | None = None) -> tuple[Path, list[dict[str, Any]]]:
+def make_report(
+    study_paths: Sequence[str | Place], out: str | Place | None = None
+) -> tuple[Place, list[dict[str, Any]]]:
     """As `write_report`; also returns the figures of each study."""
-    paths = list(dict.fromkeys(Path(path) for path in study_paths))
+    paths = list(dict.fromkeys(map(reached, study_paths)))
     facts = [Facts(Study.load(path)) for path in paths]
-    target = out or _default(paths)
+    target = reached(out) if out is not None else _default(paths)
     if target.is_dir():
         raise UsageError(f"--out {target}: is a folder; name the file, for example {target / FILE}")
     try:
@@ -54,7 +58,12 @@ def render(studies: Sequence[Facts]) -> str:
     )
 
 
-def _default(paths: list[Path]) -> Path:
+def _default(paths: list[Place]) -> Place:
     if len(paths) == 1:
         return paths[0] / FILE
-    return Path(os.path.commonpath([path.absolute().parent for path in paths])) / FILE
+    parents = {path.absolute().parent for path in paths}
+    if len(parents) == 1:
+        return parents.pop() / FILE
+    if any(isinstance(path, StorePath) for path in paths):
+        raise UsageError("--out is needed: the studies are in different folders, not all of them on this machine")
+    return Path(os.path.commonpath([str(parent) for parent in parents])) / FILE

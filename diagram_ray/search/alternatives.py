@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from diagram_ray.config import build, parse_assignment, read_yaml
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.racing import RULES, Race, make_race
 from diagram_ray.search.recording import recording_of
@@ -30,7 +30,7 @@ class Alternative:
         return {"way": self.name} | asdict(self.summary)
 
 
-def alternatives(folder: Path, assignments: Sequence[str], replays: int) -> Iterator[Alternative]:
+def alternatives(folder: Place, assignments: Sequence[str], replays: int) -> Iterator[Alternative]:
     """Replays of the study in `folder`: all in full, its ladder as `assignments` change it, and that with each race.
 
     Its complete trials come in random orders. Raises UsageError for a key that is not of the ladder or the race and for

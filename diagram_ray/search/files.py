@@ -15,60 +15,67 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.places import Place, copy_folder, remove
 from diagram_ray.results import Trial, TrialState, write_atomic
+from diagram_ray.store import StorePath
+
+MODEL = "config.yaml"
+"""What is written last into a model folder."""
 
 
 @dataclass(frozen=True)
 class TrialFiles:
     """Where a trial keeps its files."""
 
-    trial: Path
-    checkpoints: Path
+    trial: Place
+    checkpoints: Place
 
     @classmethod
-    def of(cls, study: Path, number: int) -> "TrialFiles":
+    def of(cls, study: Place, number: int) -> "TrialFiles":
         """The files of trial `number` in a study folder."""
         return cls(study / "trials" / f"{number:04d}", study / "checkpoints" / f"{number:04d}")
 
     @property
-    def curves(self) -> Path:
+    def curves(self) -> Place:
         """One row a (fold, epoch)."""
         return self.trial / "curves.parquet"
 
-    def scores(self, rung: int) -> Path:
+    def scores(self, rung: int) -> Place:
         """What all images of the rung's folds scored there."""
         return self.trial / f"scores-{rung}.npy"
 
     @property
-    def predictions(self) -> Path:
+    def predictions(self) -> Place:
         """Out-of-fold scores; of complete trials only."""
         return self.trial / "predictions.parquet"
 
     @property
-    def models(self) -> Path:
+    def models(self) -> Place:
         """Exported folds of a complete trial; kept for the best one only."""
         return self.trial / "models"
 
     @property
-    def measurement(self) -> Path:
+    def measurement(self) -> Place:
         """The measurement of the last rung: written last, so a worker that finds it has nothing left to do."""
         return self.trial / "measurement.json"
 
 
-def write_scores(path: Path, scores: NDArray[np.float64]) -> None:
+def write_scores(path: Place, scores: NDArray[np.float64]) -> None:
     """A rung's (n,) scores."""
     content = io.BytesIO()
     np.save(content, scores, allow_pickle=False)
     write_atomic(path, content.getvalue())
 
 
-def read_scores(path: Path) -> NDArray[np.float64]:
+def read_scores(path: Place) -> NDArray[np.float64]:
     """What `write_scores` wrote. Raises DataError."""
     try:
-        scores = np.load(path, allow_pickle=False)
+        scores = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         if scores.ndim != 1 or scores.dtype != np.float64:
             raise ValueError(f"holds {scores.shape} values of {scores.dtype}")
+    except StoreError:
+        raise
     except Exception as error:  # NumPy raises many kinds at damaged files
         raise DataError(f"{path}: cannot be read: {told(error)}") from None
     return np.asarray(scores)
@@ -93,7 +100,7 @@ def better(trial: Trial, best: Trial | None) -> bool:
 class Keeper:
     """Keeps the disk tidy: no checkpoints of trials that have ended, no models but the best trial's."""
 
-    def __init__(self, folder: Path, trials: Mapping[int, Trial]) -> None:
+    def __init__(self, folder: Place, trials: Mapping[int, Trial]) -> None:
         self._folder = folder
         self._best: Trial | None = None
         for trial in trials.values():
@@ -103,16 +110,23 @@ class Keeper:
     def ended(self, trial: Trial) -> None:
         """Removes what is not needed any more now that `trial` has ended."""
         files = TrialFiles.of(self._folder, trial.number)
-        shutil.rmtree(files.checkpoints, ignore_errors=True)
+        remove(files.checkpoints)
         loser: Trial | None = trial
         if trial.state is TrialState.COMPLETE and better(trial, self._best):
             self._best, loser = trial, self._best
         if loser is not None:
-            shutil.rmtree(TrialFiles.of(self._folder, loser.number).models, ignore_errors=True)
+            remove(TrialFiles.of(self._folder, loser.number).models)
 
 
-def copy_folder(source: Path, target: Path) -> None:
-    """Puts a copy of a folder in the place of `target`: whole, or not at all. Files are linked where that works."""
+def copy_models(source: Place, target: Place) -> None:
+    """Puts a copy of a model folder in the place of `target`: whole, or not at all. On a disk, files are linked."""
+    if isinstance(source, StorePath) and isinstance(target, StorePath):
+        copy_folder(source, target, MODEL)
+    elif isinstance(source, Path) and isinstance(target, Path):
+        _exchange(source, target)
+
+
+def _exchange(source: Path, target: Path) -> None:
     half = target.with_name(f".{target.name}.new")
     shutil.rmtree(half, ignore_errors=True)
     shutil.copytree(source, half, copy_function=_link)

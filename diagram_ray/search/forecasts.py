@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diagram_ray.config import build, parse_assignment, read_yaml
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place, on_disk
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.alternatives import changed
 from diagram_ray.search.fidelity import Ladder
@@ -55,12 +55,13 @@ def read_cluster(text: str) -> ClusterConfig:
     return build(ClusterConfig, dict(parse_assignment(part) for part in text.split(",")), "--simulate")
 
 
-def ground(source: Path, assignments: Sequence[str]) -> Ground:
+def ground(source: Place, assignments: Sequence[str]) -> Ground:
     """The complete trials of the study in a folder, or a file of benchmarks/record.py; `assignments` change the ladder
     and the race. Raises UsageError, ConfigError and DataError."""
     if source.is_file():
         wanted, race = changed({}, assignments)
-        recording = read_recording(source, _resamples(race))
+        with on_disk(source) as path:
+            recording = read_recording(path, _resamples(race))
         return Ground(recording, wanted.make(recording.folds, recording.top.epochs), make_race(race), None)
     plan, raw = read_plan(source), read_yaml(source / DOCUMENT)["study"]
     wanted, race = changed(raw, assignments)
@@ -96,7 +97,7 @@ def _order(recorded: int, cluster: ClusterConfig) -> list[int]:
     random = np.random.default_rng([cluster.seed, 0])
     wanted = cluster.trials or recorded
     again = random.integers(0, recorded, max(0, wanted - recorded))
-    return np.concatenate([random.permutation(recorded), again])[:wanted].tolist()
+    return [int(number) for number in np.concatenate([random.permutation(recorded), again])[:wanted]]
 
 
 def _lost(trials: Mapping[int, Trial], recording: Recording, order: Sequence[int]) -> float:

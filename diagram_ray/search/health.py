@@ -6,23 +6,21 @@ knows is ever removed or changed: no ledger line, no file of a trial that the le
 
 import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from diagram_ray.errors import DataError, told
 from diagram_ray.evaluation.metrics import auc
+from diagram_ray.places import Place, remove
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.fidelity import Ladder, decide
-from diagram_ray.search.files import TrialFiles, best_of, read_scores
+from diagram_ray.search.files import MODEL, TrialFiles, best_of, read_scores
 from diagram_ray.search.ledger import FILE
 from diagram_ray.search.study import StudyConfig
-from diagram_ray.search.tables import Trials, write_tables
+from diagram_ray.search.tables import Trials, read_table, write_tables
 
 Mend = Callable[[], object]
 CLOSE = 1e-9
@@ -39,7 +37,7 @@ class Finding:
     """Puts it right; None: it cannot be put right from what is there."""
 
 
-def examine(folder: Path, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
+def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
     """All findings of the study in `folder`. `trials` are those of its ledger, and nobody writes meanwhile."""
     parts = (
         _leftovers(folder, trials),
@@ -51,13 +49,13 @@ def examine(folder: Path, trials: Trials, study: StudyConfig, ladder: Ladder) ->
     return [finding for part in parts for finding in part]
 
 
-def _leftovers(folder: Path, trials: Trials) -> Iterator[Finding]:
+def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
     """What nobody will ask for again: of killed drivers and workers, or of trials that have ended."""
-    left = (sorted(folder.glob(name)) for name in (".tune-*", ".best.*", "page.url", "**/.*.[0-9]*-*"))
+    left = (_found(folder, name) for name in (".tune-*", ".best.*", "page.url", "**/.*.[0-9]*-*"))
     for path in itertools.chain.from_iterable(left):
         yield _superfluous(folder, path, "a process that was killed has left it")
     for kind in ("trials", "checkpoints"):
-        for path in sorted((folder / kind).glob("*")):
+        for path in _found(folder / kind, "*"):
             trial = trials.get(int(path.name)) if re.fullmatch(r"\d+", path.name) else None
             if trial is None:
                 yield _superfluous(folder, path, "the ledger knows no such trial")
@@ -73,12 +71,20 @@ def _leftovers(folder: Path, trials: Trials) -> Iterator[Finding]:
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def _superfluous(folder: Path, path: Path, why: str) -> Finding:
-    remove = partial(shutil.rmtree, path) if path.is_dir() and not path.is_symlink() else path.unlink
-    return Finding(str(path.relative_to(folder)), f"left over: {why}", remove)
+def _superfluous(folder: Place, path: Place, why: str) -> Finding:
+    mend = partial(remove, path) if path.is_dir() and not path.is_symlink() else path.unlink
+    return Finding(_inside(folder, path), f"left over: {why}", mend)
 
 
-def _trial_files(folder: Path, trials: Trials, ladder: Ladder) -> Iterator[Finding]:
+def _found(folder: Place, pattern: str) -> list[Place]:
+    return sorted(folder.glob(pattern), key=str)
+
+
+def _inside(folder: Place, path: Place) -> str:
+    return str(path).removeprefix(f"{folder}/")
+
+
+def _trial_files(folder: Place, trials: Trials, ladder: Ladder) -> Iterator[Finding]:
     """Files that must be there by what the ledger says."""
     best = best_of(trials)
     for number, trial in sorted(trials.items()):
@@ -89,7 +95,7 @@ def _trial_files(folder: Path, trials: Trials, ladder: Ladder) -> Iterator[Findi
         needed += [files.models] if best is not None and best.number == number else []
         for path in needed:
             if not path.exists():
-                yield Finding(str(path.relative_to(folder)), f"missing; trial {number} is {_stands(trial, ladder)}")
+                yield Finding(_inside(folder, path), f"missing; trial {number} is {_stands(trial, ladder)}")
         if trial.state is TrialState.RUNNING and trial.measurements and not _any(files.checkpoints):
             yield Finding(
                 f"checkpoints/{number:04d}", f"missing: trial {number} will be trained anew from its first epoch"
@@ -100,22 +106,22 @@ def _stands(trial: Trial, ladder: Ladder) -> str:
     return f"{trial.state} at {ladder.rungs[len(trial.measurements) - 1]}"
 
 
-def _any(folder: Path) -> bool:
+def _any(folder: Place) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _figures(folder: Path, trials: Trials) -> Iterator[Finding]:
+def _figures(folder: Place, trials: Trials) -> Iterator[Finding]:
     """The ledger's AUC of each fold against the curves, and against the out-of-fold scores themselves."""
     for number, trial in sorted(trials.items()):
         files = TrialFiles.of(folder, number)
         try:
             if trial.measurements and files.curves.is_file():
-                yield from _curves_agree(trial, pq.read_table(files.curves).to_pandas())
+                yield from _curves_agree(trial, read_table(files.curves).to_pandas())
             for rung in range(len(trial.measurements)):
                 if files.scores(rung).is_file():
                     read_scores(files.scores(rung))
             if trial.state is TrialState.COMPLETE and files.predictions.is_file():
-                yield from _predictions_agree(trial, pq.read_table(files.predictions).to_pandas())
+                yield from _predictions_agree(trial, read_table(files.predictions).to_pandas())
         except Exception as error:  # damaged files raise many kinds
             yield Finding(f"trials/{number:04d}", f"cannot be read: {told(error)}")
 
@@ -168,15 +174,15 @@ def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[F
                 yield Finding(FILE, f"trial {number} {did} after {ladder.rungs[rung]}; by the rule: {right.why}")
 
 
-def _tables(folder: Path, trials: Trials) -> Iterator[Finding]:
+def _tables(folder: Place, trials: Trials) -> Iterator[Finding]:
     """The tables against the ledger that they are made from."""
     again, path = partial(write_tables, folder, trials), folder / "trials.parquet"
     if best_of(trials) is not None:
         for name in ("curves.parquet", "predictions.parquet", "best"):
-            if not (folder / name).exists():
+            if not (folder / name / MODEL if name == "best" else folder / name).exists():
                 yield Finding(name, "missing", again)
     try:
-        table = pd.read_parquet(path).set_index("number") if path.is_file() else None
+        table = read_table(path).to_pandas().set_index("number") if path.is_file() else None
     except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
         yield Finding(path.name, f"cannot be read: {told(error)}", again)
         return

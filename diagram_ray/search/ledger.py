@@ -9,7 +9,9 @@ in the middle of a write costs that event and nothing else.
     {"event": "measured", "trial": 0, "rung": 0, "measurement": {...}, "why": "...", "time": ...}
     {"event": "ended", "trial": 0, "state": "PRUNED", "reason": "...", "time": ...}
 
-The files of a trial (`trials/0007/`) are complete on the disk before its measurement is written here.
+In an object store it is a folder of such lines, each an object of its own (`search.journal`).
+
+The files of a trial (`trials/0007/`) are complete on the disk, or in the store, before its measurement is written here.
 """
 
 import dataclasses
@@ -18,27 +20,35 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement, Trial, TrialState
+from diagram_ray.search.journal import FOLDER, Journal, has_events, read_events, sole_driver
+from diagram_ray.store import StorePath
 
 FILE = "ledger.jsonl"
 LOCK = ".lock"
 VERSION = 1
+BEGINNING = {"event": "study", "version": VERSION}
+Append = Callable[[dict[str, Any]], None]
 
 
 class Ledger:
     """A study's ledger, open for writing. Use `open_ledger`."""
 
-    def __init__(self, path: Path, descriptor: int, trials: dict[int, Trial]) -> None:
+    def __init__(self, path: Place, append: Append, check: Callable[[], None], trials: dict[int, Trial]) -> None:
         self.path = path
         self.trials = trials
         """What the ledger says so far: number -> trial."""
-        self._descriptor = descriptor
+        self.check = check
+        """Raises DiagramError if another driver has taken the study over, which can happen in an object store only."""
+        self._append = append
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
         """The sampler proposed `params` for trial `number`; `sizes` are its model's, where the study asks for them."""
@@ -56,18 +66,24 @@ class Ledger:
 
     def _write(self, event: dict[str, Any]) -> None:
         """Appends one event, durably. The event is applied first: one that cannot follow is never written."""
-        event = {**event, "time": round(time.time(), 3)}
-        line = json.dumps(event)
-        apply(self.trials, json.loads(line), f"{self.path}")
-        _append(self._descriptor, line)
+        event = _dated(event)
+        apply(self.trials, json.loads(json.dumps(event)), str(self.path))
+        self._append(event)
 
 
 @contextmanager
-def open_ledger(folder: Path) -> Iterator[Ledger]:
+def open_ledger(folder: Place) -> Iterator[Ledger]:
     """The ledger of the study in `folder`, made if there is none, locked against a second driver.
 
     Raises UsageError if another process has it, DataError (naming the line) if it is damaged.
     """
+    if isinstance(folder, StorePath):
+        with sole_driver(folder):
+            events = read_events(folder) if has_events(folder) else []
+            trials, journal = _replay(events), Journal(folder, len(events))
+            journal.claim(_dated({"event": "opened"} if events else BEGINNING))
+            yield Ledger(folder / FOLDER, journal.append, journal.check, trials)
+        return
     with _locked(folder / LOCK):
         path = folder / FILE
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -75,30 +91,48 @@ def open_ledger(folder: Path) -> Iterator[Ledger]:
             size = _whole_lines(path.read_bytes())
             os.ftruncate(descriptor, size)  # a torn last line would swallow the next event
             if size == 0:
-                _append(descriptor, json.dumps({"event": "study", "version": VERSION}))
-            yield Ledger(path, descriptor, read_ledger(folder))
+                _append(descriptor, BEGINNING)
+            yield Ledger(path, partial(_append, descriptor), lambda: None, read_ledger(folder))
         finally:
             os.close(descriptor)
 
 
-def read_ledger(folder: Path) -> dict[int, Trial]:
+def read_ledger(folder: Place) -> dict[int, Trial]:
     """Number -> trial, from the ledger in `folder`, also while a driver writes it.
 
     Raises DataError naming the line, or if there is no ledger.
     """
-    path = folder / FILE
+    return _replay(read_events(folder) if isinstance(folder, StorePath) else _read_lines(folder / FILE))
+
+
+def has_ledger(folder: Place) -> bool:
+    """Whether a study was begun in `folder`."""
+    return has_events(folder) if isinstance(folder, StorePath) else (folder / FILE).exists()
+
+
+def _replay(events: Iterable[tuple[str, bytes]]) -> dict[int, Trial]:
     trials: dict[int, Trial] = {}
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    content = path.read_bytes()
-    for number, line in enumerate(content[: _whole_lines(content)].splitlines(), start=1):
-        where = f"{path}, line {number}"
+    for where, line in events:
         apply(trials, _parse(line, where), where)
     return trials
 
 
-def torn(folder: Path) -> int:
-    """Bytes at the end of the ledger in `folder` that are a write which was cut off. Raises DataError: no ledger."""
+def _read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The lines that are whole, and where each is. Raises DataError if there is no such file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    content = path.read_bytes()
+    for number, line in enumerate(content[: _whole_lines(content)].splitlines(), start=1):
+        yield f"{path}, line {number}", line
+
+
+def torn(folder: Place) -> int:
+    """Bytes at the end of the ledger in `folder` that are a write which was cut off. Raises DataError: no ledger.
+
+    0 in an object store, where an event is there or is not.
+    """
+    if isinstance(folder, StorePath):
+        return 0
     if not (folder / FILE).is_file():
         raise DataError(f"{folder / FILE}: no such file")
     content = (folder / FILE).read_bytes()
@@ -118,6 +152,10 @@ def apply(trials: dict[int, Trial], event: dict[str, Any], where: str) -> None:
 def _study(trials: dict[int, Trial], event: dict[str, Any]) -> None:
     if event["version"] != VERSION or trials:
         raise ValueError(f"expected version {VERSION} of the ledger, at its beginning")
+
+
+def _opened(trials: dict[int, Trial], event: dict[str, Any]) -> None:
+    """Another driver goes on from here: nothing changes."""
 
 
 def _asked(trials: dict[int, Trial], event: dict[str, Any]) -> None:
@@ -158,14 +196,19 @@ def _running(trials: dict[int, Trial], event: dict[str, Any]) -> Trial:
 
 _APPLY: dict[str, Callable[[dict[int, Trial], dict[str, Any]], None]] = {
     "study": _study,
+    "opened": _opened,
     "asked": _asked,
     "measured": _measured,
     "ended": _ended,
 }
 
 
-def _append(descriptor: int, line: str) -> None:
-    data = memoryview(f"{line}\n".encode())
+def _dated(event: dict[str, Any]) -> dict[str, Any]:
+    return {**event, "time": round(time.time(), 3)}
+
+
+def _append(descriptor: int, event: dict[str, Any]) -> None:
+    data = memoryview(f"{json.dumps(event)}\n".encode())
     while data:
         data = data[os.write(descriptor, data) :]
     os.fsync(descriptor)

@@ -4,6 +4,7 @@ It is made from the ledger when a study ends or is interrupted; nothing is ever 
 """
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,9 +17,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from diagram_ray.places import Place
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.sizes import Aims
 from diagram_ray.search.space import Space
+from diagram_ray.store import StorePath
 
 FILE = "optuna.journal"
 STATES = {
@@ -29,7 +32,7 @@ STATES = {
 
 
 def write_optuna_file(
-    folder: Path, name: str, space: Space, trials: Mapping[int, Trial], aims: Aims | None = None
+    folder: Place, name: str, space: Space, trials: Mapping[int, Trial], aims: Aims | None = None
 ) -> None:
     """Puts the trials that have ended into STUDY/optuna.journal, by their numbers, in place of the old one.
 
@@ -46,8 +49,13 @@ def write_optuna_file(
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A draft beside `path` that takes its place once it is whole."""
+def _replacing(path: Place) -> Iterator[Path]:
+    """A draft on a disk that takes the place of `path` once it is whole."""
+    if isinstance(path, StorePath):
+        with tempfile.TemporaryDirectory(prefix="diagram-ray-") as folder:
+            yield Path(folder) / path.name
+            path.write_bytes((Path(folder) / path.name).read_bytes())
+        return
     draft = path.with_name(f".{path.name}.{os.getpid()}-0")
     try:
         yield draft

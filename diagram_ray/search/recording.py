@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from diagram_ray.errors import DataError, UsageError, told
+from diagram_ray.places import Place
 from diagram_ray.results import Study, Trial, TrialState
 from diagram_ray.search.fidelity import Rung
 from diagram_ray.search.files import TrialFiles, read_scores
@@ -80,7 +81,7 @@ def read_recording(path: Path, resamples: int = 500) -> Recording:
     return Recording(ranks, tuple(integers["epochs"].tolist()), cases, params)
 
 
-def recording_of(folder: Path, resamples: int = 500) -> Recording:
+def recording_of(folder: Place, resamples: int = 500) -> Recording:
     """The complete trials of the study in `folder`, at the rungs at which all folds were measured.
 
     Raises DataError if there are fewer than two, or if a file is missing or damaged.
@@ -98,7 +99,7 @@ def recording_of(folder: Path, resamples: int = 500) -> Recording:
     return Recording(scores, epochs, cases, tuple(trial.params for trial in trials))
 
 
-def _scores(folder: Path, trial: Trial, rungs: list[int], count: int) -> NDArray[np.float64]:
+def _scores(folder: Place, trial: Trial, rungs: list[int], count: int) -> NDArray[np.float64]:
     found = [read_scores(TrialFiles.of(folder, trial.number).scores(rung)) for rung in rungs]
     if any(len(scores) != count for scores in found):
         raise DataError(f"{folder}: the scores of trial {trial.number} are not those of the {count} images predicted")

@@ -125,8 +125,11 @@ class Simulation:
             happens()
             self._start()
         self._give_back()
-        hours = [each / HOUR for each in (self._training, self._again, self._starting, self._waiting)]
-        return Forecast(self._now, self._fold_epochs, *hours, self._preempted, sum(hours) * self._cluster.cost)
+        training, again, starting, waiting = (
+            each / HOUR for each in (self._training, self._again, self._starting, self._waiting)
+        )
+        cost = (training + again + starting + waiting) * self._cluster.cost
+        return Forecast(self._now, self._fold_epochs, training, again, starting, waiting, self._preempted, cost)
 
     def _start(self) -> None:
         """All trials that may start now, on workers that wait or on new ones."""

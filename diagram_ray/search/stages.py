@@ -12,7 +12,6 @@ stands before it. `stages.yaml` in the folder of all stages holds what was asked
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -20,8 +19,9 @@ from pydantic import Field, Strict
 
 from diagram_ray.config import Frozen, build, parse_assignment, read_yaml
 from diagram_ray.errors import ConfigError, UsageError
+from diagram_ray.places import Place, absolute
 from diagram_ray.results import TrialState, write_atomic
-from diagram_ray.search.ledger import FILE, read_ledger
+from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import assign
 from diagram_ray.search.study_folder import read_plan
 
@@ -61,14 +61,14 @@ class StagesConfig(Frozen):
         return self.data[self.stage(stage.train).data or "" if stage.train else stage.data or ""]
 
 
-def is_staged(path: Path | None) -> bool:
+def is_staged(path: Place | None) -> bool:
     """Whether a file is one of stages, or a folder one that they were run in."""
     if path is None:
         return False
     return (path / DOCUMENT).is_file() if path.is_dir() else path.is_file() and "stages" in read_yaml(path)
 
 
-def read_stages(path: Path, data: Iterable[str], assignments: Sequence[str]) -> StagesConfig:
+def read_stages(path: Place, data: Iterable[str], assignments: Sequence[str]) -> StagesConfig:
     """The stages in a file, with the places of --data NAME=URI and the changes of --set [STAGE.]KEY=VALUE.
 
     Raises ConfigError for what contradicts itself, UsageError for a dataset whose place is not told.
@@ -81,15 +81,15 @@ def read_stages(path: Path, data: Iterable[str], assignments: Sequence[str]) -> 
     return config.model_copy(update={"stages": tuple(_whole(stage, path.parent) for stage in changed)})
 
 
-def write_stages(folder: Path, config: StagesConfig) -> None:
+def write_stages(folder: Place, config: StagesConfig) -> None:
     """Keeps what was asked."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
     write_atomic(folder / DOCUMENT, text)
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: Place) -> bool:
     """Whether the study in `folder` has nothing left to do. Raises DataError for a damaged one."""
-    if not (folder / FILE).is_file() or not (folder / "report.html").is_file():
+    if not has_ledger(folder) or not (folder / "report.html").is_file():
         return False
     trials = read_ledger(folder).values()
     ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]
@@ -100,7 +100,7 @@ def _place(text: str) -> tuple[str, str]:
     name, separator, uri = text.partition("=")
     if not separator or not name or not uri:
         raise UsageError(f"--data {text}: of stages it is NAME=DATASET, for example ddsm=runs/ddsm")
-    return name, uri if "://" in uri else str(Path(uri).resolve())
+    return name, absolute(uri)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _with(stage: Stage, config: StagesConfig, assignments: Sequence[str]) -> Sta
     return stage.model_copy(update={"set": changes})
 
 
-def _whole(stage: Stage, folder: Path) -> Stage:
+def _whole(stage: Stage, folder: Place) -> Stage:
     """A stage whose study file and settings have become what stands in it: it depends on no other file."""
     if stage.study is None:
         return stage

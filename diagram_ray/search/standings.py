@@ -1,8 +1,8 @@
 """What trials scored case by case, from the files that they leave at each rung."""
 
 from functools import lru_cache
-from pathlib import Path
 
+from diagram_ray.places import Place
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles, read_scores
 from diagram_ray.search.racing import Cases, FoldScore
@@ -14,7 +14,7 @@ REMEMBERED = 64
 class FiledStandings:
     """Reads them from a study's folder."""
 
-    def __init__(self, folder: Path, ladder: Ladder, cases: Cases) -> None:
+    def __init__(self, folder: Place, ladder: Ladder, cases: Cases) -> None:
         self._folder, self._ladder, self._cases = folder, ladder, cases
         self._remembered = lru_cache(REMEMBERED)(self._read)
 

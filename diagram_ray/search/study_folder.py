@@ -14,9 +14,11 @@ import yaml
 
 from diagram_ray.config import ExperimentConfig, build, read_yaml
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
-from diagram_ray.search.ledger import FILE as LEDGER
+from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import StudyConfig, build_study
+from diagram_ray.store import StorePath
 
 DOCUMENT = "study.yaml"
 PACKAGES = ("diagram_ray", "ray", "optuna", "torch", "numpy", "scikit-learn", "pyarrow")
@@ -31,7 +33,7 @@ class Plan:
     """What every trial starts from."""
     data: str
     """Path or URI of the prepared dataset."""
-    out: Path | None
+    out: Place | None
     """None: runs/<name>-<n>."""
     resume: bool = False
 
@@ -41,7 +43,7 @@ class Plan:
         return str(self.out)
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Place) -> Plan:
     """The plan of the study in `folder`, as it was run. Raises UsageError if there is none."""
     if not (folder / DOCUMENT).is_file():
         raise UsageError(f"{folder}: not a study: it has no {DOCUMENT}")
@@ -55,7 +57,7 @@ def read_plan(folder: Path) -> Plan:
         raise DataError(f"{where}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
 
 
-def make_folder(out: Path | None, name: str) -> Path:
+def make_folder(out: Place | None, name: str) -> Place:
     """Makes the folder of a new study: `out`, or the first free runs/<name>-<n>. Raises UsageError if it is taken."""
     if out is not None:
         check_free(out)
@@ -71,11 +73,17 @@ def make_folder(out: Path | None, name: str) -> Path:
             number += 1
 
 
-def check_free(out: Path) -> None:
-    """Raises UsageError if a new study cannot be put into `out`."""
-    if (out / DOCUMENT).exists() or (out / LEDGER).exists():
+def check_free(out: Place) -> None:
+    """Raises UsageError if a new study cannot be put into `out`.
+
+    In an object store a ledger without trials is taken up: a driver ended before the study had a plan, and the ledger
+    keeps it out should it come back.
+    """
+    begun = has_ledger(out)
+    empty = begun and isinstance(out, StorePath) and not read_ledger(out)
+    if (out / DOCUMENT).exists() or (begun and not empty):
         raise UsageError(f"{out}: holds a study already; go on with it by --resume {out}, or choose another --out")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not empty and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder; choose another --out")
 
 
@@ -100,7 +108,7 @@ def new_document(
     }
 
 
-def write_document(folder: Path, document: Mapping[str, Any]) -> None:
+def write_document(folder: Place, document: Mapping[str, Any]) -> None:
     """Writes study.yaml, atomically."""
     text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
     write_atomic(folder / DOCUMENT, text)

@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement, Trial, TrialState, write_atomic
-from diagram_ray.search.files import TrialFiles, best_of, copy_folder
+from diagram_ray.search.files import TrialFiles, best_of, copy_models
 
 Trials = Mapping[int, Trial]
 
 
-def write_tables(folder: Path, trials: Trials) -> None:
+def write_tables(folder: Place, trials: Trials) -> None:
     """Writes trials, curves and predictions, and `best/`, each atomically."""
     curves = _gather(folder, trials, "curves")
     if curves is not None:
@@ -29,20 +30,18 @@ def write_tables(folder: Path, trials: Trials) -> None:
         tables = [predictions.add_column(1, "repeat", repeat), *_repeats(folder, best.number)]
         write_table(folder / "predictions.parquet", pa.concat_tables(tables, promote_options="permissive"))
     if best is not None and TrialFiles.of(folder, best.number).models.is_dir():
-        copy_folder(TrialFiles.of(folder, best.number).models, folder / "best")
+        copy_models(TrialFiles.of(folder, best.number).models, folder / "best")
     write_table(folder / "trials.parquet", trials_table(trials, _fold_epochs(curves)))
 
 
-def repeat_file(folder: Path, trial: int, repeat: int) -> Path:
+def repeat_file(folder: Place, trial: int, repeat: int) -> Place:
     """The out-of-fold scores of a trial on folds that were dealt anew, as they stand in predictions.parquet."""
     return folder / "repeats" / f"{trial:04d}" / f"repeat-{repeat}.parquet"
 
 
-def _repeats(folder: Path, trial: int) -> list[pa.Table]:
-    paths = sorted(
-        repeat_file(folder, trial, 1).parent.glob("repeat-*.parquet"), key=lambda path: (len(path.name), path)
-    )
-    return [pq.read_table(path) for path in paths]
+def _repeats(folder: Place, trial: int) -> list[pa.Table]:
+    paths: list[Place] = [*repeat_file(folder, trial, 1).parent.glob("repeat-*.parquet")]
+    return [read_table(path) for path in sorted(paths, key=lambda path: (len(path.name), path.name))]
 
 
 def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:
@@ -75,11 +74,16 @@ def _worker_seconds(measurement: Measurement) -> float:
     return measurement.seconds if measurement.worker_seconds is None else measurement.worker_seconds
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Place, table: pa.Table) -> None:
     """Writes a Parquet file atomically."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     write_atomic(path, buffer.getvalue())
+
+
+def read_table(path: Place) -> pa.Table:
+    """What `write_table` wrote. Raises FileNotFoundError, and what pyarrow raises at a damaged file."""
+    return pq.read_table(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes()))
 
 
 def _params(trials: list[Trial]) -> dict[str, pa.Array]:
@@ -101,13 +105,13 @@ def _column(values: list[Any]) -> pa.Array:
     return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
-def _gather(folder: Path, trials: Trials, kind: str) -> pa.Table | None:
+def _gather(folder: Place, trials: Trials, kind: str) -> pa.Table | None:
     """The `kind` tables of all trials that have one, under each other, with the trial's number in front."""
     tables = []
     for number in sorted(trials):
         path = getattr(TrialFiles.of(folder, number), kind)
         if path.is_file():
-            table = pq.read_table(path)
+            table = read_table(path)
             tables.append(table.add_column(0, "trial", pa.array([number] * len(table), pa.int64())))
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
 

@@ -8,10 +8,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from diagram_ray.errors import ConfigError, DataError, UsageError, told
+from diagram_ray.places import Place, place_at
 from diagram_ray.results import Measurement, Study, Trial, TrialState, write_atomic
 from diagram_ray.search.conditions import exists, ordered
 from diagram_ray.search.fidelity import Ladder
@@ -95,13 +95,13 @@ def gather(studies: Sequence[str], mapper: Mapper) -> tuple[list[Trial], list[So
     return found, sources
 
 
-def write_warm_start(folder: Path, trials: Sequence[Trial], sources: Sequence[Source]) -> None:
+def write_warm_start(folder: Place, trials: Sequence[Trial], sources: Sequence[Source]) -> None:
     """Into a new study's folder."""
     rows = [asdict(trial) for trial in trials]
     write_atomic(folder / FILE, json.dumps({"sources": [asdict(source) for source in sources], "trials": rows}))
 
 
-def read_warm_start(folder: Path) -> list[Trial]:
+def read_warm_start(folder: Place) -> list[Trial]:
     """What `write_warm_start` wrote. Raises DataError if it is missing or damaged."""
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["trials"]
@@ -115,7 +115,7 @@ def read_warm_start(folder: Path) -> list[Trial]:
 def check_studies(studies: Sequence[str], where: str) -> None:
     """Raises UsageError if one of these folders holds no study."""
     for name in studies:
-        if not (Path(name) / "study.yaml").is_file():
+        if not (place_at(name) / "study.yaml").is_file():
             raise UsageError(f"{where}: warm_start: {name}: not a study: it has no study.yaml")
 
 
@@ -123,7 +123,7 @@ def _read(name: str) -> tuple[dict[int, Trial], str]:
     document = Study.load(name).document
     dataset = document.get("dataset")
     fingerprint = dataset.get("fingerprint") if isinstance(dataset, dict) else None
-    return read_ledger(Path(name)), str(fingerprint)
+    return read_ledger(place_at(name)), str(fingerprint)
 
 
 def _at(ladder: Ladder, trial: Trial) -> tuple[Measurement, ...]:

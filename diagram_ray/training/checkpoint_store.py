@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from diagram_ray.data.shards import open_place
 from diagram_ray.errors import CheckpointError, DataError, MismatchError
+from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
+from diagram_ray.store import GONE, Retry, said
 from diagram_ray.training.checkpoint import (
     MANIFEST,
     REST,
@@ -33,33 +34,6 @@ from diagram_ray.training.checkpoint import (
 )
 
 log = logging.getLogger("diagram_ray")
-T = TypeVar("T")
-GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-"""A file is not there, or is none: asking again will not help."""
-
-
-@dataclass(frozen=True)
-class Retry:
-    """How often a disk or an object store is asked again, and how long after: first, first * factor, …"""
-
-    attempts: int = 5
-    first: float = 1.0
-    """Seconds."""
-    factor: float = 4.0
-    wait: Callable[[float], None] = time.sleep
-
-    def __call__(self, what: str, call: Callable[[], T]) -> T:
-        """What `call` returns. Raises the last of its failures, if all attempts fail."""
-        for attempt in range(1, self.attempts):
-            try:
-                return call()
-            except GONE:
-                raise
-            except Exception as error:  # object stores raise kinds of their own
-                pause = self.first * self.factor ** (attempt - 1)
-                log.warning("%s: %s; trying again in %g s", what, _said(error), pause)
-                self.wait(pause)
-        return call()
 
 
 class CheckpointStore:
@@ -71,7 +45,7 @@ class CheckpointStore:
 
     def __init__(
         self,
-        place: str | Path,
+        place: str | Place,
         identity: Identity,
         keep_last: int = 1,
         keep_best: bool = False,
@@ -160,7 +134,7 @@ class CheckpointStore:
             except MismatchError:
                 raise
             except (DataError, *GONE) as error:
-                log.warning("%s; an earlier checkpoint is looked for", _said(error))
+                log.warning("%s; an earlier checkpoint is looked for", said(error))
                 continue
             self._good = position
             return position, state
@@ -186,7 +160,7 @@ class CheckpointStore:
         except GONE:
             raise
         except Exception as error:  # object stores raise kinds of their own
-            raise CheckpointError(f"{path}: cannot be fetched: {_said(error)}") from error
+            raise CheckpointError(f"{path}: cannot be fetched: {said(error)}") from error
 
     def _write(self, position: int, state: State, score: float | None) -> None:
         """In the thread: the files, then the manifest that makes them a checkpoint; then others are removed."""
@@ -198,7 +172,7 @@ class CheckpointStore:
         except Exception as error:
             self._remove(position)
             good = "there is no earlier one" if self._good is None else f"the last good one is {self._good:06d}"
-            raise CheckpointError(f"{folder}: the checkpoint could not be written: {_said(error)}; {good}") from error
+            raise CheckpointError(f"{folder}: the checkpoint could not be written: {said(error)}; {good}") from error
         self._good = position
         self._tidy(position)
 
@@ -223,7 +197,7 @@ class CheckpointStore:
             for position in set(self._positions()) - kept:
                 self._remove(position)
         except Exception as error:  # a checkpoint too many does no harm
-            log.warning("%s: old checkpoints could not be removed: %s", self.place, _said(error))
+            log.warning("%s: old checkpoints could not be removed: %s", self.place, said(error))
 
     def _score(self, position: int) -> float | None:
         path = f"{self._folder(position)}/{MANIFEST}"
@@ -240,7 +214,7 @@ class CheckpointStore:
         except GONE:
             return []
         except Exception as error:
-            raise CheckpointError(f"{self.place}: cannot be listed: {_said(error)}") from error
+            raise CheckpointError(f"{self.place}: cannot be listed: {said(error)}") from error
         names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
@@ -248,11 +222,7 @@ class CheckpointStore:
         try:
             self._files.rm(self._folder(position), recursive=True)
         except Exception as error:
-            log.debug("%s: could not be removed: %s", self._folder(position), _said(error))
+            log.debug("%s: could not be removed: %s", self._folder(position), said(error))
 
     def _folder(self, position: int) -> str:
         return f"{self._root}/{position:06d}"
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

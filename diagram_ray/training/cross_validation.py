@@ -22,6 +22,7 @@ from diagram_ray.errors import DataError, DiagramError
 from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.models import DiaGRAM
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement
 from diagram_ray.training.checkpoint import copied, identity_of
 from diagram_ray.training.checkpoint_store import CheckpointStore
@@ -150,7 +151,7 @@ class CrossValidation:
         check_predictions(table, self.data.image_ids, self.data.patient_ids)
         return table
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Place) -> None:
         """Writes the folds' models as a model folder: config.yaml and fold-K.safetensors. The first process writes."""
         weights = self._of_all_folds(lambda trainer: copied(trainer.result.state_dict()))
         if self.crew.world.rank == 0:

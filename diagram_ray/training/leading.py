@@ -6,7 +6,6 @@ calls a method of its cross-validation that concerns all, it tells the others, a
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from diagram_ray.errors import DiagramError
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement
 from diagram_ray.training.context import Context
 from diagram_ray.training.cross_validation import CrossValidation
@@ -65,7 +65,7 @@ class Led:
             self._world.from_first(("load_state_dict", (None,)))
             self._own.load_state_dict(state)
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Place) -> None:
         """As CrossValidation."""
         self._all("export", folder)
 

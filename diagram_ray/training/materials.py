@@ -1,7 +1,6 @@
 """What a study is run on: the data, its folds, and the weights that its trials start with."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from diagram_ray.data.mapping import open_training_data
 from diagram_ray.data.shards import read_info, read_sides
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place
 from diagram_ray.search.study_folder import DOCUMENT, Plan
 from diagram_ray.training.loop import fit_to_data
 from diagram_ray.training.transfer import InitialWeights, read_initial
@@ -55,7 +55,7 @@ def load(plan: Plan) -> Materials:
     return Materials(data, splits, info, initial, read_sides(plan.data, data.image_ids))
 
 
-def _check_same(folder: Path, info: dict[str, Any]) -> None:
+def _check_same(folder: Place, info: dict[str, Any]) -> None:
     before = read_yaml(folder / DOCUMENT)["dataset"].get("fingerprint")
     if before != info["fingerprint"]:
         raise UsageError(
@@ -63,7 +63,7 @@ def _check_same(folder: Path, info: dict[str, Any]) -> None:
         )
 
 
-def _check_same_weights(folder: Path, initial: InitialWeights) -> None:
+def _check_same_weights(folder: Place, initial: InitialWeights) -> None:
     before = (read_yaml(folder / DOCUMENT).get("init_from") or {}).get("weights")
     if before != initial.digest:
         raise UsageError(

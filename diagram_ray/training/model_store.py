@@ -26,7 +26,10 @@ from diagram_ray.config import ExperimentConfig, build, read_yaml
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.errors import DataError, told
 from diagram_ray.models import DiaGRAM
+from diagram_ray.places import Place, on_disk, put_folder
 from diagram_ray.results import write_atomic
+from diagram_ray.search.files import MODEL
+from diagram_ray.store import StorePath
 
 FORMAT_VERSION = 1
 PATIENTS = "patients.json"
@@ -63,13 +66,13 @@ def card_for(experiment: ExperimentConfig, data: TrainingData, initial: tuple[st
     return ModelCard(experiment, data.classes, (height, width), data.fingerprint, initial)
 
 
-def write_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
+def write_models(folder: Place, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
     """Writes a model folder: it appears, or is replaced, at once."""
     with new_folder(folder) as made:
         put_models(made, card, models, seen)
 
 
-def put_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
+def put_models(folder: Place, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
     """Writes NAME.safetensors of each model, patients.json and, last, config.yaml into a folder that is there.
 
     `seen` are the patients of each model whose patients are known. The folder is a model folder from the moment it has
@@ -81,12 +84,20 @@ def put_models(folder: Path, card: ModelCard, models: Mapping[str, DiaGRAM], see
     if seen:
         patients = {name: sorted(known) for name, known in seen.items() if known is not None}
         write_atomic(folder / PATIENTS, json.dumps(patients, indent=0))
-    write_atomic(folder / "config.yaml", _document(card))
+    write_atomic(folder / MODEL, _document(card))
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to write to, which becomes `folder` at the end of the block, or vanishes if the block fails."""
+def new_folder(folder: Place, last: str = MODEL) -> Iterator[Path]:
+    """A hidden folder to write to, which becomes `folder` at the end of the block, or vanishes if the block fails.
+
+    In an object store, which knows no folders, the file `last` comes last.
+    """
+    if isinstance(folder, StorePath):
+        with tempfile.TemporaryDirectory(prefix="diagram-ray-") as draft:
+            yield Path(draft)
+            put_folder(Path(draft), folder, last)
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -98,34 +109,34 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def read_card(folder: Path) -> ModelCard:
+def read_card(folder: Place) -> ModelCard:
     """The card of a model folder, or of a study's best/. Raises DataError or ConfigError."""
-    path = _place(folder) / "config.yaml"
+    path = _place(folder) / MODEL
     if not path.is_file():
         raise DataError(f"{path.parent}: not a model: it has no config.yaml")
     return _parse_card(path)
 
 
-def read_models(folder: Path) -> tuple[ModelCard, list[DiaGRAM]]:
+def read_models(folder: Place) -> tuple[ModelCard, list[DiaGRAM]]:
     """The card and the models, on the CPU in eval mode, of a model folder or of a study's best/. Raises DataError."""
     card = read_card(folder)
     return card, [_read_model(file, card) for file in model_files(folder)]
 
 
-def model_files(folder: Path) -> list[Path]:
+def model_files(folder: Place) -> list[Place]:
     """The .safetensors files of a model folder, or of a study's best/, in order. Raises DataError if there is none."""
-    files = sorted(_place(folder).glob("*.safetensors"))
+    files: list[Place] = sorted(_place(folder).glob("*.safetensors"), key=str)
     if not files:
         raise DataError(f"{_place(folder)}: not a model: it has no .safetensors file")
     return files
 
 
-def read_model(file: Path) -> DiaGRAM:
+def read_model(file: Place) -> DiaGRAM:
     """One of the models of a model folder. Raises DataError."""
     return _read_model(file, read_card(file.parent))
 
 
-def read_patients(file: Path) -> frozenset[str] | None:
+def read_patients(file: Place) -> frozenset[str] | None:
     """Whom the model in a .safetensors file has seen, by hashed id; None if nothing says so. Raises DataError."""
     path = file.with_name(PATIENTS)
     if not path.is_file():
@@ -139,7 +150,7 @@ def read_patients(file: Path) -> frozenset[str] | None:
     return None if found is None else frozenset(found)
 
 
-def _place(folder: Path) -> Path:
+def _place(folder: Place) -> Place:
     return folder / "best" if (folder / "study.yaml").is_file() else folder
 
 
@@ -165,7 +176,7 @@ def _swap(made: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
-def _parse_card(path: Path) -> ModelCard:
+def _parse_card(path: Place) -> ModelCard:
     document = read_yaml(path)
     if document.get("format_version") != FORMAT_VERSION:
         raise DataError(
@@ -184,21 +195,21 @@ def _parse_card(path: Path) -> ModelCard:
         raise DataError(f"{path}: {error}") from None
 
 
-def _field(document: dict[str, Any], key: str, kind: type, path: Path) -> Any:
+def _field(document: dict[str, Any], key: str, kind: type, path: Place) -> Any:
     value = document.get(key)
     if not isinstance(value, kind):
         raise DataError(f"{path}: {key}: {value!r} is not a {kind.__name__}")
     return value
 
 
-def _list(document: dict[str, Any], key: str, kind: type, path: Path) -> list[Any]:
+def _list(document: dict[str, Any], key: str, kind: type, path: Place) -> list[Any]:
     values = _field(document, key, list, path)
     if not all(type(value) is kind for value in values):
         raise DataError(f"{path}: {key}: {values!r} is not a list of {kind.__name__}")
     return list(values)
 
 
-def _read_model(path: Path, card: ModelCard) -> DiaGRAM:
+def _read_model(path: Place, card: ModelCard) -> DiaGRAM:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
@@ -211,9 +222,9 @@ def _read_model(path: Path, card: ModelCard) -> DiaGRAM:
     return model.eval()
 
 
-def _read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+def _read_weights(path: Place, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors in `path`, which have the names, shapes and types of `expected` and are finite."""
-    with safe_open(path, framework="pt") as file:
+    with on_disk(path) as local, safe_open(local, framework="pt") as file:
         odd = sorted(set(file.keys()) ^ set(expected))
         if odd:
             raise DataError(f"{path}: {len(odd)} tensors are missing or unknown, first {odd[0]!r}")

@@ -13,6 +13,7 @@ from diagram_ray.data.mammogram import read_mammogram
 from diagram_ray.data.pixels import standardise
 from diagram_ray.errors import DataError
 from diagram_ray.models import DiaGRAM
+from diagram_ray.places import Place, reached
 from diagram_ray.training.augment import to_tensor
 from diagram_ray.training.model_store import ModelCard, read_models
 from diagram_ray.training.scoring import probabilities
@@ -26,9 +27,9 @@ class Predictor:
         self.models = [model.to(device) for model in models]
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "Predictor":
+    def load(cls, folder: str | Place, device: torch.device | str = "cpu") -> "Predictor":
         """From a model folder, or from a study (its best configuration's fold models). Raises DataError."""
-        return cls(*read_models(Path(folder)), device)
+        return cls(*read_models(reached(folder)), device)
 
     def read(self, path: str) -> NDArray[np.uint16]:
         """An image file as the models were shown theirs: (H, W) uint16. Raises DataError naming the reason."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import torch
 
 from diagram_ray.config import override
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place
 from diagram_ray.results import Study, Trial, TrialState
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.study_folder import read_plan, versions
@@ -47,7 +47,7 @@ class Reproduction:
         return not any(self.largest.values())
 
 
-def reproduce(folder: Path, number: int, fold: int, device: str, report: Report = lambda *_: None) -> Reproduction:
+def reproduce(folder: Place, number: int, fold: int, device: str, report: Report = lambda *_: None) -> Reproduction:
     """Trains fold `fold` of trial `number` of the study in `folder` for as many epochs as it had, as a worker does.
 
     The folder is left as it is. Raises UsageError for a trial or fold that the study does not have and for another
@@ -75,7 +75,7 @@ def reproduce(folder: Path, number: int, fold: int, device: str, report: Report 
     return Reproduction(number, fold, epochs, largest, first, _other_versions(study), shared)
 
 
-def _trial(folder: Path, number: int) -> Trial:
+def _trial(folder: Place, number: int) -> Trial:
     trials = read_ledger(folder)
     if number not in trials:
         raise UsageError(f"--trial {number}: {folder} has the trials 0 to {max(trials, default=-1)}")

@@ -11,7 +11,6 @@ model.safetensors, patients.json, config.yaml   the model; written last, so a fo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.data.splits import Splits
 from diagram_ray.evaluation.metrics import accuracy, auc
+from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.search.tables import write_table
 from diagram_ray.training.board import Board
@@ -59,7 +59,7 @@ class Task:
 class Outputs:
     """Where the training writes, and how often."""
 
-    folder: Path
+    folder: Place
     checkpoints: str
     """A folder or a URI."""
     save_every: float

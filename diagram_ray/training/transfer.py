@@ -11,7 +11,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from diagram_ray.config import ExperimentConfig, flatten, override
 from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.data.splits import Splits
 from diagram_ray.errors import ConfigError, LeakageError, UsageError
+from diagram_ray.places import Place, reached
 from diagram_ray.training.model_store import ModelCard, model_files, read_card, read_model, read_patients
 from diagram_ray.training.validation import set_aside
 
@@ -36,12 +36,12 @@ SAME = ("width", "norm")
 Weights = Mapping[str, Tensor]
 
 
-def starting_config(source: str | Path) -> ExperimentConfig:
+def starting_config(source: str | Place) -> ExperimentConfig:
     """The configuration of fine-tuning, before anything else is set: the source's model, supervised, 20 epochs.
 
     Raises DataError if there is no model at `source`.
     """
-    model = read_card(_folder(Path(source))).experiment.model
+    model = read_card(_folder(reached(source))).experiment.model
     values = {f"model.{key}": value for key, value in flatten(model).items()}
     return override(ExperimentConfig(), values | FINE_TUNING, str(source))
 
@@ -90,7 +90,7 @@ class InitialWeights:
 
 
 def read_initial(
-    source: str | Path,
+    source: str | Place,
     config: ExperimentConfig,
     data: TrainingData,
     splits: Splits | None = None,
@@ -102,7 +102,7 @@ def read_initial(
     that do not correspond to the folds of the training, LeakageError if a patient that is to be tested, or validated
     on, may have been seen by the weights.
     """
-    place = Path(source)
+    place = reached(source)
     card = read_card(_folder(place))
     _check_model(config, card, str(source))
     files = _choose([place] if place.is_file() else model_files(place), str(source), splits, fold)
@@ -128,11 +128,11 @@ def seen_patients(data: TrainingData, fold: Fold, initial: InitialWeights | None
     return before | set(images.tolist()) | set(patches.tolist())
 
 
-def _folder(place: Path) -> Path:
+def _folder(place: Place) -> Place:
     return place.parent if place.is_file() else place
 
 
-def _choose(files: list[Path], source: str, splits: Splits | None, fold: int | None) -> list[Path]:
+def _choose(files: list[Place], source: str, splits: Splits | None, fold: int | None) -> list[Place]:
     """One file for all folds, or one for each fold."""
     if len(files) == 1 or (splits is not None and len(files) == splits.n_folds):
         return files
@@ -165,7 +165,7 @@ def _held_out(config: ExperimentConfig, data: TrainingData, splits: Splits | Non
     return set(data.patient_ids[np.concatenate([tested, validated])].tolist())
 
 
-def _check_unseen(file: Path, card: ModelCard, held_out: set[str], data: TrainingData, fold: int) -> None:
+def _check_unseen(file: Place, card: ModelCard, held_out: set[str], data: TrainingData, fold: int) -> None:
     """Raises LeakageError if the weights may have seen a patient on whom the fold is measured."""
     seen = read_patients(file)
     if seen is not None and (both := held_out & seen):
@@ -183,7 +183,7 @@ def _check_unseen(file: Path, card: ModelCard, held_out: set[str], data: Trainin
         )
 
 
-def _of_classifier(file: Path, keep_output: bool) -> dict[str, Tensor]:
+def _of_classifier(file: Place, keep_output: bool) -> dict[str, Tensor]:
     """F's and E's weights in a file."""
     return {
         name: value

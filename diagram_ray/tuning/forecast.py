@@ -1,12 +1,12 @@
 """What a study can cost, as far as it is known before it starts: memory by counting, time by what was measured."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from diagram_ray.config import override
 from diagram_ray.data.shards import read_info
 from diagram_ray.errors import DiagramError
+from diagram_ray.places import place_at
 from diagram_ray.results import Study
 from diagram_ray.search.conditions import existing, ordered
 from diagram_ray.search.study_folder import Plan
@@ -48,7 +48,7 @@ def _memory(plan: Plan) -> str:
 
 def _worker_seconds(plan: Plan) -> float | None:
     """Of a fold-epoch, in this study so far or in those that warm it; None if there is none."""
-    folders = [plan.out] if plan.resume and plan.out is not None else [Path(name) for name in plan.study.warm_start]
+    folders = [plan.out] if plan.resume and plan.out is not None else [place_at(name) for name in plan.study.warm_start]
     spent = done = 0.0
     for folder in folders:
         try:

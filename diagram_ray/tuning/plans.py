@@ -11,6 +11,7 @@ import typer
 
 from diagram_ray.config import ExperimentConfig, build, parse_assignment
 from diagram_ray.errors import UsageError
+from diagram_ray.places import Place, absolute, reached
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.nested_plan import check_nested, price
 from diagram_ray.search.study import read_study, seconds
@@ -34,25 +35,24 @@ def new_plan(study: Path | None, data: str | None, out: str | None, assignments:
     config = config.model_copy(update={"warm_start": [absolute(name) for name in config.warm_start]})
     if study is not None and data is None:
         raise UsageError(f"{study}: which dataset? give --data DATASET, as python -m diagram_ray.prepare has made it")
-    check_folder(out)
-    return Plan(config, base, absolute(data or str(PHANTOM)), Path(out) if out else None)
+    return Plan(config, base, absolute(data or str(PHANTOM)), new_place(out))
 
 
-def check_folder(out: str | None) -> None:
-    """Raises UsageError if --out cannot hold something new."""
-    if out is not None and "://" in out:
-        raise UsageError(f"--out {out}: a study's folder must be on a local or shared disk for now")
-    if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not Path(out or "").is_absolute():
+def new_place(out: str | None) -> Place | None:
+    """Where --out is. Raises UsageError if it cannot hold something new."""
+    place = reached(out) if out is not None else None
+    if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not (place or Path()).is_absolute():
         raise UsageError(
             f"--out {out or '(not given)'}: in a Ray job the study's folder must be an absolute path that all nodes "
-            "share, for example /studies/name: the job's own folder is removed with it"
+            "share, or a URI, for example /studies/name or s3://bucket/name: the job's own folder is removed with it"
         )
-    if out is not None:
-        check_free(Path(out))
+    if place is not None:
+        check_free(place)
+    return place
 
 
 def resumed_plan(
-    folder: Path,
+    folder: Place,
     data: str | None,
     trials: int | None,
     time_budget: str | None,
@@ -100,11 +100,6 @@ def fine_tuning(source: str) -> ExperimentConfig:
 def assignments_of(given: Mapping[str, Any]) -> list[str]:
     """Options as texts of --set, without those that are not given."""
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
-
-
-def absolute(data: str) -> str:
-    """study.yaml must still name the dataset when the study is resumed from another folder."""
-    return data if "://" in data else str(Path(data).resolve())
 
 
 def _quickstart() -> Path:

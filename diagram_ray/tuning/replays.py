@@ -1,11 +1,11 @@
 """What a study would have cost otherwise, or would cost on another cluster, line by line."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import typer
 
+from diagram_ray.places import Place
 from diagram_ray.search.alternatives import WITHIN, alternatives
 from diagram_ray.search.forecasts import forecasts, ground, read_cluster
 from diagram_ray.search.simulation import HOUR
@@ -13,7 +13,7 @@ from diagram_ray.search.simulation import HOUR
 REPLAYS = 200
 
 
-def show_alternatives(folder: Path, assignments: list[str]) -> dict[str, Any]:
+def show_alternatives(folder: Place, assignments: list[str]) -> dict[str, Any]:
     """A line for each way to search, from the dearest."""
     rows = []
     typer.echo(f"{'of the complete trials, in 200 random orders':46} cost  best dropped  AUC lost  good one after")
@@ -26,7 +26,7 @@ def show_alternatives(folder: Path, assignments: list[str]) -> dict[str, Any]:
     return {"study": str(folder), "ways": rows}
 
 
-def show_forecasts(source: Path, settings: str, assignments: list[str]) -> dict[str, Any]:
+def show_forecasts(source: Place, settings: str, assignments: list[str]) -> dict[str, Any]:
     """A line for each lookback, of the study on a cluster that is not there."""
     cluster, known = read_cluster(settings), ground(source, assignments)
     recorded, trials = known.recording.configurations, cluster.trials or known.recording.configurations

@@ -1,6 +1,5 @@
 """Stages, one after the other, in one Ray session: each in its own folder, each gone on with where it was cut off."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,17 @@ import typer
 from diagram_ray import cli
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import ConfigError, UsageError
+from diagram_ray.places import Place, place_at, remove
+from diagram_ray.search.ledger import has_ledger
 from diagram_ray.search.stages import DOCUMENT, Stage, StagesConfig, is_finished, read_stages, write_stages
 from diagram_ray.search.study import build_study
 from diagram_ray.search.study_folder import DOCUMENT as STUDY
 from diagram_ray.search.study_folder import Plan, make_folder, read_plan
-from diagram_ray.tuning.plans import check_folder, fine_tuning, show
+from diagram_ray.tuning.plans import fine_tuning, new_place, show
 from diagram_ray.tuning.studies import run
 
 
-def new_stages(path: Path, data: list[str], out: str | None, changes: list[str]) -> tuple[StagesConfig, Path | None]:
+def new_stages(path: Path, data: list[str], out: str | None, changes: list[str]) -> tuple[StagesConfig, Place | None]:
     """The stages in a file, and where they shall be. Every stage is checked before the first one starts."""
     config = read_stages(path, data, changes)
     for stage in config.stages:
@@ -26,11 +27,10 @@ def new_stages(path: Path, data: list[str], out: str | None, changes: list[str])
         elif config.stage(stage.train or "").init_from is not None:
             what = f"{path}: stage {stage.name}: train: {stage.train}"
             raise ConfigError(f"{what} starts from the weights of another stage; train --init-from can do that")
-    check_folder(out)
-    return config, Path(out) if out else None
+    return config, new_place(out)
 
 
-def resumed_stages(folder: Path) -> tuple[StagesConfig, Path]:
+def resumed_stages(folder: Place) -> tuple[StagesConfig, Place]:
     """Those that were begun in a folder."""
     return read_stages(folder / DOCUMENT, [], []), folder
 
@@ -45,7 +45,7 @@ def show_stages(config: StagesConfig) -> dict[str, Any]:
     return {"name": config.name, "stages": shown}
 
 
-def run_stages(config: StagesConfig, folder: Path | None) -> dict[str, Any]:
+def run_stages(config: StagesConfig, folder: Place | None) -> dict[str, Any]:
     """All of them, and a report that has all studies on one page. Raises what a study raises; --resume goes on."""
     from diagram_ray.data.shards import read_info
     from diagram_ray.distributed.session import ray_session
@@ -67,7 +67,7 @@ def run_stages(config: StagesConfig, folder: Path | None) -> dict[str, Any]:
     return {"folder": str(folder), "stages": results, "report": str(report)}
 
 
-def _one(stage: Stage, config: StagesConfig, folder: Path) -> dict[str, Any]:
+def _one(stage: Stage, config: StagesConfig, folder: Place) -> dict[str, Any]:
     place = folder / stage.name
     if stage.train is not None:
         from diagram_ray.distributed.errand import run_errand
@@ -79,11 +79,12 @@ def _one(stage: Stage, config: StagesConfig, folder: Path) -> dict[str, Any]:
         return {"study": str(place)}
     if (place / STUDY).is_file():
         return run(read_plan(place), make_phantom=False)
-    shutil.rmtree(place, ignore_errors=True)  # cut off before it had a plan: nothing was trained
+    if isinstance(place, Path) or not has_ledger(place):  # cut off before it had a plan: nothing was trained
+        remove(place)
     return run(_built(stage, config, folder), make_phantom=False)
 
 
-def _built(stage: Stage, config: StagesConfig, folder: Path) -> Plan:
+def _built(stage: Stage, config: StagesConfig, folder: Place) -> Plan:
     """The plan of a study."""
     if not isinstance(stage.study, dict):
         raise UsageError(f"stage {stage.name}: its study is not read")
@@ -99,4 +100,4 @@ def _start(source: str) -> ExperimentConfig:
     """Where fine-tuning starts; a stage that has not run yet has no model to tell of."""
     from diagram_ray.training.transfer import starting_config_to_come
 
-    return fine_tuning(source) if (Path(source) / STUDY).is_file() else starting_config_to_come()
+    return fine_tuning(source) if (place_at(source) / STUDY).is_file() else starting_config_to_come()

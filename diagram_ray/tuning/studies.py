@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -40,7 +39,7 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
         raise KeyboardInterrupt
     from diagram_ray.report import write_report
 
-    report = write_report([Path(result["study"])])
+    report = write_report([result["study"]])
     typer.echo(f"report: {report}")
     return result | {"report": str(report)}
 

@@ -1,6 +1,9 @@
 """The Kubernetes manifests: KubeRay's own schemas take them, with no key that would be dropped without a word."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +69,15 @@ def cluster_spec(request: pytest.FixtureRequest) -> dict:
 
 
 def test_all_have_the_same_cluster() -> None:
+    """But for the volume, which a study in a bucket does not need."""
     specs = [each["spec"].get("rayClusterSpec", each["spec"]) for name in RAY_FILES for each in documents(name)]
-    assert specs[0] == specs[1] == specs[2]
+    assert specs[0] == specs[1] != specs[2]
+    for group in (specs[0]["headGroupSpec"], *specs[0]["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        pod["volumes"] = [each for each in pod["volumes"] if each["name"] != "studies"]
+        container = pod["containers"][0]
+        container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] != "studies"]
+    assert specs[0] == specs[2]
 
 
 def test_cluster_is_protected_and_scales(cluster_spec: dict) -> None:
@@ -113,7 +123,8 @@ def test_a_job_cleans_up_and_can_be_suspended(name: str) -> None:
     spec = document["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
     assert spec["suspend"] is False
-    study = f"/studies/{document['metadata']['name']}"
+    bucket = "s3://CHANGE_ME-bucket" if "object-store" in name else ""
+    study = f"{bucket}/studies/{document['metadata']['name']}"
     assert f"--resume {study} --json" in spec["entrypoint"]
     assert f"--out {study} --set " in spec["entrypoint"]
     settings = re.findall(r"--set (\S+)", spec["entrypoint"])
@@ -121,6 +132,24 @@ def test_a_job_cleans_up_and_can_be_suspended(name: str) -> None:
     assert parallel.elastic  # the cluster begins without machines
     assert parallel.trials == max(group["maxReplicas"] for group in spec["rayClusterSpec"]["workerGroupSpecs"])
     assert "--from-literal" not in spec["entrypoint"]
+
+
+def test_the_job_goes_on_only_with_a_study_that_is_in_the_bucket(tmp_path: Path) -> None:
+    """The entrypoint, with a folder as the bucket and a `python` that tells what the real one would be asked."""
+    (document,) = documents("rayjob-object-store.yaml")
+    entrypoint = document["spec"]["entrypoint"].replace("s3://CHANGE_ME-bucket", str(tmp_path / "bucket"))
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\necho "$@"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    study = tmp_path / "bucket" / "studies" / "ddsm-k-lr-s3"
+    for there, expected in ((False, f"--out {study} --set "), (True, f"diagram_ray.tune --resume {study} --json")):
+        if there:
+            study.mkdir(parents=True)
+            (study / "study.yaml").touch()
+        told = subprocess.run(["sh", "-c", entrypoint], env=environment, capture_output=True, text=True, check=True)
+        assert expected in told.stdout
+        assert told.stdout.count("diagram_ray.tune") == 1
 
 
 def test_what_is_shared_is_well_formed_and_closed() -> None:

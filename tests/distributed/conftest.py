@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from diagram_ray.data.phantom import make_phantom
 from diagram_ray.data.readers import inbreast
 from diagram_ray.data.records import Index
 from diagram_ray.distributed.session import ray_session
+from tests.object_store import wait
 
 HERE = Path(__file__).parent
 
@@ -93,20 +93,6 @@ def all_files(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def files_of() -> Callable[[Path], dict[str, bytes]]:
     return all_files
-
-
-def wait(attempt: Callable[[], object], seconds: float = 60) -> None:
-    """Returns when `attempt` returns something true and raises no OSError."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if attempt():
-                return
-        except OSError:
-            pass
-        if time.monotonic() > end:
-            raise TimeoutError(f"{attempt} has come to nothing in {seconds} s")
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 python drive_fake_study.py OUT [KEY=VALUE ...]
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.study_run import run_study
 from diagram_ray.distributed.trial_run import TrialRun
 from diagram_ray.distributed.worker import MakeValidation
+from diagram_ray.places import Place, place_at
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger
 from diagram_ray.search.optuna_driver import Sampler
@@ -36,11 +38,11 @@ from diagram_ray.tuning.plans import with_controls
 STUDY = Path(__file__).with_name("fake_study.yaml")
 
 
-def run(out: Path, assignments: list[str]) -> dict:
+def run(out: Place, assignments: list[str]) -> dict:
     return run_on(out, assignments, fake_training.tiny_data(), fake_training.FakeValidation)
 
 
-def run_on(out: Path, assignments: list[str], data: TrainingData, make: MakeValidation) -> dict:
+def run_on(out: Place, assignments: list[str], data: TrainingData, make: MakeValidation) -> dict:
     info = {"name": "fake", "fingerprint": data.fingerprint}
     sides = pa.table({"image_id": data.image_ids.tolist(), "laterality": ["L"] * len(data.image_ids)})
     materials = Materials(data, make_splits(data, 3, 0), info, sides=sides)
@@ -72,9 +74,9 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
         write_tables(out, ledger.trials)
 
 
-def work(out: Path, assignments: list[str]) -> dict:
+def work(out: Place, assignments: list[str]) -> dict:
     study_run.GRACE = 4.0
-    with ray_session():
+    with ray_session(num_cpus=int(os.environ.get("FAKE_CPUS", "2"))):
         result = run(out, assignments)
     if result["interrupted"] == "interrupted":
         raise KeyboardInterrupt
@@ -85,8 +87,8 @@ app = cli.new_app()
 
 
 @app.command()
-def drive(out: Path, assignments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-    cli.run(lambda: work(out, assignments or []), as_json=True, debug=False)
+def drive(out: str, assignments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    cli.run(lambda: work(place_at(out), assignments or []), as_json=True, debug=False)
 
 
 if __name__ == "__main__":

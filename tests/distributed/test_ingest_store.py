@@ -1,9 +1,5 @@
 """Preparation from and into an object store: a real S3 API, served by moto in a process of its own."""
 
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +22,7 @@ from diagram_ray.distributed.ingest import prepare_dataset
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.tally import Tally
 from diagram_ray.errors import DataError, DiagramError, UsageError
+from tests.object_store import s3_server
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
 pytestmark = [pytest.mark.ray, OF_RAY]
@@ -34,31 +31,10 @@ OPTIONS = Options((96, 72), 32, 2, b"a key of the test", "benign")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, wait_until: Callable[..., None]) -> Iterator[Any]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """An S3 server on this machine with an empty bucket, and the environment that s3fs finds it by."""
-    import s3fs
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    log = (tmp_path_factory.mktemp("store") / "log").open("wb")
-    server = subprocess.Popen([sys.executable, "-c", script], stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: urllib.request.urlopen(f"{address}/moto-api/").close() or True)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", address)
-            patch.setenv("AWS_ACCESS_KEY_ID", "test")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            opened = s3fs.S3FileSystem()
-            opened.mkdir("bucket")
-            yield opened
-    finally:
-        server.terminate()
-        server.wait(10)
-        log.close()
+    with s3_server(tmp_path_factory.mktemp("store") / "log") as opened:
+        yield opened
 
 
 def prepare(index: Index, out: str, options: Options = OPTIONS, update: bool = False) -> dict[str, Any]:

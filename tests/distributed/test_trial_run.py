@@ -3,7 +3,7 @@
 import errno
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +14,13 @@ from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed import trial_run
 from diagram_ray.distributed.trial_run import TrialRun
-from diagram_ray.errors import CheckpointError
+from diagram_ray.errors import CheckpointError, StoreError
+from diagram_ray.places import remove
 from diagram_ray.results import Measurement
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.study_state import Round
+from diagram_ray.store import StorePath
 
 spec = importlib.util.spec_from_file_location("fake_training", Path(__file__).with_name("fake_training.py"))
 fake = importlib.util.module_from_spec(spec)
@@ -189,3 +191,41 @@ def test_failures_are_told_with_their_reason(tmp_path: Path, k: int, reason: str
     assert told[-1].failed == reason
     if k == 13:
         assert pq.read_table(TrialFiles.of(tmp_path, 7).curves)["epoch"].to_pylist() == [1, 1, 1]
+
+
+@pytest.fixture
+def place() -> Iterator[StorePath]:
+    found = StorePath("memory://bucket/study")
+    yield found
+    remove(found)
+
+
+@pytest.mark.parametrize("good", [0, 1, 2, 3, 4, 5, 7, 9, 10, 11])
+def test_a_store_that_fails_at_any_write_halts_the_study_and_leaves_no_half_result(
+    place: StorePath, tmp_path: Path, good: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rounds(start(tmp_path))
+    written, before = [], StorePath.write_bytes
+
+    def write(path: StorePath, data: bytes) -> int:
+        if len(written) == good:
+            raise StoreError(f"{path}: the object store does not do what it was asked: busy")
+        written.append(path.name)
+        return before(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StorePath, "write_bytes", write)
+        told = [(run := start(place)).step()]
+        while not told[-1].halted:
+            if told[-1].rung is not None:
+                assert TrialFiles.of(place, 7).scores(told[-1].rung).is_file(), "before the driver hears of it"
+            told.append(run.step())
+        run.close()
+    assert told[-1].failed == ""
+    assert told[-1].halted.startswith("memory://bucket/study/trials/0007/")
+    assert told[:-1] == whole[: len(told) - 1]
+    assert not TrialFiles.of(place, 7).measurement.exists()
+    assert rounds(start(place))[-1].measurement == whole[-1].measurement
+    folders = (place / "trials" / "0007", tmp_path / "trials" / "0007")
+    one, other = ({path.name: path.read_bytes() for path in each.iterdir() if path.is_file()} for each in folders)
+    assert one == other

@@ -7,8 +7,11 @@ import pytest
 import yaml
 
 from diagram_ray.errors import ConfigError, DataError, UsageError
+from diagram_ray.places import remove
+from diagram_ray.search.ledger import open_ledger
 from diagram_ray.search.study import read_study
 from diagram_ray.search.study_folder import Plan, check_free, make_folder, new_document, read_plan, write_document
+from diagram_ray.store import StorePath
 
 STUDY = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 INFO = {"name": "phantom", "fingerprint": "abc", "counts": {"images": 4}}
@@ -61,3 +64,18 @@ def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
         make_folder(tmp_path, "x")
     with pytest.raises(UsageError, match="exists and is not an empty folder"):
         check_free(tmp_path / "thesis.doc")
+
+
+def test_in_a_store_a_ledger_without_trials_is_taken_up() -> None:
+    """Nothing was trained: the driver ended before it had written study.yaml."""
+    place = StorePath("memory://bucket/begun")
+    try:
+        with open_ledger(place):
+            pass
+        check_free(place)
+        with open_ledger(place) as ledger:
+            ledger.asked(0, {})
+        with pytest.raises(UsageError, match="memory://bucket/begun: holds a study already; go on with it by --resume"):
+            check_free(place)
+    finally:
+        remove(place)

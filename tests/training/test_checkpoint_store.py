@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from diagram_ray.errors import CheckpointError, MismatchError
+from diagram_ray.store import Retry
 from diagram_ray.training import checkpoint_store
 from diagram_ray.training.checkpoint import describe
-from diagram_ray.training.checkpoint_store import CheckpointStore, Retry
+from diagram_ray.training.checkpoint_store import CheckpointStore
 
 IDENTITY = {"training.k": 1, "training.betas": (0.5, 0.999), "dataset": "f" * 8}
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -165,7 +165,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(mammograms: Path, model: Pa
         ((mammograms, file, "--out", out), "not a model"),
         ((model, file, "--out", tmp_path / "full"), "exists and is not an empty folder"),
         ((model, file, "--out", out, "--device", "abacus"), "--device abacus: allowed are"),
-        ((model, file, "--out", "s3://bucket/out"), "must be a folder on a local or shared disk"),
+        ((model, file, "--out", "s3://user:x@bucket/out"), "s3://bucket/out: give the URI without user"),
     ]
     for arguments, message in cases:
         result = invoke(*arguments)

@@ -1,0 +1,42 @@
+"""A folder for what Ray Tune and Ray Train insist on writing. In the study's place, because all nodes must reach it."""
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+from diagram_ray.places import Place, remove
+from diagram_ray.store import StorePath
+
+
+@contextmanager
+def scratch(folder: Place) -> Iterator[Place]:
+    """A new folder in a study's, removed at the end; those that drivers which died have left are removed at once."""
+    leftovers: list[Place] = [*folder.glob(".tune-*")]
+    for leftover in leftovers:
+        remove(leftover)
+    if isinstance(folder, StorePath):
+        path: Place = folder / f".tune-{secrets.token_hex(4)}"
+    else:
+        path = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
+    try:
+        yield path
+    finally:
+        if isinstance(path, StorePath):
+            files, name = path.opened
+            with suppress(Exception):  # asked once: the next driver removes what is left
+                files.rm(name, recursive=True)
+        else:
+            remove(path)
+
+
+def storage(place: Place) -> dict[str, Any]:
+    """The arguments that tell Ray of it."""
+    if isinstance(place, Path):
+        return {"storage_path": str(place)}
+    files, path = place.opened
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}

@@ -1,0 +1,246 @@
+"""An object store behind the part of pathlib's interface that studies and models need.
+
+There are no folders in it, only objects whose names have one beginning; an object appears at once and whole, nothing
+can be renamed, and what one has written the next one reads and lists at once (S3, Google Cloud Storage and Azure do).
+"""
+
+import fnmatch
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from diagram_ray.errors import DataError, DiagramError, StoreError, UsageError, told
+
+log = logging.getLogger("diagram_ray")
+T = TypeVar("T")
+GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""A file is not there, or is none: asking again will not help."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a disk or an object store is asked again, and how long after: first, first * factor, …"""
+
+    attempts: int = 5
+    first: float = 1.0
+    """Seconds."""
+    factor: float = 4.0
+    wait: Callable[[float], None] = time.sleep
+    final: tuple[type[Exception], ...] = GONE
+    """What is raised at once."""
+
+    def __call__(self, what: str, call: Callable[[], T]) -> T:
+        """What `call` returns. Raises the last of its failures, if all attempts fail."""
+        for attempt in range(1, self.attempts):
+            try:
+                return call()
+            except self.final:
+                raise
+            except Exception as error:  # object stores raise kinds of their own
+                pause = self.first * self.factor ** (attempt - 1)
+                log.warning("%s: %s; trying again in %g s", what, said(error), pause)
+                self.wait(pause)
+        return call()
+
+
+RETRY = Retry(final=(*GONE, PermissionError, NotImplementedError, DiagramError))
+"""Of all that is asked of an object store here."""
+
+
+def said(error: BaseException) -> str:
+    """An error's words on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True, order=True)
+class StorePath:
+    """A file or folder in an object store. Its methods are those of pathlib.Path.
+
+    What is asked of the store is asked again with growing pauses. Raises StoreError, which names the URI, when it keeps
+    failing, and FileNotFoundError as a disk does.
+    """
+
+    uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, name: str) -> "StorePath":
+        return StorePath(f"{self.uri}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The last part without its suffix."""
+        return Path(self.name).stem
+
+    @property
+    def parent(self) -> "StorePath":
+        """The folder that it is in."""
+        return StorePath(self.uri.rpartition("/")[0])
+
+    def with_name(self, name: str) -> "StorePath":
+        """Another one in the same folder."""
+        return self.parent / name
+
+    def absolute(self) -> "StorePath":
+        """The same."""
+        return self
+
+    def is_absolute(self) -> bool:
+        """Always."""
+        return True
+
+    def is_symlink(self) -> bool:
+        """Never."""
+        return False
+
+    def is_file(self) -> bool:
+        """Whether there is an object of this name."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there is anything in it."""
+        return self._kind() == "directory"
+
+    def exists(self) -> bool:
+        """Either of both."""
+        return self._kind() is not None
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Nothing: folders come with what is put into them."""
+
+    def rmdir(self) -> None:
+        """Nothing: folders go with the last of what is in them."""
+
+    def iterdir(self) -> "Iterator[StorePath]":
+        """What is in it, by name. Raises FileNotFoundError if that is nothing."""
+        names = self._ask(lambda files, path: files.ls(path, detail=False))
+        found = {str(each).rstrip("/").rpartition("/")[2] for each in names if str(each).rstrip("/") != self._path}
+        return iter([self / name for name in sorted(found)])
+
+    def glob(self, pattern: str) -> "Iterator[StorePath]":
+        """What is in it and fits a pattern of one name; after `**/` also files in folders inside it."""
+        if pattern.startswith("**/"):
+            found = [self / each for each in self._inside()]
+        else:
+            found = list(self.iterdir()) if self.is_dir() else []
+        return (each for each in found if fnmatch.fnmatchcase(each.name, pattern.removeprefix("**/")))
+
+    def read_bytes(self) -> bytes:
+        """All of it. Raises FileNotFoundError."""
+        return bytes(self._ask(lambda files, path: files.cat_file(path)))
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """All of it. Raises FileNotFoundError, UnicodeDecodeError."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, data: bytes) -> int:
+        """A reader sees the old content or the new one. Raises UsageError if there is no such bucket."""
+        try:
+            self._ask(lambda files, path: files.pipe_file(path, data))
+        except FileNotFoundError:
+            raise UsageError(f"{self}: cannot be written: there is no such bucket") from None
+        return len(data)
+
+    def create(self, data: bytes) -> bool:
+        """Writes it unless it is there (`If-None-Match: *`); False if it is, perhaps from an attempt of our own.
+
+        The store decides: of several writers at the same moment one gets True.
+        """
+
+        def attempt(files: Any, path: str) -> bool:
+            try:
+                files.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except Exception:
+                if self.exists():  # the answer was lost, or the store has another word for it
+                    return False
+                raise
+            return True
+
+        return bool(self._ask(attempt))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes it. Raises FileNotFoundError unless `missing_ok`, where the store tells."""
+        try:
+            self._ask(lambda files, path: files.rm_file(path))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_all(self) -> None:
+        """Removes all that is in it."""
+        with suppress(FileNotFoundError):
+            self._ask(lambda files, path: files.rm(path, recursive=True))
+
+    def copy_to(self, target: "StorePath") -> None:
+        """Copies an object inside the store."""
+        self._ask(lambda files, path: files.cp_file(path, target._path))
+
+    def read_all(self, names: Sequence[str]) -> list[bytes]:
+        """The contents of files in this folder, fetched many at a time. Raises FileNotFoundError."""
+        found = self._ask(lambda files, path: files.cat([f"{path}/{name}" for name in names]) if names else {})
+        return [bytes(found[f"{self._path}/{name}"]) for name in names]
+
+    def reach(self) -> None:
+        """Asks the store once. Raises UsageError if it cannot be reached, or refuses."""
+        try:
+            self._files.info(self._path)
+        except FileNotFoundError:
+            return
+        except Exception as error:  # object stores raise kinds of their own
+            raise UsageError(f"{self}: cannot be opened: {told(error)}") from None
+
+    @property
+    def opened(self) -> tuple[Any, str]:
+        """The fsspec file system, and the path on it."""
+        return self._files, self._path
+
+    @property
+    def _files(self) -> Any:
+        return _open(self.uri)[0]
+
+    @property
+    def _path(self) -> str:
+        return _open(self.uri)[1]
+
+    def _kind(self) -> str | None:
+        """fsspec's own isfile() would take a store that does not answer for a file that is not there."""
+        try:
+            return str(self._ask(lambda files, path: files.info(path))["type"])
+        except FileNotFoundError:
+            return None
+
+    def _inside(self) -> list[str]:
+        found = self._ask(lambda files, path: files.find(path))
+        return [str(each).removeprefix(f"{self._path}/") for each in found]
+
+    def _ask(self, call: Callable[[Any, str], T]) -> T:
+        files, path = _open(self.uri)
+        try:
+            return RETRY(self.uri, lambda: call(files, path))
+        except (*GONE, DiagramError):
+            raise
+        except Exception as error:  # object stores raise kinds of their own
+            raise StoreError(f"{self}: the object store does not do what it was asked: {told(error)}") from error
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    """Without fsspec's memory of what a folder held: others write there as well."""
+    try:
+        files, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
+    return files, str(path).rstrip("/")

@@ -1,0 +1,55 @@
+"""A real S3 API on this machine, served by moto in a process of its own."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def wait(attempt: Callable[[], object], seconds: float = 120) -> None:
+    """Returns when `attempt` returns something true and raises no OSError."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if attempt():
+                return
+        except OSError:
+            pass
+        if time.monotonic() > end:
+            raise TimeoutError(f"{attempt} has come to nothing in {seconds} s")
+        time.sleep(0.1)
+
+
+@contextmanager
+def s3_server(log: Path) -> Iterator[Any]:
+    """An s3fs of a server with an empty `bucket`; the environment tells s3fs, here and in processes started from here,
+    where it is."""
+    import s3fs
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    address = f"http://127.0.0.1:{port}"
+    with log.open("wb") as file:
+        server = subprocess.Popen([sys.executable, "-c", script], stdout=file, stderr=file)
+        try:
+            wait(lambda: urllib.request.urlopen(f"{address}/moto-api/").close() or True)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("AWS_ENDPOINT_URL", address)
+                patch.setenv("AWS_ACCESS_KEY_ID", "test")
+                patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+                patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+                opened = s3fs.S3FileSystem(use_listings_cache=False)
+                opened.mkdir("bucket")
+                yield opened
+        finally:
+            server.terminate()
+            server.wait(10)
