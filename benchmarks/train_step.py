@@ -21,13 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.models import DiaGRAM
+from diagram_ray.models.single_channel import ConvFromOne
 from diagram_ray.training.augment import draw_transforms, to_tensor, transform
 from diagram_ray.training.descent import Descent
 from diagram_ray.training.device import autocast
@@ -128,9 +129,17 @@ class Pixels(Dataset[tuple[Tensor, int]]):
         return transform(picture, maps)[0], int(self.labels[index])
 
 
+def plain(model: nn.Module) -> nn.Module:
+    """`model` with PyTorch's own convolution in the place of the package's form of it."""
+    for layer in model.modules():
+        if isinstance(layer, ConvFromOne):
+            layer.__class__ = nn.Conv2d
+    return model
+
+
 def idiomatic(task: Task, workers: int) -> Epoch:
     """The usual way."""
-    training, data, model = task.config.training, task.data, task.model().train()
+    training, data, model = task.config.training, task.data, plain(task.model()).train()
     rate = training.learning_rate
     adam = {
         "d": torch.optim.Adam([*model.features.parameters(), *model.discriminator.parameters()], rate.discriminator),

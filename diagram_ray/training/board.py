@@ -6,7 +6,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-NAMES = {"loss": "loss", "validation": "validation", "rate": "learning_rate"}
+NAMES = {"loss": "loss", "validation": "validation", "rate": "learning_rate", "gan": "gan"}
 """First word of a column of the curves -> group of scalars."""
 
 
