@@ -83,11 +83,14 @@ class AugmentConfig(Frozen):
 
 
 class CollapseConfig(Frozen):
-    """When the GAN of a fold counts as collapsed, which ends the trial: after a warm-up, a sign epoch after epoch."""
+    """When the GAN of a fold counts as collapsed, which ends the trial: after a warm-up, a sign epoch after epoch.
 
-    diversity: float = Field(default=0.02, ge=0.0, le=1.0)
+    The limits are a tenth and a hundredth of the lowest figures that were seen in trainings that went well.
+    """
+
+    diversity: float = Field(default=1e-3, ge=0.0, le=1.0)
     """Below this part of the real patches' distances from each other, generated patches count as alike. 0: never."""
-    loss_ratio: float = Field(default=1e-4, ge=0.0)
+    loss_ratio: float = Field(default=1e-5, ge=0.0)
     """Below this ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) G has no chance. 0: never."""
     warmup_epochs: int = Field(default=10, ge=0)
     """First epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
@@ -138,6 +141,8 @@ class TrainingConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of what the networks compute in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
     GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
+    deterministic: bool = False
+    """On GPUs: the same weights to the last bit when it is run again, at some cost in speed. CPUs do that anyway."""
     collapse: CollapseConfig = CollapseConfig()
     seed: int = Field(default=0, ge=0)
     """Seed of weights, minibatches, noise and augmentation."""

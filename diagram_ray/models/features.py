@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
 from diagram_ray.models.norm import norm_layer
-from diagram_ray.models.single_channel import ConvFromOne
 
 REDUCTION = 16
 """F's maps are this many times smaller than its input."""
@@ -24,7 +23,7 @@ class FeatureExtractor(nn.Module):
         w = config.width
         layers: list[nn.Module] = []
         for into, out in pairwise((1, w, 2 * w, 4 * w, 8 * w)):
-            convolution = ConvFromOne(out) if into == 1 else nn.Conv2d(into, out, 4, stride=2, padding=1, bias=False)
+            convolution = nn.Conv2d(into, out, kernel_size=4, stride=2, padding=1, bias=into == 1)
             nn.init.kaiming_normal_(convolution.weight, a=SLOPE)
             normalised = [norm_layer(config.norm, out)] if into > 1 else []
             layers += [convolution, *normalised, nn.LeakyReLU(SLOPE)]

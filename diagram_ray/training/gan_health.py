@@ -16,7 +16,7 @@ TINY = 1e-12
 
 
 class Collapsed(DiagramError):  # noqa: N818 - what happened to the trial, and the trial's reason
-    """A GAN has stopped to learn. The message begins with "GAN collapsed" and names the fold, the epoch and the sign."""
+    """A GAN has stopped to learn. The message begins with "GAN collapsed" and names fold, epoch and sign."""
 
 
 class GanHealth:

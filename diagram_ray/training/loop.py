@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -19,8 +20,9 @@ from diagram_ray.training.augment import draw_transforms, to_device, to_tensor, 
 from diagram_ray.training.averaging import Average
 from diagram_ray.training.context import ALONE, Context, share
 from diagram_ray.training.descent import Descent, Losses
-from diagram_ray.training.device import autocast
+from diagram_ray.training.device import autocast, deterministic
 from diagram_ray.training.gan_health import SAMPLES, GanHealth
+from diagram_ray.training.prefetch import prefetched
 from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
 from diagram_ray.training.scoring import probabilities
@@ -164,7 +166,8 @@ class Trainer:
         self._optimizers.scale_learning_rates(rate_factor(training, self.epoch))
         self.model.train()
         self._frozen.eval()
-        means = _means(list(self._averaged(self._gradient_steps())), self.context)
+        with deterministic(training.deterministic):
+            means = _means(list(self._averaged(self._gradient_steps())), self.context)
         self._descent.check()
         return means
 
@@ -207,12 +210,13 @@ class Trainer:
         return found
 
     def _gradient_steps(self) -> Iterator[Losses]:
-        k = self.config.training.k
-        dropout = self._random(Purpose.EPOCH)
-        for first in range(0, self._schedule.inner_steps, k):
-            batches = (self._inner_batch(step, dropout) for step in range(first, first + k))
+        k, steps, dropout = self.config.training.k, self._schedule.inner_steps, self._random(Purpose.EPOCH)
+        batches: Iterator[InnerBatch] = (self._inner_batch(step, dropout) for step in range(steps))
+        if self.device.type == "cuda":  # on CPUs there is nothing that it could overlap with
+            batches = prefetched(batches)
+        for first in range(0, steps, k):
             noise = self._noise(self._random(Purpose.GENERATOR_STEP, first))
-            yield from iterate(self.model, self._optimizers, batches, noise, self._descent)
+            yield from iterate(self.model, self._optimizers, islice(batches, k), noise, self._descent)
 
     def _inner_batch(self, step: int, dropout: torch.Generator) -> InnerBatch:
         """Everything is drawn for the whole minibatch, whichever share of it is this process's."""

@@ -9,7 +9,6 @@ from torch import nn
 from diagram_ray.config import ModelConfig
 from diagram_ray.models import DiaGRAM
 from diagram_ray.models.norm import frozen_statistics
-from diagram_ray.models.single_channel import ConvFromOne
 
 
 def small(**changes: object) -> DiaGRAM:
@@ -101,20 +100,3 @@ def test_frozen_statistics_normalise_by_the_batch_but_record_nothing() -> None:
     assert layer.running_mean.tolist() == [0.0, 0.0]
     layer(inputs)
     assert layer.running_mean.min() > 0.1
-
-
-@given(height=st.integers(4, 21), width=st.integers(4, 21), seed=st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
-def test_the_first_convolution_is_the_plain_one_with_all_its_gradients(height: int, width: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    layer = ConvFromOne(5).double()
-    pixels = torch.rand(2, 1, height, width, dtype=torch.float64, requires_grad=True)
-    ours = layer(pixels)
-    plain = nn.functional.conv2d(pixels, layer.weight, layer.bias, stride=2, padding=1)
-    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
-    upstream = torch.rand_like(plain)
-    inputs = (pixels, layer.weight, layer.bias)
-    for mine, expected in zip(
-        torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(plain, inputs, upstream), strict=True
-    ):
-        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-11)

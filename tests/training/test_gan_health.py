@@ -64,7 +64,9 @@ def test_patches_that_stay_alike_end_the_training_with_the_cause(small: Small, d
     watched = CrossValidation(config, data, make_splits(data, 3, seed=0))
     rows = watched.advance(3, 3)
     assert len(next(rows)) == 3
-    with pytest.raises(Collapsed, match=r"^GAN collapsed: fold 0, epoch 2: generated patches have been alike for 2 epo"):
+    with pytest.raises(
+        Collapsed, match=r"^GAN collapsed: fold 0, epoch 2: generated patches have been alike for 2 epo"
+    ):
         next(rows)
 
 
@@ -90,5 +92,7 @@ def test_only_epochs_in_a_row_count() -> None:
     lost: dict[str, float | None] = {"gan_diversity": None, "gan_loss_ratio": 0.001}
     for epoch, found in enumerate((alike, lost, alike, lost), start=1):
         health.check(epoch, found)
-    with pytest.raises(Collapsed, match=r"fold 3, epoch 5: G has had no chance against D for 2 epochs .*ratio of their"):
+    with pytest.raises(
+        Collapsed, match=r"fold 3, epoch 5: G has had no chance against D for 2 epochs .*ratio of their"
+    ):
         health.check(5, lost)
