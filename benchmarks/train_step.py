@@ -5,8 +5,10 @@ Three loops train the same model on the same random pixels, in turns, so that a 
 ours       Trainer: drawing, augmentation, three updates, the epoch's losses
 bare       tensors already in memory and on the device, the same three updates, nothing drawn and nothing measured;
            once as it is, and once with the same augmentation
-idiomatic  Dataset and DataLoader, augmentation image by image, float32, one Adam for each network, a pass for each
-           kind of patch, losses read after each step
+idiomatic  as tutorials have it: Dataset and DataLoader (shuffled; on a GPU with workers that stay and pinned memory),
+           augmentation image by image by the same functions, float32 in PyTorch's own memory format,
+           Adam as it comes for each of the three steps, real and generated patches through F one after the other,
+           gradients of all networks in every step, each loss read by .item(). Nothing in it is slowed down on purpose
 
 Prints images per second (whole images; each comes with `--patches` / `--images` patches) and the ratios. On a GPU also
 the rate of arithmetic, the share of what a large matrix product reaches there, and the memory.
@@ -138,12 +140,15 @@ def idiomatic(task: Task, workers: int) -> Epoch:
         "g": torch.optim.Adam(model.generator.parameters(), rate.generator) if model.generator is not None else None,
     }
     loaders = [
-        DataLoader(Pixels(pixels, labels, task), size, shuffle=True, num_workers=workers, drop_last=True)
+        DataLoader(
+            Pixels(pixels, labels, task), size, shuffle=True, num_workers=workers, drop_last=True,
+            pin_memory=task.device.type == "cuda", persistent_workers=workers > 0,
+        )
         for pixels, labels, size in (
             (data.images, data.labels, training.image_batch),
             (data.patches, data.patch_labels, training.patch_batch),
         )
-    ]
+    ]  # fmt: skip
 
     def descend(name: str, loss: Tensor) -> float:
         model.zero_grad()
@@ -214,7 +219,8 @@ def show_gpu(task: Task, seconds: float) -> None:
     for kind in (torch.bfloat16, torch.float32):
         best = matmul_rate(task.device, kind)
         print(f"{rate / 1e12:.2f} TFLOP/s, {rate / best:.1%} of the {best / 1e12:.1f} of a {kind} matrix product")
-    print(f"{torch.cuda.get_device_name()}: peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    print(f"{torch.cuda.get_device_name()}: peak {peak:.1f} GiB, with the models and data of all loops")
 
 
 def report(task: Task, seconds: dict[str, list[float]]) -> None:

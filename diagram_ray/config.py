@@ -82,6 +82,23 @@ class AugmentConfig(Frozen):
     """Largest shift, as a part of height and width."""
 
 
+class CollapseConfig(Frozen):
+    """When the GAN of a fold counts as collapsed, which ends the trial: after a warm-up, a sign epoch after epoch.
+
+    The limits are a tenth and a hundredth of the lowest figures that were seen in ordinary trainings on made-up
+    mammograms.
+    """
+
+    diversity: float = Field(default=1e-3, ge=0.0, le=1.0)
+    """Below this part of the real patches' distances from each other, generated patches count as alike. 0: never."""
+    loss_ratio: float = Field(default=1e-5, ge=0.0)
+    """Below this ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) G has no chance. 0: never."""
+    warmup_epochs: int = Field(default=10, ge=0)
+    """First epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
+    patience: int = Field(default=5, ge=1)
+    """Epochs in a row that show the sign."""
+
+
 class TrainingConfig(Frozen):
     """Algorithm 1 and how long it runs."""
 
@@ -125,6 +142,9 @@ class TrainingConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of what the networks compute in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
     GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
+    deterministic: bool = False
+    """On GPUs: the same weights to the last bit when it is run again, at some cost in speed. CPUs do that anyway."""
+    collapse: CollapseConfig = CollapseConfig()
     seed: int = Field(default=0, ge=0)
     """Seed of weights, minibatches, noise and augmentation."""
 

@@ -12,6 +12,8 @@ CURVES = {
     "loss_patch": "patch loss, Eq. 6",
     "loss_adversarial": "real/fake loss, Eq. 5",
     "loss_generator": "generator loss, Eq. 4",
+    "gan_loss_ratio": "real/fake loss over generator loss",
+    "gan_diversity": "diversity of generated patches (real ones: 1)",
 }
 
 

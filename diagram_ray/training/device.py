@@ -1,5 +1,9 @@
 """Which device a command works on, and how exactly."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from diagram_ray.errors import ConfigError, UsageError
@@ -21,6 +25,20 @@ def is_half(device: torch.device, precision: str) -> bool:
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside the block, if it is `wanted`, PyTorch takes no algorithm whose result differs from run to run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        # Without it cuBLAS is refused; PyTorch reads it at each call.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -19,7 +20,9 @@ from diagram_ray.training.augment import draw_transforms, to_device, to_tensor, 
 from diagram_ray.training.averaging import Average
 from diagram_ray.training.context import ALONE, Context, share
 from diagram_ray.training.descent import Descent, Losses
-from diagram_ray.training.device import autocast
+from diagram_ray.training.device import autocast, deterministic
+from diagram_ray.training.gan_health import SAMPLES, GanHealth
+from diagram_ray.training.prefetch import prefetched
 from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
 from diagram_ray.training.scoring import probabilities
@@ -27,6 +30,7 @@ from diagram_ray.training.step import InnerBatch, Optimizers, iterate
 from diagram_ray.training.validation import BestEpoch, set_aside, validation_score
 
 LOSSES = ("adversarial", "patch", "image", "generator")
+HEALTH = ("gan_loss_ratio", "gan_diversity")
 
 
 class Diverged(DiagramError):  # noqa: N818 - what happened to the trial, and the trial's reason
@@ -83,6 +87,7 @@ class Trainer:
         self._average = Average(self.model, training.ema_decay) if training.ema_decay else None
         self._validation = parts.validation
         self._best = BestEpoch(self.model, training.patience) if len(parts.validation) else None
+        self._health = self._watched(parts.patches) if self.config.model.gan and training.multi_task else None
 
     @property
     def result(self) -> DiaGRAM:
@@ -110,16 +115,18 @@ class Trainer:
         return self._best is not None and self._best.exhausted(self.epoch)
 
     def advance(self) -> dict[str, Any]:
-        """Trains one epoch. Its curve row: `fold`, `epoch` (from 1), `loss_*` (None where unused) and `seconds`.
+        """Trains one epoch. Its curve row: `fold`, `epoch` (from 1), `loss_*`, `gan_*` and `seconds`.
 
         With a validation part also `validation_auc` and `validation_loss`. Each loss is the mean over the epoch's
-        steps; all are None in an epoch after the training has stopped early. Raises Diverged if one is not finite.
+        steps; those that are not used are None, and all are in an epoch after the training has stopped early. `gan_*`
+        are those of `GanHealth`. Raises Diverged if a loss is not finite, Collapsed if the GAN has collapsed.
         """
         started = time.perf_counter()
         means = {} if self.stopped else self._train_epoch()
         self.epoch += 1
         row = {f"loss_{name}": means.get(name) for name in LOSSES}
         self._check_finite({f"{name} loss": value for name, value in means.items()})
+        row |= self._examine(means)
         row |= self._validate(trained=bool(means))
         return {"fold": self.fold, "epoch": self.epoch, **row, "seconds": time.perf_counter() - started}
 
@@ -148,9 +155,9 @@ class Trainer:
             part.load_state_dict(state[name])
         self.epoch = int(state["epoch"])
 
-    def _others(self) -> dict[str, Average | BestEpoch]:
+    def _others(self) -> dict[str, Average | BestEpoch | GanHealth]:
         """What has a state besides the model and the optimizers."""
-        parts = {"average": self._average, "best": self._best}
+        parts = {"average": self._average, "best": self._best, "gan_health": self._health}
         return {name: part for name, part in parts.items() if part is not None}
 
     def _train_epoch(self) -> dict[str, float]:
@@ -159,7 +166,8 @@ class Trainer:
         self._optimizers.scale_learning_rates(rate_factor(training, self.epoch))
         self.model.train()
         self._frozen.eval()
-        means = _means(list(self._averaged(self._gradient_steps())), self.context)
+        with deterministic(training.deterministic):
+            means = _means(list(self._averaged(self._gradient_steps())), self.context)
         self._descent.check()
         return means
 
@@ -184,13 +192,31 @@ class Trainer:
         self._best.see(self.epoch, score, self.current)
         return {"validation_auc": score.auc, "validation_loss": -score.negative_loss}
 
+    def _watched(self, patches: Indices) -> GanHealth:
+        """What watches over the GAN: compares with the same random ones of the training's `patches` every epoch."""
+        random = self._random(Purpose.HEALTH)
+        chosen = patches[torch.randperm(len(patches), generator=random)[:SAMPLES].numpy()]
+        assert self.model.generator is not None  # noqa: S101 - callers ask first
+        noise = to_device(self.model.generator.sample_noise(SAMPLES, random), self.device)
+        real = to_tensor(self.data.patches[chosen], self.device)
+        return GanHealth(self.config.training.collapse, self.fold, real, noise)
+
+    def _examine(self, means: dict[str, float]) -> dict[str, float | None]:
+        """The GAN's health after an epoch that had losses, the same in all processes. Raises Collapsed."""
+        if self._health is None or not means:
+            return dict.fromkeys(HEALTH)
+        found = self.context.from_first(self._health.measure(self.model, means))
+        self._health.check(self.epoch, found)
+        return found
+
     def _gradient_steps(self) -> Iterator[Losses]:
-        k = self.config.training.k
-        dropout = self._random(Purpose.EPOCH)
-        for first in range(0, self._schedule.inner_steps, k):
-            batches = (self._inner_batch(step, dropout) for step in range(first, first + k))
+        k, steps, dropout = self.config.training.k, self._schedule.inner_steps, self._random(Purpose.EPOCH)
+        batches: Iterator[InnerBatch] = (self._inner_batch(step, dropout) for step in range(steps))
+        if self.device.type == "cuda":  # on CPUs there is nothing that it could overlap with
+            batches = prefetched(batches)
+        for first in range(0, steps, k):
             noise = self._noise(self._random(Purpose.GENERATOR_STEP, first))
-            yield from iterate(self.model, self._optimizers, batches, noise, self._descent)
+            yield from iterate(self.model, self._optimizers, islice(batches, k), noise, self._descent)
 
     def _inner_batch(self, step: int, dropout: torch.Generator) -> InnerBatch:
         """Everything is drawn for the whole minibatch, whichever share of it is this process's."""

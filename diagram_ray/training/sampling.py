@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     GENERATOR_STEP = 5
     VALIDATION = 6
     PICTURE = 7
+    HEALTH = 8
 
 
 def seed_for(seed: int, fold: int, purpose: Purpose, *position: int) -> int:

@@ -19,7 +19,8 @@ from diagram_ray.training.model_store import read_models
 
 Small = Callable[..., ExperimentConfig]
 COLUMNS = {
-    "fold", "epoch", "loss_adversarial", "loss_patch", "loss_image", "loss_generator", "auc", "accuracy", "seconds",
+    "fold", "epoch", "loss_adversarial", "loss_patch", "loss_image", "loss_generator", "gan_loss_ratio",
+    "gan_diversity", "auc", "accuracy", "seconds",
 }  # fmt: skip
 
 

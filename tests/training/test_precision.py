@@ -55,3 +55,16 @@ def test_half_precision_is_refused_on_a_cpu(small: Small, data: TrainingData) ->
     """Gradients would be NaN now and then."""
     with pytest.raises(ConfigError, match="bfloat16 is for GPUs only; allowed on a CPU are auto and float32"):
         Trainer(small(training__precision="bfloat16"), data, np.arange(16), np.arange(16))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_algorithms_are_for_the_training_that_asks_for_them(
+    wanted: bool, small: Small, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    made = Trainer(small(training__deterministic=wanted), data, np.arange(16), np.arange(16))
+    seen = set()
+    made.model.classifier.register_full_backward_hook(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
+    made.advance()
+    assert seen == {wanted}
+    assert not torch.are_deterministic_algorithms_enabled()
