@@ -6,15 +6,12 @@ nearest one that does; a value of the wrong type is refused with what is allowed
 """
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
 
-from diagram_ray.errors import ConfigError, told
-from diagram_ray.places import Place
+from diagram_ray.errors import ConfigError
 
 C = TypeVar("C", bound="Frozen")
 LONGEST_VALUE = 200
@@ -213,51 +210,6 @@ def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(known))}"
     return ConfigError(f"{where}: unknown key {key!r}; {hint}")
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """`a.b=value` of --set. The value is read as JSON (1e-5 is a number), else as YAML. Raises ConfigError."""
-    key, separator, raw = text.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"--set {text!r}: expected KEY=VALUE, for example training.k=2")
-    try:
-        return key.strip(), json.loads(raw)
-    except json.JSONDecodeError:
-        return key.strip(), _yaml(raw, f"--set {key}")
-
-
-def read_yaml(path: Place) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError if there is no such file or no mapping in it."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    values = _yaml(text, str(path))
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
-    return values
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice instead of keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key {key!r} is given {keys.count(key)} times")
-        return super().construct_mapping(node, deep)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {told(error)}") from None
-    except Exception as error:  # PyYAML raises many kinds, such as for dates that are none
-        raise ConfigError(f"{where}: not valid YAML: {type(error).__name__}") from None
 
 
 def _set(nested: dict[str, Any], key: str, value: Any, kind: type[Frozen], where: str) -> None:

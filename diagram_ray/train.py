@@ -23,10 +23,11 @@ import typer
 import yaml
 
 from diagram_ray import cli
-from diagram_ray.config import ExperimentConfig, build, override, parse_assignment, read_yaml
+from diagram_ray.config import ExperimentConfig, build, override
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.places import Place, absolute, check_uri, reached
 from diagram_ray.results import write_atomic
+from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 if TYPE_CHECKING:
     from diagram_ray.data.dataset import TrainingData

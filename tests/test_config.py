@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from diagram_ray.config import (
-    ExperimentConfig,
-    TrainingConfig,
-    build,
-    dotted_keys,
-    flatten,
-    override,
-    parse_assignment,
-    read_yaml,
-)
+from diagram_ray.config import ExperimentConfig, TrainingConfig, build, dotted_keys, flatten, override
 from diagram_ray.errors import ConfigError
+from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 BASE = ExperimentConfig()
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from diagram_ray.config import read_yaml
 from diagram_ray.results import Study
 from diagram_ray.search.stages import is_staged, read_stages
 from diagram_ray.search.study import read_study
 from diagram_ray.tune import app
+from diagram_ray.yaml_text import read_yaml
 from tests.small_study import make_study
 
 ROOT = Path(__file__).parents[1]

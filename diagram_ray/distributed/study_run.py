@@ -5,7 +5,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,15 +15,14 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from diagram_ray.config import override, read_yaml
+from diagram_ray.config import override
 from diagram_ray.distributed.control import Cluster, Winner, run_control, run_leaky
 from diagram_ray.distributed.further import run_further, tell_price
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.machines import gone
-from diagram_ray.distributed.nested import RESULT as NESTED
 from diagram_ray.distributed.origin import commit
-from diagram_ray.distributed.repeats import RESULT as REPEATS
+from diagram_ray.distributed.outcome import CONTROL, LEAKAGE, outcome
 from diagram_ray.distributed.searched import Searched
 from diagram_ray.distributed.session import own_ray_ended
 from diagram_ray.distributed.share import Share, share_of
@@ -37,7 +35,7 @@ from diagram_ray.events import EVENT, event
 from diagram_ray.places import Place
 from diagram_ray.reporting.study_page import FILE as PAGE
 from diagram_ray.reporting.study_page import study_page
-from diagram_ray.results import Trial, TrialState, write_atomic
+from diagram_ray.results import Trial, write_atomic
 from diagram_ray.search.budget import Meter
 from diagram_ray.search.files import best_of
 from diagram_ray.search.ledger import Ledger, open_ledger
@@ -55,6 +53,7 @@ from diagram_ray.search.warm_start import Mapper, Source, gather, read_warm_star
 from diagram_ray.training.loop import fit_to_data
 from diagram_ray.training.materials import SPLITS, Materials
 from diagram_ray.training.sizes import gauge
+from diagram_ray.yaml_text import read_yaml
 
 log = logging.getLogger("diagram_ray")
 
@@ -63,7 +62,7 @@ INTERRUPTED_EXIT = 130
 GRACE = 25.0
 """Seconds that Ray is given to stop. It takes up to 15 where a worker is in the middle of a long round."""
 TICK = 0.02
-IMAGES, CONTROL, LEAKAGE = "images.parquet", "control.json", "leakage.json"
+IMAGES = "images.parquet"
 
 
 def run_study(plan: Plan, materials: Materials, console: Console, make: MakeValidation | None = None) -> dict[str, Any]:
@@ -127,7 +126,7 @@ class _Run:
             with suppress(OSError):  # trials that are put aside keep their checkpoints
                 (self.folder / "checkpoints").rmdir()
             self._close(ledger, state.short or None)
-            return self._result(ledger)
+            return outcome(self.folder, ledger.trials, self.document)
 
     def _introduce(self) -> None:
         """Says which data and which code this is, for the log and the page."""
@@ -228,7 +227,8 @@ class _Run:
         dataset = f"{self.materials.info.get('name', '')}, {len(data.labels)} images"
 
         def look() -> Sight:
-            return sight_of(progress, study.name, dataset, partial(self._span, top), self.origin, study.page.price)
+            price = study.budget.cost_per_worker_hour
+            return sight_of(progress, study.name, dataset, partial(self._span, top), self.origin, price)
 
         stack.enter_context(telemetry(study.name, len(data.labels) * (1 - 1 / study.folds), look))
         if study.page.on:
@@ -281,36 +281,3 @@ class _Run:
     def _keep(self, name: str, result: dict[str, Any] | None) -> None:
         if result is not None:
             write_atomic(self.folder / name, json.dumps(result, indent=1))
-
-    def _auc_in(self, name: str) -> float | None:
-        path = self.folder / name
-        found = json.loads(path.read_text(encoding="utf-8")).get("auc_mean") if path.is_file() else None
-        return None if found is None else float(found)
-
-    def _result(self, ledger: Ledger) -> dict[str, Any]:
-        counts = Counter(trial.state.value.lower() for trial in ledger.trials.values())
-        best = best_of(ledger.trials)
-        if best is None and not self.document["interrupted"]:
-            ended = [t for t in ledger.trials.values() if t.state is TrialState.FAIL or not t.measurements]
-            first = f"; trial {ended[0].number}: {ended[0].reason}" if ended else ""
-            raise DiagramError(f"{self.folder}: none of {len(ledger.trials)} trials is complete{first}")
-        return {
-            "study": str(self.folder),
-            "trials": dict(counts),
-            "best": _best(best),
-            "control_auc": self._auc_in(CONTROL),
-            "leaky_auc": self._auc_in(LEAKAGE),
-            "repeated_auc": self._auc_in(REPEATS),
-            "nested_auc": self._auc_in(NESTED),
-            "seconds": round(self.document["seconds"], 1),
-            "interrupted": self.document["interrupted"],
-            "lost": self.document["lost"],
-        }
-
-
-def _best(trial: Trial | None) -> dict[str, Any] | None:
-    if trial is None or trial.last is None:
-        return None
-    last = trial.last
-    scores = {"auc_mean": last.auc_mean, "auc_sd": last.auc_sd, "accuracy_mean": last.accuracy_mean}
-    return {"number": trial.number, "params": trial.params, **scores}

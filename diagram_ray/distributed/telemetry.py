@@ -26,8 +26,8 @@ GAUGES = {
     "seconds_left": "A guess of the time that the search still takes",
     "worker_hours": "That workers have trained in this run",
     "worker_hours_left": "A guess of those that the search still takes",
-    "cost": "Of the worker-hours, where page.price is given",
-    "cost_left": "A guess of what the search still costs, where page.price is given",
+    "cost": "Of the worker-hours, where budget.cost_per_worker_hour is given",
+    "cost_left": "A guess of what the search still costs, where budget.cost_per_worker_hour is given",
     "restarts": "Workers that were lost, and whose trials started again",
 }
 Place = tuple[int, Device]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diagram_ray.config import build, parse_assignment, read_yaml
+from diagram_ray.config import build
 from diagram_ray.errors import UsageError
 from diagram_ray.places import Place
 from diagram_ray.search.fidelity import Ladder
@@ -13,6 +13,7 @@ from diagram_ray.search.recording import recording_of
 from diagram_ray.search.replay import Summary, random_orders, summarise
 from diagram_ray.search.study import LadderConfig, RaceConfig
 from diagram_ray.search.study_folder import DOCUMENT, read_plan
+from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 WITHIN = 0.005
 """AUC within which a configuration is as good as the best."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diagram_ray.config import build, parse_assignment, read_yaml
+from diagram_ray.config import build
 from diagram_ray.errors import UsageError
 from diagram_ray.places import Place, on_disk
 from diagram_ray.results import Trial, TrialState
@@ -20,6 +20,7 @@ from diagram_ray.search.simulation import ClusterConfig, Forecast, Simulation
 from diagram_ray.search.study import RaceConfig
 from diagram_ray.search.study_folder import DOCUMENT, read_plan
 from diagram_ray.search.study_state import Rules
+from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, Strict
 
-from diagram_ray.config import Frozen, build, parse_assignment, read_yaml
+from diagram_ray.config import Frozen, build
 from diagram_ray.errors import ConfigError, UsageError
 from diagram_ray.places import Place, absolute
 from diagram_ray.results import TrialState, write_atomic
 from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import assign
 from diagram_ray.search.study_folder import read_plan
+from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 DOCUMENT = "stages.yaml"
 

@@ -17,16 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
-from diagram_ray.config import (
-    ExperimentConfig,
-    Frozen,
-    build,
-    dotted_keys,
-    override,
-    parse_assignment,
-    read_yaml,
-    unknown_key,
-)
+from diagram_ray.config import ExperimentConfig, Frozen, build, dotted_keys, override, unknown_key
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
@@ -34,6 +25,7 @@ from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.sampler import SamplerConfig, check_sampler
 from diagram_ray.search.sizes import Aims, ConstraintsConfig, aims_of, check_objectives
 from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
+from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 Start = Callable[[str], ExperimentConfig]
 """What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
@@ -132,8 +124,6 @@ class PageConfig(Frozen):
     """Where it listens: this machine only, unless told otherwise. It is not encrypted."""
     port: int = Field(default=0, ge=0, le=65535)
     """0: one that is free."""
-    price: float | None = Field(default=None, ge=0.0)
-    """Of an hour of one worker, in the currency you like: the page then shows what the study costs."""
 
 
 class StudyConfig(Frozen):

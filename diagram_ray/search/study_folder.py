@@ -12,13 +12,14 @@ from typing import Any
 
 import yaml
 
-from diagram_ray.config import ExperimentConfig, build, read_yaml
+from diagram_ray.config import ExperimentConfig, build
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.search.ledger import has_ledger, read_ledger
 from diagram_ray.search.study import StudyConfig, build_study
 from diagram_ray.store import StorePath
+from diagram_ray.yaml_text import read_yaml
 
 DOCUMENT = "study.yaml"
 PACKAGES = ("diagram_ray", "ray", "optuna", "torch", "numpy", "scikit-learn", "pyarrow")

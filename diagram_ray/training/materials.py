@@ -5,7 +5,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from diagram_ray.config import read_yaml
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.mapping import open_training_data
 from diagram_ray.data.shards import read_info, read_sides
@@ -15,6 +14,7 @@ from diagram_ray.places import Place
 from diagram_ray.search.study_folder import DOCUMENT, Plan
 from diagram_ray.training.loop import fit_to_data
 from diagram_ray.training.transfer import InitialWeights, read_initial
+from diagram_ray.yaml_text import read_yaml
 
 SPLITS = "splits.json"
 

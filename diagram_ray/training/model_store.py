@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diagram_ray.config import ExperimentConfig, build, read_yaml
+from diagram_ray.config import ExperimentConfig, build
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.errors import DataError, told
 from diagram_ray.models import DiaGRAM
@@ -30,6 +30,7 @@ from diagram_ray.places import Place, on_disk, put_folder
 from diagram_ray.results import write_atomic
 from diagram_ray.search.files import MODEL
 from diagram_ray.store import StorePath
+from diagram_ray.yaml_text import read_yaml
 
 FORMAT_VERSION = 1
 PATIENTS = "patients.json"

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from diagram_ray.config import ExperimentConfig, build, parse_assignment
+from diagram_ray.config import ExperimentConfig, build
 from diagram_ray.errors import UsageError
 from diagram_ray.places import Place, absolute, reached
 from diagram_ray.search.budget import BudgetConfig
@@ -18,6 +18,7 @@ from diagram_ray.search.study import read_study, seconds
 from diagram_ray.search.study_folder import Plan, check_free, read_plan
 from diagram_ray.search.warm_start import check_studies
 from diagram_ray.tuning.forecast import forecast
+from diagram_ray.yaml_text import parse_assignment
 
 QUICKSTART = Path("search_spaces") / "quickstart.yaml"
 PHANTOM = Path("runs") / "phantom"

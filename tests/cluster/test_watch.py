@@ -26,7 +26,7 @@ OF_GPUS = {"ray_node_gpus_utilization"}
 """Ray's own series that are there where GPUs are."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 METADATA = {"study": "small", "commit": COMMIT}
-GROUP = ["scaling.workers=2", "scaling.cpus_per_worker=0.9", "parallel.trials=1", "page.price=0.5"]
+GROUP = ["scaling.workers=2", "scaling.cpus_per_worker=0.9", "parallel.trials=1", "budget.cost_per_worker_hour=0.5"]
 RUNS = "/api/train/v2/runs/v1"
 needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from diagram_ray.config import DataConfig, read_yaml
+from diagram_ray.config import DataConfig
 from diagram_ray.data import shards
 from diagram_ray.data.identities import anonymous_rejects
 from diagram_ray.data.preparation import Options, check_distinct, prepare_image
@@ -18,6 +18,7 @@ from diagram_ray.results import Study
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.study import read_study
 from diagram_ray.search.study_folder import read_plan
+from diagram_ray.yaml_text import read_yaml
 from tests.fuzz.judging import Fault, check_index, check_no_links_out, check_prepared, check_reason, check_rejects
 
 OPTIONS = Options(image_size=(40, 32), patch_size=16, background_patches=1, key=b"k" * 16, negative="benign")
