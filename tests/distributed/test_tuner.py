@@ -141,7 +141,7 @@ def test_a_race_drops_trials_and_does_not_depend_on_how_many_run(cluster: dict[s
     assert_same(tmp_path / "two", tmp_path / "one")
     trials = table(tmp_path / "two").set_index("number")
     dropped = trials[trials["reason"].str.endswith("(aggressive)")]
-    assert len(dropped) == 3
+    assert len(dropped) == 4
     assert set(dropped["state"]) == {"PRUNED"}
     assert dropped["reason"].str.contains("against .* of trial .* that trial's 3 folds have .* in the mean").all()
 
