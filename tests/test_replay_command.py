@@ -42,7 +42,7 @@ def test_a_line_for_each_way_to_search(study: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["training.k=2"], "--set training.k: a replay can change ladder.rungs, ladder.reduction and race.alpha only"),
+        (["training.k=2"], "--set training.k: a replay can change ladder.rungs, ladder.reduction and race.* only"),
         (["ladder.rungs=[[3,5]]"], "3 folds x 5 epochs: a replay must end where the recording does, at 3 folds x 2 ep"),
         (["ladder.rungs=[[4,1],[3,2]]"], "4 folds x 1 epochs: not recorded; recorded are 3 folds after 1, 2 epochs"),
         (["ladder.reduction=1"], "--set ladder: reduction: "),

@@ -9,6 +9,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from diagram_ray.errors import DataError, told
+from diagram_ray.places import check_uri
 
 EXTRAS = {"gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 """Kinds of places that need packages which not every installation has -> the extra that brings them."""
@@ -32,7 +33,11 @@ def open_file(files: Any, path: str) -> BinaryIO:
 
 
 def open_place(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a path or URI, and the path on it without a slash at its end. Raises DataError."""
+    """The fsspec file system of a path or URI, and the path on it without a slash at its end.
+
+    Raises DataError, and UsageError for a URI with a password in it.
+    """
+    check_uri(uri)
     try:
         files, path = url_to_fs(uri)
     except ImportError as error:

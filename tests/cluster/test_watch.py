@@ -97,7 +97,7 @@ def test_its_pages_name_it_in_a_browser(cluster: Cluster, watched: Path, tmp_pat
     assert "RUNNING" in job
     for words in (
         "small",
-        "12 images",
+        "46 images",
         COMMIT,
         "of 500",
         "95% interval",
@@ -165,7 +165,8 @@ def test_prometheus_answers_all_that_is_asked(cluster: Cluster, watched: Path, t
             wait_for(lambda name=name: server.has(name), tmp_path / "prometheus.log")
         wait_for(lambda: server.has("rate(ray_diagram_ray_images_total[5m]) > 0"))
         for text in panels():
-            assert server.ask(text) or any(name in text for name in OF_GPUS), text
+            if not any(name in text for name in OF_GPUS):
+                wait_for(lambda text=text: server.has(text))  # between two trials no device is in use
         own = {name for name in server.get("label/__name__/values") if name.startswith("ray_diagram_ray")}
         assert own <= asked
         assert {one["metric"]["study"] for one in server.ask('{__name__=~"ray_diagram_ray.*"}')} == {"small"}

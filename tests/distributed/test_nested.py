@@ -108,7 +108,9 @@ def driver(out: Path, cluster: dict[str, str], *assignments: str) -> Iterator[su
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def test_a_finished_study_is_nested_later_and_a_kill_costs_no_model_that_was_done(

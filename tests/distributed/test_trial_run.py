@@ -179,7 +179,7 @@ def test_where_nothing_can_be_written_the_study_is_halted_and_the_trial_goes_on_
         patched.setattr(trial_run, "write_table", lambda *_: (_ for _ in ()).throw(error))
         told = [run.step() for _ in range(4)]
     assert told[:3] == whole[2:5]
-    assert (told[3].failed, told[3].halted) == ("", trial_run._reason(error))
+    assert (told[3].failed, told[3].halted) == ("", trial_run.reason_of(error))
     assert rounds(start(tmp_path / "cut")) == whole[1:]
 
 
