@@ -1,14 +1,10 @@
 """A study on a real local Ray against the same study simulated, and under blows; and what Tune keeps of its trials."""
 
-import importlib.util
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from diagram_ray.config import override
@@ -26,10 +22,6 @@ from diagram_ray.search.study_state import Rules
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SETTINGS = ["trials=20", "page.on=false"]
-
-spec = importlib.util.spec_from_file_location("kills", ROOT / "benchmarks" / "kills.py")
-kills = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(kills)
 
 pytestmark = pytest.mark.ray
 
@@ -90,31 +82,3 @@ def test_the_simulated_cluster_decides_as_ray_does(calm: Path) -> None:
     cluster = ClusterConfig(workers=5, startup=7.0, preemptions=9.0)
     Simulation(Rules(study.trials, 5, lookback, ladder), sampler, journal, Trained(), cluster, seconds=20.0).run()
     assert journal.trials == read_ledger(calm)
-
-
-def starter(study: Path, fake: Path) -> Callable[[], "subprocess.Popen[bytes]"]:
-    """Starts a driver with a Ray of its own."""
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    environment |= {"FAKE_FOLDER": str(fake), "RAY_AUTH_MODE": "token", kills.MARK: str(study)}
-    command = [sys.executable, str(HERE / "drive_fake_study.py"), str(study), *SETTINGS]
-    return lambda: subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-
-
-def test_killed_again_and_again_it_is_the_same(calm: Path, tmp_path: Path, wait_until: Callable[..., None]) -> None:
-    study, total = tmp_path / "study", kills.events(calm)
-    (tmp_path / "slow").write_text("0.5")
-    blows = [(0.2 * total, "trial"), (0.4 * total, "driver"), (0.6 * total, "trial"), (0.7 * total, "node")]
-    killed = kills.harassed(study, starter(study, tmp_path), blows)
-    assert sum(killed.values()) == 4
-    assert killed["driver"] >= 1
-    assert killed["trial"] >= 1
-    for name in ("trials", "curves", "predictions"):
-        one, other = (pd.read_parquet(folder / f"{name}.parquet") for folder in (calm, study))
-        left = [column for column in one.columns if column not in kills.TIMES]
-        pd.testing.assert_frame_equal(one[left], other[left], check_exact=True)
-    assert sorted(read_ledger(study)) == list(range(20))
-    assert not pd.read_parquet(study / "predictions.parquet").duplicated(["trial", "fold", "image_id"]).any()
-    assert not pd.read_parquet(study / "curves.parquet").duplicated(["trial", "fold", "epoch"]).any()
-    wait_until(lambda: not kills.left(study))
