@@ -1,4 +1,4 @@
-"""A study on a real local Ray against the same study simulated, and under blows; and what Tune keeps of its trials."""
+"""A study on a real local Ray against the same study simulated; and what Tune keeps of its trials."""
 
 import os
 from collections.abc import Iterator
