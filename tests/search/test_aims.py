@@ -1,7 +1,6 @@
 """Bounds on what a model costs, several objectives, and budgets."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -17,6 +16,7 @@ from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.ledger import open_ledger, read_ledger
 from diagram_ray.search.optuna_driver import Sampler
 from diagram_ray.search.optuna_file import FILE, write_optuna_file
+from diagram_ray.search.replay import Memory
 from diagram_ray.search.sizes import Aims
 from diagram_ray.search.space import FloatRange, IntRange, Space
 from diagram_ray.search.study import SamplerConfig, build_study
@@ -33,21 +33,6 @@ BOTH = Aims(objectives=("auc", "parameters"))
 
 def measure(params: Any) -> dict[str, float]:
     return {"parameters": float(params["model.width"] ** 2)}
-
-
-class Memory:
-    def __init__(self) -> None:
-        self.trials: dict[int, Trial] = {}
-
-    def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
-        self.trials[number] = Trial(number, params, sizes=sizes or {})
-
-    def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
-        trial = self.trials[number]
-        self.trials[number] = replace(trial, measurements=(*trial.measurements, measurement))
-
-    def ended(self, number: int, state: TrialState, reason: str) -> None:
-        self.trials[number] = replace(self.trials[number], state=state, reason=reason)
 
 
 def score(trial: Trial, rung: int) -> Measurement:
