@@ -67,7 +67,12 @@ def assert_same(out: Path, calm: Path) -> None:
         pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
+def ended_trials(out: Path) -> int:
+    """How many there are."""
+    ledger = out / "ledger.jsonl"
+    return ledger.read_text().count('"ended"') if ledger.is_file() else 0
+
+
 def has_ended(out: Path, count: int) -> bool:
     """So many trials."""
-    ledger = out / "ledger.jsonl"
-    return ledger.is_file() and ledger.read_text().count('"ended"') >= count
+    return ended_trials(out) >= count

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.conftest import BIN
 from tests.cluster.elastic import MOST, Elastic, elastic_cluster
-from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
+from tests.cluster.fake_study import assert_same, driver, ended, ended_trials, has_ended, make_calm
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]  # each wait has a limit of its own
 
@@ -60,14 +60,17 @@ def test_machines_that_die_cost_time_and_nothing_else(
     elastic: Elastic, calm: Path, tmp_path: Path, wait_for: Any
 ) -> None:
     out, over, killed = tmp_path / "study", threading.Event(), []
-    (elastic.home / "slow").write_text("4")
+    (elastic.home / "slow").write_text("3")
     draw = random.Random(0)
 
     def kill_now_and_then() -> None:
+        """Every ten seconds; on a slow machine less often, so that the study gets on between two kills."""
+        count = 1
         while not over.wait(10.0):
-            if there := elastic.training():
+            if has_ended(out, count) and (there := elastic.training()):
                 killed.append(draw.choice(there))
                 elastic.kill(killed[-1])
+                count = ended_trials(out) + 1
 
     killer = threading.Thread(target=kill_now_and_then)
     with driver(elastic.address, elastic.environment, out) as process:

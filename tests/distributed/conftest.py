@@ -9,6 +9,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 
 from diagram_ray.data.phantom import make_phantom
@@ -98,3 +99,15 @@ def files_of() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     return wait
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A local Ray with two CPUs for `drive_fake_study`; the environment that another driver needs to join it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))  # for the workers
+        patch.syspath_prepend(str(HERE))
+        with ray_session(num_cpus=2):
+            yield {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ADDRESS": ray.get_runtime_context().gcs_address}

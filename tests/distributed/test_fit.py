@@ -12,7 +12,6 @@ import pytest
 import ray
 import torch
 
-from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.errors import ConfigError, UsageError
@@ -27,16 +26,11 @@ GROUP = ["scaling.workers=2", "scaling.cpus_per_worker=0.9"]
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[None]:
-    """A local Ray with two CPUs, whose workers know this folder; one thread, as they have."""
+def session(cluster: dict[str, str]) -> Iterator[None]:
+    """A local Ray with two CPUs; one thread, as its workers have."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
-        patch.syspath_prepend(str(HERE))
-        with ray_session(num_cpus=2):
-            yield
+    yield
     torch.set_num_threads(threads)
 
 

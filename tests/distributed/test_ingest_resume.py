@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -252,10 +252,23 @@ def children(process: int) -> set[int]:
     return found
 
 
+@pytest.fixture
+def started() -> Iterator[list["subprocess.Popen[str]"]]:
+    """A list for processes: those that a failed test leaves are killed, with all that they have started."""
+    found: list[subprocess.Popen[str]] = []
+    yield found
+    for process in found:
+        if process.poll() is None:
+            for each in children(process.pid):
+                os.kill(each, signal.SIGKILL)
+            process.communicate()
+
+
 @pytest.mark.usefixtures("session")
 def test_the_command_goes_on_after_kill_and_after_ctrl_c(
-    films: Callable[..., Path], tmp_path: Path, wishes: Path, files_of: FilesOf, wait_until: Callable[..., None]
-) -> None:
+    films: Callable[..., Path], tmp_path: Path, wishes: Path, files_of: FilesOf, wait_until: Callable[..., None],
+    started: list["subprocess.Popen[str]"],
+) -> None:  # fmt: skip
     """Killed at the last image, interrupted there, then left alone: each image is decoded once, but for the last."""
     source, out, key = films(tmp_path / "in", 40), tmp_path / "out", tmp_path / "key"
     key.write_bytes(OPTIONS.key)
@@ -268,9 +281,10 @@ def test_the_command_goes_on_after_kill_and_after_ctrl_c(
 
     def start() -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        return subprocess.Popen(
-            [*command, str(out)], cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True
+        started.append(
+            subprocess.Popen([*command, str(out)], cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True)
         )
+        return started[-1]
 
     def kept() -> int:
         return len(read_entries(fsspec.filesystem("file"), str(tmp_path / ".out.partial" / "pieces")))

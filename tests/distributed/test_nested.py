@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,10 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from diagram_ray.distributed import cells, nested
-from diagram_ray.distributed.session import ray_session
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Study
 from diagram_ray.search.ledger import read_ledger
@@ -28,18 +25,6 @@ HERE = Path(__file__).parent
 ASKED = ["sampler.name=random", "trials=6", "repeats=3", "control.nested=true", "parallel.lookback=2"]
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A local Ray with two CPUs; the environment that another driver needs to join it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))  # for the workers
-        patch.syspath_prepend(str(HERE))
-        with ray_session(num_cpus=2):
-            yield {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
 def run(out: Path, *assignments: str) -> dict:

@@ -1,16 +1,19 @@
-"""A study on a real local Ray against the same study simulated; and what Tune keeps of its trials."""
+"""A study on a real local Ray against the same study simulated, and under blows; and what Tune keeps of its trials."""
 
+import importlib.util
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed.bridge import KEPT_BY_TUNE, Decisions
-from diagram_ray.distributed.session import ray_session
 from diagram_ray.results import Measurement
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.optuna_driver import Sampler
@@ -20,8 +23,11 @@ from diagram_ray.search.study_folder import read_plan
 from diagram_ray.search.study_state import Rules
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SETTINGS = ["trials=20", "page.on=false"]
+
+spec = importlib.util.spec_from_file_location("kills", HERE.parents[1] / "benchmarks" / "kills.py")
+kills = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kills)
 
 pytestmark = pytest.mark.ray
 
@@ -33,8 +39,8 @@ def kept() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, kept: list[int]) -> Iterator[Path]:
-    """The study, undisturbed; its Ray stays."""
+def calm(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, kept: list[int]) -> Path:
+    """The study, undisturbed."""
     real = Decisions.on_trial_add
 
     def spy(self: Decisions, controller: Any, trial: Any) -> None:
@@ -43,16 +49,11 @@ def calm(tmp_path_factory: pytest.TempPathFactory, kept: list[int]) -> Iterator[
 
     out = tmp_path_factory.mktemp("calm") / "study"
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
         patch.setattr(Decisions, "on_trial_add", spy)
-        patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(ROOT)]))  # for the workers
-        patch.syspath_prepend(str(HERE))
         from drive_fake_study import run
 
-        with ray_session(num_cpus=2):
-            run(out, SETTINGS)
-            yield out
+        run(out, SETTINGS)
+    return out
 
 
 def test_tune_forgets_trials_that_have_ended(calm: Path, kept: list[int]) -> None:
@@ -82,3 +83,31 @@ def test_the_simulated_cluster_decides_as_ray_does(calm: Path) -> None:
     cluster = ClusterConfig(workers=5, startup=7.0, preemptions=9.0)
     Simulation(Rules(study.trials, 5, lookback, ladder), sampler, journal, Trained(), cluster, seconds=20.0).run()
     assert journal.trials == read_ledger(calm)
+
+
+def starter(study: Path, fake: Path) -> Callable[[], "subprocess.Popen[bytes]"]:
+    """Starts a driver with a Ray of its own."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment |= {"FAKE_FOLDER": str(fake), "RAY_AUTH_MODE": "token", kills.MARK: str(study)}
+    command = [sys.executable, str(HERE / "drive_fake_study.py"), str(study), *SETTINGS]
+    return lambda: subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def test_killed_again_and_again_it_is_the_same(calm: Path, tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    study, total = tmp_path / "study", kills.events(calm)
+    (tmp_path / "slow").write_text("1")
+    blows = [(0.1 * total, "trial"), (0.2 * total, "driver"), (0.3 * total, "trial"), (0.4 * total, "node")]
+    killed = kills.harassed(study, starter(study, tmp_path), blows)
+    assert sum(killed.values()) == 4
+    assert killed["driver"] >= 1
+    assert killed["trial"] >= 1
+    for name in ("trials", "curves", "predictions"):
+        one, other = (pd.read_parquet(folder / f"{name}.parquet") for folder in (calm, study))
+        left = [column for column in one.columns if column not in kills.TIMES]
+        pd.testing.assert_frame_equal(one[left], other[left], check_exact=True)
+    assert sorted(read_ledger(study)) == list(range(20))
+    assert not pd.read_parquet(study / "predictions.parquet").duplicated(["trial", "fold", "image_id"]).any()
+    assert not pd.read_parquet(study / "curves.parquet").duplicated(["trial", "fold", "epoch"]).any()
+    wait_until(lambda: not kills.left(study))

@@ -21,7 +21,6 @@ import yaml
 
 from diagram_ray.config import DataConfig
 from diagram_ray.data.mapping import CACHE, open_training_data
-from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
@@ -36,18 +35,6 @@ DRIVER = HERE / "drive_fake_study.py"
 TIMES = ["seconds", "worker_seconds"]
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A local Ray with two CPUs; the environment that another driver needs to join it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))  # for the workers
-        patch.syspath_prepend(str(HERE))
-        with ray_session(num_cpus=2):
-            yield {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
 @pytest.fixture
