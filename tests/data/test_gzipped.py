@@ -16,6 +16,13 @@ def test_gzip_is_unpacked_and_all_else_stays() -> None:
     assert unpacked(b"", 1) == b""
 
 
+def test_members_may_be_many_but_not_endless() -> None:
+    empty = gzip.compress(b"")
+    assert unpacked(empty * 9_999 + gzip.compress(b"film"), 4) == b"film"
+    with pytest.raises(DataError, match="is gzip of more than 10000 members"):
+        unpacked(empty * 10_001, 4)
+
+
 def test_a_bomb_is_refused_before_it_fills_the_memory() -> None:
     bomb = gzip.compress(bytes(64 << 20))
     tracemalloc.start()

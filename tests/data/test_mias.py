@@ -74,9 +74,12 @@ def test_images_that_cannot_be_used_are_rejects(tmp_path: Path) -> None:
     (tmp_path / "mdb001.png").write_bytes(b"no picture")
     Image.fromarray(np.zeros((64, 60), np.uint8)).save(tmp_path / "mdb002.png")
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "mdb007.png")
+    with (tmp_path / "Info.txt").open("a") as file:
+        file.write("mdb003 D CIRC B 300 500 90\n" * 101)
     reasons = {Path(reject.path).name: reject.reason for reject in index(source).rejects}
     assert "not a readable picture" in reasons["mdb001.png"]
     assert "64 x 60 pixels" in reasons["mdb002.png"]
+    assert reasons["mdb003.png"] == "Info.txt lists 101 lesions on it; at most 100 are read"
     assert reasons["mdb007.png"] == "is not in Info.txt"
 
 

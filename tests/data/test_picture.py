@@ -107,13 +107,22 @@ def test_pgm_of_any_maximum(largest: int, ascii_: bool, space: bytes, seed: int)
         (written(GREY8, "PNG")[:900], "is truncated"),
         (written(GREY8, "JPEG")[:500], "is truncated"),
         (written(np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8), "PNG"), "in colour"),
-        (written(GREY8, "TIFF", save_all=True, append_images=[Image.fromarray(GREY8)]), "has 2 pages"),
+        (written(GREY8, "TIFF", save_all=True, append_images=[Image.fromarray(GREY8)]), "has several pages"),
+        (b"\xff\xd8" + b"\xff" * 1001 + written(GREY8, "JPEG")[3:], "1001 fill bytes before a marker; at most 1000"),
+        (b"\xff\xd8" + b"\xff\xe0\0\2" * 1000 + written(GREY8, "JPEG")[2:], "more than 1000 segments before"),
+        (b"\xff\xd8" + b"\xff\0" * 1000 + written(GREY8, "JPEG")[2:], "more than 1000 segments before"),
         (written(GREY8[:20], "PNG"), "is 20 x 48 pixels; at least"),
         (written(GREY8, "GIF"), "not a picture of a kind"),
     ],
 )
 def test_what_is_refused(data: bytes, reason: str) -> None:
     assert reason in refusal(data)
+
+
+def test_a_jpeg_may_have_fill_bytes_and_many_segments() -> None:
+    data = written(GREY8, "JPEG")
+    for more in (b"\xff" * 999, b"\xff\xfe\0\4\xff\xff" * 990):
+        np.testing.assert_array_equal(read_picture(data[:2] + more + data[2:]), read_picture(data))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Fault(Exception):  # noqa: N818 - a finding
     """A result that no reader should give."""
 
 
+@lru_cache(maxsize=1000)
 def check_reason(reason: object) -> None:
     """A reason is one readable sentence or a few."""
     if not isinstance(reason, str) or not reason.strip():

@@ -36,6 +36,7 @@ LABELS = 100
 MOST_CLASSES = 8
 """Labels that a message lists: a table whose columns are mixed up may have a patient's name in each row."""
 OUTSIDE = "leads outside the source folder; only files inside it are read"
+NAMELESS = "has no path or no patient"
 LONGEST = 64
 """Characters of a cell that goes into the dataset. What is longer is free text, and may be about anybody."""
 
@@ -130,39 +131,53 @@ def _rows_of_table(
 ) -> tuple[list[Row], list[Reject]]:
     rows: list[Row] = []
     rejects = []
+    paths: dict[str | None, tuple[str | None, str]] = {}
     for number, row in read_rows(table, *columns):
         if row is None:
             rejects.append(Reject(f"{table}: row {number}", "has more cells than the header: its columns are shifted"))
-        elif reason := _flaw(folder, row, path := _inside(row["path"]), files):
+            continue
+        written = row["path"]
+        if written not in paths:  # many rows may share one
+            paths[written] = _plain_path(folder, written, files)
+        path, flaw = paths[written]
+        if reason := flaw or _flaw(row):
             rejects.append(Reject(f"{table}: row {number}", reason, row["patient"]))
         else:
-            rows.append(row | {"path": path})
+            row["path"] = path
+            rows.append(row)
     return rows, rejects
 
 
-def _flaw(folder: Source, row: Row, path: str | None, files: set[str]) -> str:
-    """Why a row of the table cannot be used; '' if it can. `path` is its path in plain form."""
-    if row["path"] is None or row["patient"] is None:
-        return "has no path or no patient"
+def _plain_path(folder: Source, written: str | None, files: set[str]) -> tuple[str | None, str]:
+    """A table's path in plain form, and why it cannot be used; '' if it can."""
+    if written is None:
+        return None, NAMELESS
+    path = _inside(written)
     if path is None:
-        return "its path leaves the source folder; allowed are paths inside it, such as a/b.png"
+        return None, "its path leaves the source folder; allowed are paths inside it, such as a/b.png"
     if path not in files:
-        return "its path: no such file in the source folder"
-    if folder.leads_out(path):
-        return f"its path is a link that {OUTSIDE}"
-    edges = [row.get(edge) for edge in BOX]
-    if any(edge is not None for edge in edges) and _box(row) is None:
+        return path, "its path: no such file in the source folder"
+    return path, f"its path is a link that {OUTSIDE}" if folder.leads_out(path) else ""
+
+
+def _flaw(row: Row) -> str:
+    """Why a row of the table whose path is good cannot be used; '' if it can."""
+    if row["patient"] is None:
+        return NAMELESS
+    if any(row.get(edge) is not None for edge in BOX) and _box(row) is None:
         return "the box is not top < bottom and left < right, in pixels from the top left corner"
     spacing = row.get("spacing_mm")
     if spacing is not None and not 0.001 < _number(spacing) < 10:
         return "spacing_mm: expected millimetres, such as 0.07"
-    long = [name for name, cell in row.items() if name not in ("path", "patient", "exam") and len(cell or "") > LONGEST]
-    return f"{long[0]} is longer than {LONGEST} characters: free text is not taken" if long else ""
+    for name, cell in row.items():
+        if cell is not None and len(cell) > LONGEST and name not in ("path", "patient", "exam"):
+            return f"{name} is longer than {LONGEST} characters: free text is not taken"
+    return ""
 
 
-def _inside(path: str | None) -> str | None:
+def _inside(path: str) -> str | None:
     """The path in its plain form (no '.', '..' or doubled '/'); None if it is absolute or leaves the folder."""
-    plain = posixpath.normpath(path or "..")
+    plain = posixpath.normpath(path)
     return None if plain.startswith("/") or plain.split("/")[0] == ".." else plain
 
 
@@ -218,6 +233,8 @@ def _record(folder: Source, rows: list[Row], classes: tuple[str, ...]) -> ImageR
 
 def _box(row: Row) -> tuple[float, float, float, float] | None:
     """The lesion's box; None where it is missing or impossible."""
+    if row.get("top") is None:  # most rows have none
+        return None
     top, left, bottom, right = (_number(row.get(edge)) for edge in BOX)
     return (top, left, bottom, right) if 0 <= top < bottom < math.inf and 0 <= left < right < math.inf else None
 

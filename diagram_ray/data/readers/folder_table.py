@@ -104,9 +104,10 @@ def _declared_bytes(metadata: pq.FileMetaData, names: set[str]) -> int:
 def _cells(column: pa.Array, table: str) -> list[Any]:
     if not isinstance(column, pa.DictionaryArray):
         return list(column.to_pylist())
-    if any(len(str(word)) > LONGEST for word in column.dictionary.to_pylist()):
+    words = column.dictionary.to_pylist()
+    if any(len(str(word)) > LONGEST for word in words):
         raise DataError(f"{table}: has a cell of more than {LONGEST} characters")
-    return list(column.to_pylist())
+    return [None if place is None else words[place] for place in column.indices.to_pylist()]
 
 
 def _places(header: Iterable[Any], table: str, needed: Iterable[str], wanted: Iterable[str]) -> dict[str, int]:

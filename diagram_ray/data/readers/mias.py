@@ -26,6 +26,8 @@ LINE = re.compile(
     r"(mdb\d{3}) ([FGD]) (CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)(?: ([BM]))?(?: (\d{1,6}) (\d{1,6}) (\d{1,6}))?(?:\s.*)?$"
 )
 IMAGE = re.compile(r"(?:^|/)(mdb\d{3})\.(?:pgm|png)$", re.IGNORECASE)
+MOST_LESIONS = 100
+"""On one image; the real table has at most three."""
 LARGEST_TABLE = 2**20
 """Bytes read of Info.txt; the real one has 12 KB."""
 
@@ -93,6 +95,8 @@ def _read_table(folder: Source, table: str) -> dict[str, _Case]:
 
 
 def _record(name: str, folder: Source, path: str, case: _Case) -> ImageRecord:
+    if len(case.lesions) > MOST_LESIONS:
+        raise DataError(f"Info.txt lists {len(case.lesions)} lesions on it; at most {MOST_LESIONS} are read")
     with folder.open(path) as file, Image.open(file, formats=PICTURES) as picture:
         side, height = picture.size
     if side != height:
