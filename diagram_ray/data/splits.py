@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.errors import DataError, LeakageError, told
@@ -88,6 +87,8 @@ def make_splits(data: TrainingData, n_folds: int, seed: int) -> Splits:
             )
     order = np.argsort(data.image_ids, kind="stable")
     groups, labels = data.patient_ids[order], data.labels[order]
+    from sklearn.model_selection import StratifiedGroupKFold  # here: who only reads splits need not wait for it
+
     dealer = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     folds: dict[str, int] = {}
     for number, (_, test) in enumerate(dealer.split(np.zeros(len(order)), labels, groups)):

@@ -182,14 +182,15 @@ class Decisions(FIFOScheduler):
         """Called before Tune decides whether to keep the trial's worker.
 
         It would keep one idle worker and stop the others; a worker that waits for an earlier trial to end would be
-        lost, and a new one takes seconds. When the last trials have started, idle workers give their machines back.
+        lost, and a new one takes seconds. When the last trials have workers, idle ones give their machines back.
         There is no public setting: hence the private name, and no harm without it.
         """
         self._ended.append(trial)
         cache, state = getattr(tune_controller, "_actor_cache", None), self._bridge.state
-        if cache is None or self._kept == state.more:
+        wanted = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
+        if cache is None or self._kept == wanted:
             return
-        self._kept = state.more
+        self._kept = wanted
         change = cache.increase_max if self._kept else cache.decrease_max
         change(trial.placement_group_factory, by=state.rules.parallel)
 

@@ -82,15 +82,16 @@ def _start(num_cpus: int | None) -> None:
     # ray.init turns token authentication on by itself where RAY_AUTH_MODE is not set; set later than Ray's import it
     # would be read by the processes that Ray starts but not by this one.
     os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token_file()))
+    # Workers inherit WORKERS from Ray's processes: with a runtime_env, those that Ray starts first would fit nobody.
     try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": WORKERS},
-        )
+        with _environment(WORKERS):
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except Exception as error:  # as above
         raise DiagramError(f"Ray could not be started here: {' '.join(str(error).split())[:400]}") from None
     log.info("started Ray on this machine: %s", _size())

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, wilcoxon
+from scipy.special import ndtr
 
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits
@@ -160,7 +160,7 @@ def chance_by_delong(challenger: Standing, incumbent: Standing) -> float:
     )
     if variance == 0.0:
         return 0.5 * (1.0 + float(np.sign(difference)))
-    return float(norm.cdf(difference / math.sqrt(variance)))
+    return float(ndtr(difference / math.sqrt(variance)))
 
 
 def chance_by_ranks(challenger: Standing, incumbent: Standing) -> float:
@@ -171,6 +171,8 @@ def chance_by_ranks(challenger: Standing, incumbent: Standing) -> float:
     differences = [mine.auc - theirs.auc for mine, theirs in zip(challenger, incumbent, strict=False)]
     if len(differences) < 2 or not any(differences) or mean_auc(challenger) >= mean_auc(incumbent):
         return 1.0
+    from scipy.stats import wilcoxon  # here: processes that train know this module, and it takes a second
+
     return float(wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue)
 
 

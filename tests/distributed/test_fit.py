@@ -20,7 +20,7 @@ from diagram_ray.search.study import ParallelConfig, ScalingConfig, read_study
 
 HERE = Path(__file__).parent
 SMALL = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 4}"
-STUDY = [SMALL, "ladder.rungs=[[3, 2], [3, 4]]", "parallel.lookback=2", "parallel.trials=1", "trials=3"]
+STUDY = [SMALL, "ladder.rungs=[[3, 2], [3, 4]]", "parallel.lookback=2", "parallel.trials=1", "trials=2"]
 STUDY += ["control.shuffles=0", "space={training.weight_decay: {type: float, low: 0.0, high: 0.1}}"]
 GROUP = ["scaling.workers=2", "scaling.cpus_per_worker=0.9"]
 
@@ -139,7 +139,7 @@ class TestGroups:
         killer.join(5)
         assert not killer.is_alive()
         assert_close(out, by_hand, 0.0)
-        assert [trial.state for trial in read_ledger(out).values()] == ["COMPLETE"] * 3
+        assert [trial.state for trial in read_ledger(out).values()] == ["COMPLETE"] * 2
         assert room_taken() == []
 
 

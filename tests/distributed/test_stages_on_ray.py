@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 SMALL = {"model.width": 4, "model.generator_width": 4, "model.latent_size": 4, "training.epochs": 2}
 SPACE = {"training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1}}
 STUDY = {
-    "name": "any", "base": SMALL, "space": SPACE, "folds": 3, "trials": 3, "ladder": {"rungs": [[3, 1], [3, 2]]},
-    "parallel": {"lookback": 2}, "control": {"shuffles": 0},
+    "name": "any", "base": SMALL, "space": SPACE, "folds": 3, "trials": 2, "ladder": {"rungs": [[3, 1], [3, 2]]},
+    "parallel": {"trials": 1, "lookback": 2}, "control": {"shuffles": 0},
 }  # fmt: skip
 TUNED = STUDY | {"base": {"training.epochs": 2, "training.image_batch": 4}}
 STAGES = [

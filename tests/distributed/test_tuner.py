@@ -348,7 +348,7 @@ folds: 3
 trials: 16
 sampler: {startup_trials: 3}
 ladder: {rungs: [[3, 1], [3, 2], [3, 6]], reduction: 2}
-parallel: {lookback: 4}
+parallel: {lookback: 4, trials: 1}
 objectives: [auc, parameters]
 constraints: {parameters: 200000.0}
 budget: {fold_epochs: 60}
@@ -364,10 +364,8 @@ def test_conditions_bounds_objectives_warm_start_and_a_budget(
 
     (tmp_path / "wide.yaml").write_text(WIDE)
     monkeypatch.setattr(drive_fake_study, "STUDY", tmp_path / "wide.yaml")
-    one, two, warm = (tmp_path / name for name in ("one", "two", "warm"))
-    assert run(one, "parallel.trials=1")["interrupted"] == "fold-epoch budget"
-    run(two, "parallel.trials=3")
-    assert_same(one, two)
+    whole, two, warm = (tmp_path / name for name in ("whole", "two", "warm"))
+    assert run(two, "parallel.trials=3")["interrupted"] == "fold-epoch budget"
     found = Study.load(two)
     large = found.trials["parameters"] > 200_000
     assert 0 < large.sum() < len(found.trials) < 16
@@ -382,8 +380,8 @@ def test_conditions_bounds_objectives_warm_start_and_a_budget(
     (two / "study.yaml").write_text(yaml.safe_dump(document))
     assert run(two)["interrupted"] is None
     assert len(table(two)) == 16
-    run(one.with_name("whole"), "budget.fold_epochs=null")
-    assert_same(one.with_name("whole"), two)
+    run(whole, "budget.fold_epochs=null")
+    assert_same(whole, two)
 
     run(warm, f"warm_start=[{json.dumps(str(two))}]", "trials=10")
     source = Study.load(warm).document["warm_start"][0]
