@@ -12,7 +12,7 @@ DEVICES = 8
 def live_page(sight: Sight, nonce: str) -> str:
     """`nonce` lets the page's own script run, and no other."""
     rows = [(row, [_shade(value) for value in row.folds]) for row in sight.rows[:SHOWN]]
-    devices = [f"{name} ({count} trials)" if count > 1 else name for name, count in sight.devices.items()]
+    devices = [f"{name} ({count} workers)" if count > 1 else name for name, count in sight.devices.items()]
     shown = devices[:DEVICES] + ["and others"] * (len(devices) > DEVICES)
     page = environment().get_template("live.html.j2")
     return page.render(sight=sight, rows=rows, hidden=len(sight.rows) - len(rows), devices=shown, nonce=nonce)

@@ -82,7 +82,7 @@ class Sight:
 
     @property
     def devices(self) -> dict[str, int]:
-        """Device -> trials on it now."""
+        """Device -> processes that train on it now; a trial may have several."""
         return dict(sorted(Counter(str(device) for row in self.rows for device in row.devices).items()))
 
     def plain(self) -> dict[str, Any]:

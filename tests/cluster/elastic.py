@@ -1,16 +1,14 @@
 """A head whose autoscaler starts and ends machines on this one, as a cloud would: Ray's own fake provider."""
 
 import json
-import os
-import signal
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.conftest import PORTS, _environment, _free_ports, _node, _wait
+from tests.cluster.conftest import PORTS, _environment, _free_ports, _node, _wait, end_processes
 
 MOST = 3
 """Machines with one processor each."""
@@ -58,15 +56,7 @@ class Elastic:
 
     def kill(self, machine: str) -> None:
         """Takes the machine's power away."""
-        self.end_processes(f"RAY_CLOUD_INSTANCE_ID={machine}")
-
-    def end_processes(self, variable: str) -> None:
-        """Those of this cluster that have this in their environment."""
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                told = path.read_text(errors="replace").split("\0")
-                if variable in told and f"HOME={self.home}" in told:
-                    os.kill(int(path.parent.name), signal.SIGKILL)
+        end_processes(f"RAY_CLOUD_INSTANCE_ID={machine}", f"HOME={self.home}")
 
 
 @contextmanager
@@ -89,7 +79,7 @@ def elastic_cluster(home: Path, **variables: str) -> Iterator[Elastic]:
     )  # fmt: skip
     with ExitStack() as stack:
         # The machines are the provider's children, and outlive it for a minute.
-        stack.callback(found.end_processes, f"HOME={home}")
+        stack.callback(end_processes, f"HOME={home}")
         node = stack.enter_context(_node(home / "head.log", environment | own | names, ports, *options))
         _wait(lambda: _answers(found), home / "head.log", node)
         yield found

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import OF_A_WORKER, PORTS, _environment, _free_ports, _node
+from tests.cluster.conftest import OF_A_WORKER, PORTS, _environment, _free_ports, _node, end_processes
 from tests.cluster.elastic import SOON
 from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
 
@@ -84,6 +84,7 @@ def hosts() -> Iterator[tuple[Hosts, str, dict[str, str]]]:
     with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         home = Path(folder)
         (home / "slow").write_text("3")
+        stack.callback(end_processes, f"HOME={home}")
         environment = _environment(home) | SOON | {"FAKE_FOLDER": folder}
         try:
             stack.enter_context(made.up())

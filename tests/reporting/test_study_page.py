@@ -153,7 +153,7 @@ def test_devices_and_what_they_cost() -> None:
     sight = replace(SIGHT, rows=rows, worker_hours=2.0, worker_hours_left=3.0, origin="commit abc")
     text = live_page(sight, "n")
     for words in (
-        "10.0.0.7 GPU 1 (2 trials), 10.0.0.8 CPU. ",
+        "10.0.0.7 GPU 1 (2 workers), 10.0.0.8 CPU. ",
         "on 10.0.0.7 GPU 1, 10.0.0.8 CPU",
         "commit abc",
         "2.00 h",
