@@ -3,7 +3,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,14 +159,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch_k2": {"model__norm": "batch", "training__k": 2},
     "without_gan_sgd": {"model__gan": False, "training__optimizer": "sgd"},
 }
-
-
-@pytest.fixture
-def exact() -> Iterator[None]:
-    """Whatever the processor, in float64: training makes the last digits of float32 grow to per cents."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.usefixtures("exact")
