@@ -77,9 +77,10 @@ def random_data(size: tuple[int, int], images: int, patches: int, patch_size: in
     )
 
 
-def ours(task: Task, precision: str) -> Epoch:
+def ours(task: Task, precision: str, compiled: str = "none") -> Epoch:
     """The product."""
-    data, config = task.data, override(task.config, {"training.precision": precision}, "benchmark")
+    values = {"training.precision": precision, "training.compile": compiled}
+    data, config = task.data, override(task.config, values, "benchmark")
     trainer = Trainer(config, data, np.arange(len(data.images)), np.arange(len(data.patches)), device=task.device)
     return trainer.advance
 
@@ -228,8 +229,8 @@ def report(task: Task, seconds: dict[str, list[float]]) -> None:
     images = task.steps * task.config.training.image_batch
     for name, found in seconds.items():
         rows = [f"{name:33}{images / statistics.median(found):8.1f} images/s"]
-        for kind in PRECISIONS if not name.startswith("ours") else ():
-            if f"ours, {kind}" not in seconds:
+        for kind in PRECISIONS:
+            if f"ours, {kind}" not in seconds or name == f"ours, {kind}":
                 continue
             ratios = [theirs / mine for theirs, mine in zip(found, seconds[f"ours, {kind}"], strict=True)]
             rows.append(f"ours in {kind}: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="minibatches in an epoch")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1, help="of the processor")
+    parser.add_argument("--compile", nargs="*", default=(), help="also with these values of training.compile")
     parser.add_argument("--workers", type=int, default=8 if gpu else 0, help="of the idiomatic loop's DataLoader")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -269,6 +271,7 @@ def main() -> None:
         kinds = PRECISIONS if task.device.type == "cuda" else PRECISIONS[:1]
         epochs = {
             **{f"ours, {kind}": ours(task, kind) for kind in kinds},
+            **{f"ours, {kind}, {how}": ours(task, kind, how) for kind in kinds for how in asked.compile},
             **{f"bare, {kind}": bare(task, kind, augmented=False) for kind in kinds},
             **{f"bare with augmentation, {kind}": bare(task, kind, augmented=True) for kind in kinds},
             "idiomatic, float32": idiomatic(task, asked.workers),

@@ -141,6 +141,9 @@ class TrainingConfig(Frozen):
     GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
     deterministic: bool = False
     """On GPUs: the same weights to the last bit when it is run again, at some cost in speed. CPUs do that anyway."""
+    compile: Literal["none", "default", "cuda-graphs"] = "none"
+    """Training through `torch.compile`; `cuda-graphs`, on GPUs only, also replays each step's kernels as one. Compiling
+    takes minutes for each configuration, and the last digits of the weights become others."""
     collapse: CollapseConfig = CollapseConfig()
     seed: int = Field(default=0, ge=0)
     """Seed of weights, minibatches, noise and augmentation."""

@@ -26,6 +26,7 @@ from diagram_ray.places import Place
 from diagram_ray.results import Measurement
 from diagram_ray.training.checkpoint import copied, identity_of
 from diagram_ray.training.checkpoint_store import CheckpointStore
+from diagram_ray.training.compiling import forget_compiled
 from diagram_ray.training.crew import SOLO, Crew
 from diagram_ray.training.loop import Trainer, fit_to_data
 from diagram_ray.training.model_store import card_for, write_models
@@ -82,6 +83,7 @@ class CrossValidation:
         self.crew = crew
         self._runs: dict[int, _FoldRun] = {}
         self._seconds = self._worker_seconds = 0.0
+        forget_compiled(self.config.training.compile)
 
     @property
     def identity(self) -> dict[str, Any]:

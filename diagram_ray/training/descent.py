@@ -37,13 +37,18 @@ class Descent:
     """Takes gradient steps, in this process and those of `context` together.
 
     `splits`: a minibatch may be computed in parts; not with batch norm, which normalises by the whole of it.
-    `autocast`: what the losses are computed in.
+    `autocast`: what the losses are computed in. `begin` is called at the start of each step.
     """
 
     def __init__(
-        self, context: Context = ALONE, splits: bool = True, autocast: AbstractContextManager[Any] | None = None
+        self,
+        context: Context = ALONE,
+        splits: bool = True,
+        autocast: AbstractContextManager[Any] | None = None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.context = context
+        self._begin = begin
         self._autocast = autocast or nullcontext()
         self.failure = ""
         """Why this process contributes nothing any more."""
@@ -57,6 +62,7 @@ class Descent:
         dropped after the step. Returns this process's part of each loss. Raises OutOfMemory where it is alone.
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._begin()
         found = self._accumulated(kind, parameters, count, losses_of) if count else {}
         self.context.sum_gradients(parameters)
         optimizer.step()

@@ -18,6 +18,7 @@ from diagram_ray.errors import ConfigError, DiagramError
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.augment import draw_transforms, to_device, to_tensor, transform
 from diagram_ray.training.averaging import Average
+from diagram_ray.training.compiling import compiling, for_training, start_of_step
 from diagram_ray.training.context import ALONE, Context, share
 from diagram_ray.training.descent import Descent, Losses
 from diagram_ray.training.device import autocast, deterministic
@@ -80,10 +81,12 @@ class Trainer:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if initial is not None:
             self.model.load_state_dict(self.model.state_dict() | dict(initial))
-        self._frozen = self.model.features.first(training.freeze).requires_grad_(False)
+        self.model.features.first(training.freeze).requires_grad_(False)
+        self._in_training = for_training(self.model, training.compile)
         self._optimizers = Optimizers(self.model, training)
         exactness = autocast(self.device, training.precision)
-        self._descent = Descent(context, splits=self.config.model.norm != "batch", autocast=exactness)
+        whole, begin = self.config.model.norm == "batch", start_of_step(training.compile)
+        self._descent = Descent(context, splits=not whole, autocast=exactness, begin=begin)
         self._average = Average(self.model, training.ema_decay) if training.ema_decay else None
         self._validation = parts.validation
         self._best = BestEpoch(self.model, training.patience) if len(parts.validation) else None
@@ -164,9 +167,9 @@ class Trainer:
         """The means of the losses."""
         training = self.config.training
         self._optimizers.scale_learning_rates(rate_factor(training, self.epoch))
-        self.model.train()
-        self._frozen.eval()
-        with deterministic(training.deterministic):
+        self._in_training.train()
+        self._in_training.features.first(training.freeze).eval()
+        with deterministic(training.deterministic), compiling(training.compile):
             means = _means(list(self._averaged(self._gradient_steps())), self.context)
         self._descent.check()
         return means
@@ -216,7 +219,7 @@ class Trainer:
             batches = prefetched(batches)
         for first in range(0, steps, k):
             noise = self._noise(self._random(Purpose.GENERATOR_STEP, first))
-            yield from iterate(self.model, self._optimizers, islice(batches, k), noise, self._descent)
+            yield from iterate(self._in_training, self._optimizers, islice(batches, k), noise, self._descent)
 
     def _inner_batch(self, step: int, dropout: torch.Generator) -> InnerBatch:
         """Everything is drawn for the whole minibatch, whichever share of it is this process's."""

@@ -167,6 +167,8 @@ def _optimizer(features: nn.Module | None, network: nn.Module, config: TrainingC
     if config.optimizer == "sgd":
         optimizer = SGD(described, weight_decay=config.weight_decay)
     else:
+        # On CPUs `fused` goes through memory as it lies: a gradient or moment that lay otherwise than its weight would
+        # be mixed up without a word. Autograd lays gradients as the weights lie, and checkpoints keep the moments so.
         optimizer = AdamW(described, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     if config.clip_norm is not None:
         optimizer.register_step_pre_hook(partial(_clip, config.clip_norm))

@@ -38,6 +38,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def exact() -> Iterator[None]:
+    """Whatever the processor, in float64: training makes the last digits of float32 grow to per cents."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def small() -> Callable[..., ExperimentConfig]:
     """Makes a small configuration, changed by keywords with __ for the point: training__k=2."""

@@ -24,6 +24,10 @@ def trainer(config: ExperimentConfig, data: TrainingData, fold: int = 0) -> Trai
     return Trainer(config, data, np.arange(16), np.arange(16), fold)
 
 
+def advance(made: Trainer, epochs: int) -> list[dict[str, Any]]:
+    return [made.advance() for _ in range(epochs)]
+
+
 def collapse(**limits: float) -> dict[str, Any]:
     return {"training__collapse": {"diversity": 0.0, "loss_ratio": 0.0, "warmup_epochs": 0, "patience": 2, **limits}}
 
@@ -83,6 +87,32 @@ def test_what_was_seen_before_a_resume_counts(small: Small, data: TrainingData) 
     second.load_state_dict(first.state_dict())
     with pytest.raises(Collapsed, match="epoch 2"):
         second.advance()
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize(
+    ("rates", "epochs", "sign"),
+    [
+        ({"generator": 2.0}, 30, "generated patches have been alike"),
+        ({"generator": 1e-6, "discriminator": 0.1}, 50, "G has had no chance against D"),
+    ],
+)
+def test_a_gan_that_really_collapses_is_caught_by_the_limits_as_they_are(
+    rates: dict[str, float], epochs: int, sign: str, small: Small, data: TrainingData
+) -> None:
+    """G jumps so far that whatever it is given it paints one patch; G stands still and D learns to tell its patches."""
+    made = trainer(small(**{f"training__learning_rate__{name}": rate for name, rate in rates.items()}), data)
+    with pytest.raises(Collapsed, match=f"^GAN collapsed: fold 0, epoch [0-9]+: {sign} .*for 5 epochs"):
+        advance(made, epochs)
+    assert made.epoch >= 15  # the warm-up, and the epochs in which it has to be seen
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_gan_that_trains_as_it_should_is_far_from_the_limits(small: Small, data: TrainingData) -> None:
+    made, limits = trainer(small(), data), CollapseConfig()
+    rows = advance(made, 20)
+    assert min(row["gan_diversity"] for row in rows[10:]) > 10 * limits.diversity
+    assert min(row["gan_loss_ratio"] for row in rows[10:]) > 1000 * limits.loss_ratio
 
 
 def test_only_epochs_in_a_row_count() -> None:

@@ -3,7 +3,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,26 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
     assert whole.score(np.arange(24)).tolist() == second.score(np.arange(24)).tolist()
 
 
+def test_gradients_and_moments_lie_in_memory_as_their_weights_do(small: Small, data: TrainingData) -> None:
+    """PyTorch's fused Adam does not look, and would give each weight the gradient of another."""
+    first, second = trainer(small(), data), trainer(small(), data)
+    first.advance()
+    second.load_state_dict(saved_and_read(first.state_dict()))
+    seen = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            state = optimizer.state[parameter]
+            for beside in (parameter.grad, state["exp_avg"], state["exp_avg_sq"]):
+                seen.append(parameter.stride())
+                assert beside.stride() == parameter.stride()
+
+    for optimizer in second._optimizers.named().values():
+        optimizer.register_step_pre_hook(look)
+    second.advance()
+    assert any(strides[1] == 1 for strides in seen if len(strides) == 4)  # channels last
+
+
 def test_training_does_not_touch_the_random_numbers_of_others(small: Small, data: TrainingData) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3).tolist()
@@ -159,14 +179,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch_k2": {"model__norm": "batch", "training__k": 2},
     "without_gan_sgd": {"model__gan": False, "training__optimizer": "sgd"},
 }
-
-
-@pytest.fixture
-def exact() -> Iterator[None]:
-    """Whatever the processor, in float64: training makes the last digits of float32 grow to per cents."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.usefixtures("exact")
