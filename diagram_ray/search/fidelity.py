@@ -82,11 +82,15 @@ def decide(rung: Rung, value: float, earlier: ArrayLike, reduction: int) -> Deci
     if there are fewer than `reduction` of them. NaN must not come here: a trial without a score has failed.
     """
     values = np.asarray(earlier, dtype=np.float64)
-    count = len(values) + 1
+    return decide_by_rank(rung, value, int(np.count_nonzero(values > value)), len(values), reduction)
+
+
+def decide_by_rank(rung: Rung, value: float, better: int, earlier: int, reduction: int) -> Decision:
+    """As `decide`, where it is known how many of the `earlier` trials are `better`."""
+    count = earlier + 1
     if count < reduction:
-        return Decision(True, f"{value:.4f} at {rung}: {len(values)} earlier trials are too few to compare with")
-    places = count // reduction
-    rank = 1 + int(np.count_nonzero(values > value))
+        return Decision(True, f"{value:.4f} at {rung}: {earlier} earlier trials are too few to compare with")
+    places, rank = count // reduction, 1 + better
     verdict = "goes on" if rank <= places else "pruned"
     return Decision(
         rank <= places, f"{verdict}: {value:.4f} at {rung} is number {rank} of {count}, best {places} go on"
