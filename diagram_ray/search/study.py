@@ -22,6 +22,7 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
+from diagram_ray.search.mlflow_runs import MlflowConfig, check_tracking
 from diagram_ray.search.sampler import SamplerConfig, check_sampler
 from diagram_ray.search.sizes import Aims, ConstraintsConfig, aims_of, check_objectives
 from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
@@ -156,6 +157,8 @@ class StudyConfig(Frozen):
     """Where each machine keeps them for all its trials: in shared memory, or in a file that is mapped. auto: on the
     disk where they take more than a quarter of the memory."""
     page: PageConfig = PageConfig()
+    mlflow: MlflowConfig = MlflowConfig()
+    """Whether the trials become runs of an MLflow tracking server as well (search/mlflow_runs.py)."""
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
 
@@ -215,6 +218,7 @@ def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) 
     check_points(study.first, study.space, where)
     check_objectives(study.objectives, study.sampler.name, where)
     check_sampler(study.sampler, study.space, study.first, study.trials, where)
+    check_tracking(study.mlflow, where)
     _check_initial(study, where)
     _check_ladder(study, base.training.epochs, where)
     if study.time_budget is not None:
