@@ -5,6 +5,7 @@ with the trials up to i - lookback only. All of those ended before trial i could
 numbers and values and never on who was faster.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,19 @@ def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
     """
     third = max(1, epochs // 3)
     return tuple(dict.fromkeys([Rung(1, third), Rung(folds, third), Rung(folds, epochs)]))
+
+
+def usual_lookback(at_once: int, trials: int) -> int:
+    """For `at_once` trials at a time: twice as many, and more where there are many for each worker.
+
+    Trials last very differently, and workers wait for the longest; the more trials, the less is lost by comparing with
+    somewhat earlier ones. Simulated clusters did well with it (benchmarks/RESULTS.md). A single worker
+    never waits.
+
+    >>> [usual_lookback(64, 64 * each) for each in (1, 8, 20, 100)]
+    [128, 128, 200, 446]
+    """
+    return max(2 * at_once, round(1 + (at_once - 1) * math.sqrt(trials / (2 * at_once))))
 
 
 @dataclass(frozen=True)
