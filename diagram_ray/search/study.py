@@ -67,7 +67,7 @@ class ParallelConfig(Frozen):
     trials: int | None = Field(default=None, ge=1)
     """None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
-    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: see `fidelity.usual_lookback`."""
+    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: `usual_lookback`."""
     cpus_per_trial: float | None = Field(default=None, gt=0.0)
     """None: an equal part of the cluster's, at most 1. For trials of one worker."""
     gpus_per_trial: float | None = Field(default=None, gt=0.0, le=1.0)
