@@ -15,7 +15,7 @@ from diagram_ray import cli
 from diagram_ray.places import Place, reached
 
 if TYPE_CHECKING:
-    from diagram_ray.search.health import Finding
+    from diagram_ray.search.findings import Finding
 
 app = cli.new_app()
 
@@ -50,32 +50,29 @@ def _examine(folder: Place, fix: bool) -> dict[str, Any]:
         if cut:
             cli.log.info("the last %d bytes of the ledger were a write that was cut off: they are removed", cut)
         found = examine(folder, ledger.trials, plan.study, ladder)
-        left = _mend(found) if fix else found
+        if fix:
+            _mend(found)
         states = [trial.state.value for trial in ledger.trials.values()]
-    _tell(found, left, fix)
-    typer.echo(f"{folder}: {len(states)} trials, {len(found)} findings, {len(found) - len(left)} put right")
-    told = [{"where": finding.where, "what": finding.what, "mended": finding not in left} for finding in found]
-    return {"study": str(folder), "trials": len(states), "findings": told, "open": len(left)}
+    _tell(found, fix)
+    mended = [fix and finding.mend is not None for finding in found]
+    typer.echo(f"{folder}: {len(states)} trials, {len(found)} findings, {sum(mended)} put right")
+    told = [
+        {"where": finding.where, "what": finding.what, "mended": done}
+        for finding, done in zip(found, mended, strict=True)
+    ]
+    return {"study": str(folder), "trials": len(states), "findings": told, "open": len(found) - sum(mended)}
 
 
-def _mend(found: "list[Finding]") -> "list[Finding]":
-    """Puts right what can be; returns the rest."""
-    left, done = [], set()
+def _mend(found: "list[Finding]") -> None:
+    """Puts right what can be; findings may share what does it."""
+    for mend in dict.fromkeys(finding.mend for finding in found if finding.mend is not None):
+        mend()
+
+
+def _tell(found: "list[Finding]", fix: bool) -> None:
     for finding in found:
-        if finding.mend is None:
-            left.append(finding)
-        elif finding.mend not in done:
-            finding.mend()
-            done.add(finding.mend)
-    return left
-
-
-def _tell(found: "list[Finding]", left: "list[Finding]", fix: bool) -> None:
-    for finding in found:
-        if finding not in left:
-            fate = "put right: "
-        elif finding.mend is not None:
-            fate = "--fix puts it right: "
+        if finding.mend is not None:
+            fate = "put right: " if fix else "--fix puts it right: "
         else:
             fate = "cannot be put right: " if fix else ""
         typer.echo(f"{finding.where}: {fate}{finding.what}")

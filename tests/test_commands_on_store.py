@@ -9,11 +9,16 @@ import pandas as pd
 import pytest
 import torch
 import typer
+import yaml
 from typer.testing import CliRunner, Result
 
 from diagram_ray import doctor, predict, report, reproduce, train, tune
-from diagram_ray.results import Study
+from diagram_ray.results import Study, TrialState, write_atomic
+from diagram_ray.search.ledger import open_ledger
+from diagram_ray.search.stages import read_stages, write_stages
+from diagram_ray.search.study_folder import Plan, check_free
 from diagram_ray.store import StorePath
+from diagram_ray.tuning import stages
 from tests.object_store import s3_server
 from tests.small_study import make_study
 
@@ -120,6 +125,36 @@ def test_models_are_trained_from_it_into_the_store_and_used(
     answer(predict.app, model, data, "--out", "s3://bucket/answers", "--device", "cpu")
     answer(predict.app, tmp_path / "m", data, "--out", tmp_path / "answers", "--device", "cpu")
     assert files.cat("bucket/answers/predictions.csv") == (tmp_path / "answers" / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["disk", "store"])
+def test_stages_go_on_where_they_were_cut_off(
+    files: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What becomes of a stage that is done, one that was begun, and one that has but a ledger: nothing is trained."""
+    place: Any = tmp_path / "all" if kind == "disk" else StorePath("s3://bucket/all")
+    study = {"name": "x", "folds": 3, "trials": 4, "space": {"training.k": {"type": "int", "low": 1, "high": 2}}}
+    stages_ = [{"name": name, "study": study, "data": "here"} for name in ("done", "begun", "cut")]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump({"name": "all", "stages": stages_}))
+    write_stages(place, read_stages(tmp_path / "all.yaml", [f"here={folder / 'dataset'}"], []))
+    for name in ("done", "begun"):
+        write_atomic(place / name / "study.yaml", (folder / "study" / "study.yaml").read_bytes())
+    for name, count in (("done", 4), ("begun", 3), ("cut", 0)):
+        (place / name).mkdir(exist_ok=True)
+        with open_ledger(place / name) as ledger:
+            for trial in range(count):
+                ledger.asked(trial, {"training.k": 1})
+                ledger.ended(trial, TrialState.FAIL, "")
+    write_atomic(place / "done" / "report.html", "x")
+    plans: dict[str, Plan] = {}
+    monkeypatch.setattr(stages, "run", lambda plan, make_phantom: plans.setdefault(plan.out.name, plan) and {})
+    config, found = stages.resumed_stages(place)
+    assert found == place
+    for stage in config.stages:
+        stages._one(stage, config, place)
+    assert {name: plan.resume for name, plan in plans.items()} == {"begun": True, "cut": False}
+    assert plans["cut"].out == place / "cut"
+    check_free(plans["cut"].out)  # the study may start there
 
 
 SECRET = "s3://user:hunter2@bucket/x"

@@ -1,20 +1,14 @@
-"""Models that are trained without a part of the patients, besides a study's own folds: tasks on the cluster, and files.
+"""Models that are trained without a part of the patients, besides a study's own folds: tasks on the cluster.
 
-PLACE/after-9.parquet   what the model scores after 9 epochs on the patients it was trained without: `image_id, score`
-PLACE/checkpoint/       its state there, while more epochs may be asked for
-
-A file appears whole, and says what it is of: a model that is done is not trained again, and one of another study is not
-taken for it.
+What they leave is described in `search.cell_files`.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -26,18 +20,15 @@ from diagram_ray.distributed.losses import RETRIES
 from diagram_ray.distributed.machines import gone
 from diagram_ray.distributed.trial_run import SAVE_EVERY, cannot_write, reason_of
 from diagram_ray.distributed.worker import MakeValidation
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.places import Place
+from diagram_ray.search.cell_files import CHECKPOINT, read_cell, scores_file, write_cell
 from diagram_ray.search.nested import Failed, leave_out
-from diagram_ray.search.tables import read_table, write_table
 from diagram_ray.training.checkpoint import Identity, check_identity
 from diagram_ray.training.checkpoint_store import CheckpointStore
 
 log = logging.getLogger("diagram_ray")
-
-ABOUT = b"diagram_ray"
-"""Key of a file's metadata: what it is of, and why there are no scores."""
 
 
 class FoldValidation(Protocol):
@@ -80,31 +71,19 @@ class Order:
 
     def file(self, epochs: int) -> Place:
         """Its scores after so many epochs."""
-        return self.place / f"after-{epochs}.parquet"
-
-
-def write_scores(path: Place, identity: Identity, image_ids: Sequence[str], scores: Floats, failed: str = "") -> None:
-    """What a model scores, or why it does not."""
-    about = json.dumps({"identity": dict(identity), "failed": failed})
-    table = pa.table({"image_id": pa.array(image_ids, pa.string()), "score": pa.array(scores, pa.float64())})
-    write_table(path, table.replace_schema_metadata({ABOUT: about}))
+        return scores_file(self.place, epochs)
 
 
 def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Floats | Failed:
-    """What `write_scores` wrote of these images. Raises DataError, and MismatchError for a model of another study."""
-    try:
-        table = read_table(path)
-        about = json.loads(table.schema.metadata[ABOUT])
-        saved, failed, found = dict(about["identity"]), str(about["failed"]), table["image_id"].to_pylist()
-    except Exception as error:  # pyarrow raises many kinds at damaged files
-        raise DataError(f"{path}: cannot be read: {told(error)}; remove it, and the model is trained again") from None
-    check_identity(saved, identity, str(path))
-    if failed:
-        return Failed(failed)
-    if found != list(image_ids):
-        raise DataError(f"{path}: has the scores of {len(found)} other images than the {len(image_ids)} left out")
-    scores: Floats = table["score"].to_numpy()
-    return scores
+    """A model's scores of these images. Raises DataError, and MismatchError for a model of another study."""
+    found = read_cell(path)
+    check_identity(found.identity, identity, str(path))
+    if found.failed:
+        return Failed(found.failed)
+    if found.image_ids != list(image_ids):
+        many = len(found.image_ids)
+        raise DataError(f"{path}: has the scores of {many} other images than the {len(image_ids)} left out")
+    return found.scores
 
 
 def train(order: Order, data: TrainingData, splits: Splits, make: MakeValidation, device: str) -> None:
@@ -117,12 +96,12 @@ def train(order: Order, data: TrainingData, splits: Splits, make: MakeValidation
     try:
         validation: Any = make(order.config, data, apart, device)
         for mark, scores in _climb(order, validation, fold):
-            write_scores(order.file(mark), order.identity, images, scores)
+            write_cell(order.file(mark), order.identity, images, scores)
     except Exception as error:
         log.debug("%s failed", order.name, exc_info=error)
         if cannot_write(error):
             raise
-        write_scores(order.file(order.epochs), order.identity, [], np.empty(0), failed=reason_of(error))
+        write_cell(order.file(order.epochs), order.identity, [], np.empty(0), failed=reason_of(error))
 
 
 def _climb(order: Order, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
@@ -130,7 +109,7 @@ def _climb(order: Order, validation: FoldValidation, fold: int) -> Iterator[tupl
     marks = [mark for mark in order.marks if mark <= order.epochs and not order.file(mark).is_file()]
     if not marks:  # the worker died after its work was done
         return
-    with CheckpointStore(order.place / "checkpoint", validation.identity, every=SAVE_EVERY) as store:
+    with CheckpointStore(order.place / CHECKPOINT, validation.identity, every=SAVE_EVERY) as store:
         found = store.load()
         if found is not None and found[0] <= marks[0]:  # else scores were lost that it cannot give any more
             validation.load_state_dict(found[1])
@@ -184,7 +163,7 @@ def train_all(
             if left == before:  # no machine that has left is to blame
                 log.debug("%s lost its workers", order.name, exc_info=error)
                 why = f"its worker process died {RETRIES + 1} times"
-                write_scores(order.file(order.epochs), order.identity, [], np.empty(0), failed=why)
+                write_cell(order.file(order.epochs), order.identity, [], np.empty(0), failed=why)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """Nested cross-validation of a study on the cluster: what `search.nested` asks for is trained, in the study's folder.
 
-nested/0007/without-0-3/   the model of trial 7 that has seen neither fold 0 nor fold 3 (`distributed.cells`)
-nested/predictions.parquet what the inner winners score on their outer folds
-nested.json                what came out; written last
+What it leaves is described in `search.cell_files`.
 """
 
 import json
@@ -20,14 +18,13 @@ from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.places import Place, remove
 from diagram_ray.results import TrialState, write_atomic
+from diagram_ray.search.cell_files import CHECKPOINT, NESTED, NESTED_RESULT, PREDICTIONS, model_folder
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, leave_out
-from diagram_ray.search.nested_plan import blind, inner_ladder, price
+from diagram_ray.search.nested_plan import blind, candidates, inner_ladder, price
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.search.tables import read_table, write_table
 from diagram_ray.training.transfer import read_initial
-
-FOLDER, RESULT, PREDICTIONS = "nested", "nested.json", "predictions.parquet"
 
 
 def missing(searched: Searched) -> tuple[int, ...]:
@@ -37,18 +34,12 @@ def missing(searched: Searched) -> tuple[int, ...]:
 
 def is_nested(searched: Searched) -> bool:
     """Whether it is done, with the candidates that the study has now."""
-    path = searched.folder / RESULT
+    path = searched.folder / NESTED_RESULT
     return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(searched)
 
 
 def _candidates(searched: Searched) -> list[int]:
-    """Who takes part. A trial that broke the study's bounds was not trained, and would not be in any search."""
-    trials = {number: searched.trials.get(number) for number in blind(searched.study, searched.lookback)}
-    return [
-        number
-        for number, trial in trials.items()
-        if trial is None or trial.state is not TrialState.PRUNED or trial.measurements
-    ]
+    return candidates(searched.study, searched.trials, searched.lookback)
 
 
 def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
@@ -72,13 +63,13 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
         return None
     result = _write(searched, search.results(), store.spent())
     for place in _models(searched):
-        remove(place / "checkpoint")
+        remove(place / CHECKPOINT)
     return result
 
 
 def _models(searched: Searched) -> Iterator[Place]:
     """Where there are models of cells, or parts of them."""
-    trials: list[Place] = [*(searched.folder / FOLDER).glob("[0-9]*")]
+    trials: list[Place] = [*(searched.folder / NESTED).glob("[0-9]*")]
     return (place for trial in trials for place in trial.glob("without-*"))
 
 
@@ -141,7 +132,7 @@ class _Store:
         for cell, scores in self._known.items():
             place = self._place(cell)
             if scores is not None and len(cell.without) > 1 and place not in busy and not search.wants(cell):
-                remove(place / "checkpoint")
+                remove(place / CHECKPOINT)
 
     def spent(self) -> int:
         """Epochs of one fold that were trained, in this run and in earlier ones, whether or not they failed."""
@@ -163,8 +154,7 @@ class _Store:
         return np.flatnonzero(np.isin(self._folds, cell.without))
 
     def _place(self, cell: Cell) -> Place:
-        name = "-".join(map(str, cell.without))
-        return self._searched.folder / FOLDER / f"{cell.trial:04d}" / f"without-{name}"
+        return model_folder(self._searched.folder / NESTED / f"{cell.trial:04d}", cell.without)
 
 
 def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[str, Any]:
@@ -181,7 +171,7 @@ def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[
         result["failed"] = found.reason
     else:
         table = _predictions(searched, found)
-        write_table(searched.folder / FOLDER / PREDICTIONS, table)
+        write_table(searched.folder / NESTED / PREDICTIONS, table)
         labels = {outer.fold: table.filter(pa.compute.equal(table["fold"], outer.fold))["label"] for outer in found}
         values = [auc(labels[outer.fold].to_numpy(), outer.scores) for outer in found]
         result["auc_mean"] = float(np.mean(values))
@@ -189,7 +179,7 @@ def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[
             {"fold": outer.fold, "winner": outer.trial, "inner_auc": outer.inner_auc, "auc": value}
             for outer, value in zip(found, values, strict=True)
         ]
-    write_atomic(searched.folder / RESULT, json.dumps(result, indent=1))
+    write_atomic(searched.folder / NESTED_RESULT, json.dumps(result, indent=1))
     return result
 
 

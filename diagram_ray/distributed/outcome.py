@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from diagram_ray.distributed.nested import RESULT as NESTED
-from diagram_ray.distributed.repeats import RESULT as REPEATS
 from diagram_ray.errors import DiagramError
 from diagram_ray.places import Place
 from diagram_ray.results import Trial, TrialState
+from diagram_ray.search.cell_files import NESTED_RESULT, REPEATS_RESULT
 from diagram_ray.search.files import best_of
 
 CONTROL, LEAKAGE = "control.json", "leakage.json"
@@ -28,8 +27,8 @@ def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, A
         "best": _best(best),
         "control_auc": _auc_in(folder / CONTROL),
         "leaky_auc": _auc_in(folder / LEAKAGE),
-        "repeated_auc": _auc_in(folder / REPEATS),
-        "nested_auc": _auc_in(folder / NESTED),
+        "repeated_auc": _auc_in(folder / REPEATS_RESULT),
+        "nested_auc": _auc_in(folder / NESTED_RESULT),
         "seconds": round(document["seconds"], 1),
         "interrupted": document["interrupted"],
         "lost": document["lost"],

@@ -1,8 +1,6 @@
 """The winner's cross-validation on folds that are dealt anew, once and again.
 
-repeats/0007/repeat-1/without-2/   the model of trial 7 that has not seen fold 2 of that deal (`distributed.cells`)
-repeats/0007/repeat-1.parquet      its out-of-fold scores, for predictions.parquet
-repeats.json                       what came out; written last
+What it leaves is described in `search.cell_files`.
 """
 
 import json
@@ -21,11 +19,10 @@ from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
+from diagram_ray.search.cell_files import REPEATS_RESULT, model_folder
 from diagram_ray.search.nested import Failed
 from diagram_ray.search.tables import repeat_file, write_table
 from diagram_ray.training.transfer import read_initial
-
-RESULT = "repeats.json"
 
 
 def seed_of(seed: int, repeat: int) -> int:
@@ -35,7 +32,7 @@ def seed_of(seed: int, repeat: int) -> int:
 
 def is_repeated(searched: Searched, winner: int) -> bool:
     """Whether the winner has been repeated as often as the study asks."""
-    path, further = searched.folder / RESULT, searched.study.repeats - 1
+    path, further = searched.folder / REPEATS_RESULT, searched.study.repeats - 1
     if not path.is_file():
         return not further
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +60,7 @@ def run_repeats(searched: Searched, winner: int, cluster: Cluster) -> dict[str, 
     found = [_repeat(searched, winner, repeat, deal, orders) for repeat, deal in deals.items()]
     good = [value for each in found for value in each.get("fold_auc", [])]
     result = {"trial": winner, "auc_mean": float(np.mean(good)) if good else None, "repeats": found}
-    write_atomic(searched.folder / RESULT, json.dumps(result, indent=1))
+    write_atomic(searched.folder / REPEATS_RESULT, json.dumps(result, indent=1))
     return result
 
 
@@ -80,7 +77,8 @@ def _deals(searched: Searched) -> dict[int, Splits]:
 def _order(searched: Searched, winner: int, repeat: int, deal: Splits, fold: int) -> Order:
     config, epochs = searched.config(winner), searched.ladder.rungs[-1].epochs
     identity = searched.identity(deal) | flatten(config) | {"without": [fold]}
-    place = repeat_file(searched.folder, winner, repeat).parent / f"repeat-{repeat}" / f"without-{fold}"
+    table = repeat_file(searched.folder, winner, repeat)
+    place = model_folder(table.parent / table.stem, (fold,))
     name = f"trial {winner}, repeat {repeat}, fold {fold}"
     return Order(name, place, config, identity, (fold,), epochs, (epochs,), repeat)
 

@@ -188,7 +188,7 @@ class _Run:
             raise UsageError(f"{self.folder}: holds a study already; go on with it by --resume {self.folder}")
         if study.trials < len(ledger.trials):
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
-        lookback = study.parallel.lookback or 2 * self.share.trials
+        lookback = study.lookback(self.share.trials)
         ladder = study.make_ladder(self.plan.base.training.epochs)
         side = self.materials.data.images.shape[-2:]
         measure = gauge(self.plan.base, (side[0], side[1]), study.folds) if study.aims.need_sizes else None

@@ -5,6 +5,7 @@ with the trials up to i - lookback only. All of those ended before trial i could
 numbers and values and never on who was faster.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,19 @@ def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
     return tuple(dict.fromkeys([Rung(1, third), Rung(folds, third), Rung(folds, epochs)]))
 
 
+def usual_lookback(at_once: int, trials: int) -> int:
+    """For `at_once` trials at a time: twice as many, and more where there are many for each worker.
+
+    Trials last very differently, and workers wait for the longest; the more trials, the less is lost by comparing with
+    somewhat earlier ones. Simulated clusters did well with it (benchmarks/RESULTS.md). A single worker
+    never waits.
+
+    >>> [usual_lookback(64, 64 * each) for each in (1, 8, 20, 100)]
+    [128, 128, 200, 446]
+    """
+    return max(2 * at_once, round(1 + (at_once - 1) * math.sqrt(trials / (2 * at_once))))
+
+
 @dataclass(frozen=True)
 class Decision:
     """Whether a trial goes on after a rung, and why."""
@@ -82,11 +96,15 @@ def decide(rung: Rung, value: float, earlier: ArrayLike, reduction: int) -> Deci
     if there are fewer than `reduction` of them. NaN must not come here: a trial without a score has failed.
     """
     values = np.asarray(earlier, dtype=np.float64)
-    count = len(values) + 1
+    return decide_by_rank(rung, value, int(np.count_nonzero(values > value)), len(values), reduction)
+
+
+def decide_by_rank(rung: Rung, value: float, better: int, earlier: int, reduction: int) -> Decision:
+    """As `decide`, where it is known how many of the `earlier` trials are `better`."""
+    count = earlier + 1
     if count < reduction:
-        return Decision(True, f"{value:.4f} at {rung}: {len(values)} earlier trials are too few to compare with")
-    places = count // reduction
-    rank = 1 + int(np.count_nonzero(values > value))
+        return Decision(True, f"{value:.4f} at {rung}: {earlier} earlier trials are too few to compare with")
+    places, rank = count // reduction, 1 + better
     verdict = "goes on" if rank <= places else "pruned"
     return Decision(
         rank <= places, f"{verdict}: {value:.4f} at {rung} is number {rank} of {count}, best {places} go on"

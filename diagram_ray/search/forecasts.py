@@ -11,7 +11,7 @@ from diagram_ray.errors import UsageError
 from diagram_ray.places import Place, on_disk
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.alternatives import changed
-from diagram_ray.search.fidelity import Ladder
+from diagram_ray.search.fidelity import Ladder, usual_lookback
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.racing import Race, make_race
 from diagram_ray.search.recording import Recording, read_recording, recording_of
@@ -75,7 +75,7 @@ def _resamples(race: RaceConfig) -> int:
 
 
 def forecasts(known: Ground, cluster: ClusterConfig) -> Iterator[Line]:
-    """A line for each lookback: the cluster's own, or half, once, twice and four times its workers.
+    """A line for each lookback: the cluster's own; or half, once, twice and four times its workers, and the usual one.
 
     The configurations come in a random order. Where more trials are wanted than were recorded, the others are drawn
     from them again. Raises UsageError if the seconds are unknown, or for a ladder that was not recorded.
@@ -84,7 +84,7 @@ def forecasts(known: Ground, cluster: ClusterConfig) -> Iterator[Line]:
     if seconds is None:
         raise UsageError("--simulate: how long an epoch of one fold takes was not recorded; give seconds=...")
     order, workers = _order(known.recording.configurations, cluster), cluster.workers
-    usual = [max(1, workers // 2), workers, 2 * workers, 4 * workers]
+    usual = sorted([max(1, workers // 2), workers, 2 * workers, 4 * workers, usual_lookback(workers, len(order))])
     for lookback in dict.fromkeys(
         min(each, len(order)) for each in ([cluster.lookback] if cluster.lookback else usual)
     ):

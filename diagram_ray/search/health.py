@@ -6,35 +6,23 @@ knows is ever removed or changed: no ledger line, no file of a trial that the le
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right, insort
+from collections.abc import Iterator
 from functools import partial
 
 import pandas as pd
 
 from diagram_ray.errors import DataError, told
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.places import Place, remove
+from diagram_ray.places import Place
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.fidelity import Ladder, decide
+from diagram_ray.search.fidelity import Ladder, decide_by_rank
 from diagram_ray.search.files import MODEL, TrialFiles, best_of, read_scores
+from diagram_ray.search.findings import CLOSE, Finding, inside, superfluous
+from diagram_ray.search.health_of_cells import examine_cells
 from diagram_ray.search.ledger import FILE
 from diagram_ray.search.study import StudyConfig
 from diagram_ray.search.tables import Trials, read_table, write_tables
-
-Mend = Callable[[], object]
-CLOSE = 1e-9
-"""AUCs that differ by less are the same: they are computed in two ways."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be."""
-
-    where: str
-    what: str
-    mend: Mend | None = None
-    """Puts it right; None: it cannot be put right from what is there."""
 
 
 def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
@@ -45,6 +33,7 @@ def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -
         _figures(folder, trials),
         _decisions(trials, study, ladder),
         _tables(folder, trials),
+        examine_cells(folder, trials, study, ladder),
     )
     return [finding for part in parts for finding in part]
 
@@ -53,35 +42,26 @@ def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
     """What nobody will ask for again: of killed drivers and workers, or of trials that have ended."""
     left = (_found(folder, name) for name in (".tune-*", ".best.*", "page.url", "**/.*.[0-9]*-*"))
     for path in itertools.chain.from_iterable(left):
-        yield _superfluous(folder, path, "a process that was killed has left it")
+        yield superfluous(folder, path, "a process that was killed has left it")
     for kind in ("trials", "checkpoints"):
         for path in _found(folder / kind, "*"):
             trial = trials.get(int(path.name)) if re.fullmatch(r"\d+", path.name) else None
             if trial is None:
-                yield _superfluous(folder, path, "the ledger knows no such trial")
+                yield superfluous(folder, path, "the ledger knows no such trial")
             elif kind == "checkpoints" and trial.state is not TrialState.RUNNING:
-                yield _superfluous(folder, path, f"trial {trial.number} has ended: {trial.state}")
+                yield superfluous(folder, path, f"trial {trial.number} has ended: {trial.state}")
     best = best_of(trials)
     for number in trials:
         models = TrialFiles.of(folder, number).models
         if models.exists() and (best is None or number != best.number) and trials[number].state in ENDED:
-            yield _superfluous(folder, models, "models are kept of the best trial only")
+            yield superfluous(folder, models, "models are kept of the best trial only")
 
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def _superfluous(folder: Place, path: Place, why: str) -> Finding:
-    mend = partial(remove, path) if path.is_dir() and not path.is_symlink() else path.unlink
-    return Finding(_inside(folder, path), f"left over: {why}", mend)
-
-
 def _found(folder: Place, pattern: str) -> list[Place]:
     return sorted(folder.glob(pattern), key=str)
-
-
-def _inside(folder: Place, path: Place) -> str:
-    return str(path).removeprefix(f"{folder}/")
 
 
 def _trial_files(folder: Place, trials: Trials, ladder: Ladder) -> Iterator[Finding]:
@@ -95,7 +75,7 @@ def _trial_files(folder: Place, trials: Trials, ladder: Ladder) -> Iterator[Find
         needed += [files.models] if best is not None and best.number == number else []
         for path in needed:
             if not path.exists():
-                yield Finding(_inside(folder, path), f"missing; trial {number} is {_stands(trial, ladder)}")
+                yield Finding(inside(folder, path), f"missing; trial {number} is {_stands(trial, ladder)}")
         if trial.state is TrialState.RUNNING and trial.measurements and not _any(files.checkpoints):
             yield Finding(
                 f"checkpoints/{number:04d}", f"missing: trial {number} will be trained anew from its first epoch"
@@ -162,16 +142,27 @@ def _differ(measured: Measurement, fold: int, found: float, recorded: float) -> 
 
 def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
     """Whether the ladder let go on whom it should. Where a race decided as well, it may have dropped more."""
-    for number, trial in sorted(trials.items()):
-        for rung, measured in enumerate(trial.measurements[: ladder.top]):
-            seen = [trials[other] for other in range(number - (study.parallel.lookback or 0) + 1)]
-            earlier = [other.measurements[rung].auc_mean for other in seen if len(other.measurements) > rung]
-            right = decide(ladder.rungs[rung], measured.auc_mean, earlier, ladder.reduction)
-            went_on = len(trial.measurements) > rung + 1 or trial.state is not TrialState.PRUNED
-            raced = study.race.rule != "none" and right.go_on
-            if went_on != right.go_on and not raced:
-                did = "went on" if went_on else "was pruned"
-                yield Finding(FILE, f"trial {number} {did} after {ladder.rungs[rung]}; by the rule: {right.why}")
+    for rung in range(ladder.top):
+        scores: list[float] = []  # ascending, of those that a trial is compared with
+        seen = 0
+        for number, trial in sorted(trials.items()):
+            while seen <= number - (study.parallel.lookback or 1):
+                if len(trials[seen].measurements) > rung:
+                    insort(scores, trials[seen].measurements[rung].auc_mean)
+                seen += 1
+            if len(trial.measurements) > rung:
+                yield from _decision(trial, rung, scores, study, ladder)
+
+
+def _decision(trial: Trial, rung: int, scores: list[float], study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
+    value, point = trial.measurements[rung].auc_mean, ladder.rungs[rung]
+    better = len(scores) - bisect_right(scores, value)
+    right = decide_by_rank(point, value, better, len(scores), ladder.reduction)
+    went_on = len(trial.measurements) > rung + 1 or trial.state is not TrialState.PRUNED
+    raced = study.race.rule != "none" and right.go_on
+    if went_on != right.go_on and not raced:
+        did = "went on" if went_on else "was pruned"
+        yield Finding(FILE, f"trial {trial.number} {did} after {point}; by the rule: {right.why}")
 
 
 def _tables(folder: Place, trials: Trials) -> Iterator[Finding]:

@@ -5,9 +5,11 @@ The cross-validation itself is in `search.nested`.
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diagram_ray.errors import ConfigError
+from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung
 from diagram_ray.search.study import StudyConfig
 
@@ -31,6 +33,16 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
         startup = study.sampler.startup_trials if study.sampler.name == "tpe" else 1
         count = min(study.trials, startup + lookback - 1)
     return tuple(sorted({*range(count), *given}))
+
+
+def candidates(study: StudyConfig, trials: Mapping[int, Trial], lookback: int) -> list[int]:
+    """Who takes part. A trial that broke the study's bounds was not trained, and would not be in any search."""
+    known = {number: trials.get(number) for number in blind(study, lookback)}
+    return [
+        number
+        for number, trial in known.items()
+        if trial is None or trial.state is not TrialState.PRUNED or trial.measurements
+    ]
 
 
 def check_nested(study: StudyConfig) -> None:

@@ -46,7 +46,7 @@ class ClusterConfig(Frozen):
     cost: float = Field(default=0.0, ge=0.0)
     """Of a worker for an hour, from asking for it until it is given back."""
     lookback: int | None = Field(default=None, ge=1)
-    """None: 2 x workers, as in a study."""
+    """None: several are tried (`forecasts`)."""
     seed: int = Field(default=0, ge=0)
     """Of the order of the configurations, and of when workers are taken away."""
 

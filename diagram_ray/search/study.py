@@ -21,7 +21,8 @@ from diagram_ray.config import ExperimentConfig, Frozen, build, dotted_keys, ove
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
-from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
+from diagram_ray.search.fidelity import Ladder, Rung, make_rungs, usual_lookback
+from diagram_ray.search.mlflow_runs import MlflowConfig, check_tracking
 from diagram_ray.search.sampler import SamplerConfig, check_sampler
 from diagram_ray.search.sizes import Aims, ConstraintsConfig, aims_of, check_objectives
 from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
@@ -66,7 +67,7 @@ class ParallelConfig(Frozen):
     trials: int | None = Field(default=None, ge=1)
     """None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
-    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: 2 x trials."""
+    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: `usual_lookback`."""
     cpus_per_trial: float | None = Field(default=None, gt=0.0)
     """None: an equal part of the cluster's, at most 1. For trials of one worker."""
     gpus_per_trial: float | None = Field(default=None, gt=0.0, le=1.0)
@@ -156,6 +157,8 @@ class StudyConfig(Frozen):
     """Where each machine keeps them for all its trials: in shared memory, or in a file that is mapped. auto: on the
     disk where they take more than a quarter of the memory."""
     page: PageConfig = PageConfig()
+    mlflow: MlflowConfig = MlflowConfig()
+    """Whether the trials become runs of an MLflow tracking server as well (search/mlflow_runs.py)."""
     time_budget: str | None = None
     """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
 
@@ -168,7 +171,7 @@ class StudyConfig(Frozen):
 
         A study that is resumed on another machine must keep both; how many trials run at once may change.
         """
-        lookback = self.parallel.lookback or 2 * (self.parallel.trials or workers)
+        lookback = self.lookback(self.parallel.trials or workers)
         rungs = self.ladder.rungs
         if rungs is None:
             rungs = tuple((r.folds, r.epochs) for r in make_rungs(self.folds, epochs))
@@ -178,6 +181,10 @@ class StudyConfig(Frozen):
                 "parallel": self.parallel.model_copy(update={"lookback": lookback}),
             }
         )
+
+    def lookback(self, at_once: int) -> int:
+        """The one that the file names, or that is usual for `at_once` trials at a time."""
+        return self.parallel.lookback or usual_lookback(at_once, self.trials)
 
     @property
     def aims(self) -> Aims:
@@ -215,6 +222,7 @@ def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) 
     check_points(study.first, study.space, where)
     check_objectives(study.objectives, study.sampler.name, where)
     check_sampler(study.sampler, study.space, study.first, study.trials, where)
+    check_tracking(study.mlflow, where)
     _check_initial(study, where)
     _check_ladder(study, base.training.epochs, where)
     if study.time_budget is not None:

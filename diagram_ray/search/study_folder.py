@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,6 +97,7 @@ def new_document(
     `initial` says with which weights the trials start, if they do not start anew.
     """
     return {
+        "id": uuid.uuid4().hex,
         "study": plan.study.model_dump(mode="json"),
         "experiment": plan.base.model_dump(mode="json"),
         "dataset": {**dataset, "uri": plan.data},

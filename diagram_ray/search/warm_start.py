@@ -1,5 +1,8 @@
 """Warm start: what earlier studies found is told to the sampler before the first trial.
 
+That is what their trials scored, and which of them break a bound of the new study. Those need no score; without them
+the sampler would find the bound only by running into it again.
+
 The trials are copied into the new study's folder, `warm_start.json`, so that a study that is resumed proposes the same
 whatever has become of the earlier ones. They are never trials of the new study.
 """
@@ -52,10 +55,26 @@ class Mapper:
         """The trial as the sampler is to learn of it, or why it says nothing.
 
         It says something if it has exactly the parameters that exist here with its values, each within its range. Of
-        what it scored that counts which was measured at the rungs of this study, without a gap.
+        what it scored that counts which was measured at the rungs of this study, without a gap. One that breaks a bound
+        of this study says so much without a score: it is what teaches the sampler where the bound lies.
         """
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or trial.last is None:
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             return NO_SCORE
+        params = self._params(trial)
+        if isinstance(params, str):
+            return params
+        try:
+            sizes = self.gauge(params) if self.gauge is not None else {}
+        except ConfigError:
+            return OUTSIDE
+        measured = _at(self.ladder, trial)
+        if not measured and not self.aims.broken(sizes):
+            return OTHER_RUNGS if trial.measurements else NO_SCORE
+        state = TrialState.COMPLETE if len(measured) == len(self.ladder.rungs) else TrialState.PRUNED
+        return Trial(trial.number, params, state, trial.reason, measured, sizes)
+
+    def _params(self, trial: Trial) -> dict[str, Any] | str:
+        """The trial's parameters, if they are a configuration of this study; or why they are none."""
         params: dict[str, Any] = {}
         for key, values in ordered(self.space).items():
             if exists(values, params):
@@ -65,17 +84,7 @@ class Mapper:
                 if not values.holds(value):
                     return OUTSIDE
                 params[key] = float(value) if isinstance(values, FloatRange) else value
-        if params.keys() != trial.params.keys():
-            return OTHER_KEYS
-        measured = _at(self.ladder, trial)
-        if not measured:
-            return OTHER_RUNGS
-        state = TrialState.COMPLETE if len(measured) == len(self.ladder.rungs) else TrialState.PRUNED
-        try:
-            sizes = self.gauge(params) if self.gauge is not None else {}
-        except ConfigError:
-            return OUTSIDE
-        return Trial(trial.number, params, state, trial.reason, measured, sizes)
+        return params if params.keys() == trial.params.keys() else OTHER_KEYS
 
 
 def gather(studies: Sequence[str], mapper: Mapper) -> tuple[list[Trial], list[Source]]:

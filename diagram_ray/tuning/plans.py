@@ -115,7 +115,7 @@ def show(plan: Plan) -> dict[str, Any]:
     study = plan.study
     ladder = study.make_ladder(plan.base.training.epochs)
     at_once = study.parallel.trials or max(1, (os.cpu_count() or 1) // study.scaling.workers)
-    lookback = study.parallel.lookback or 2 * at_once
+    lookback = study.lookback(at_once)
     largest, expected = ladder.exhaustive(study.trials), ladder.expected(study.trials, unpruned=lookback)
     if study.budget.fold_epochs is not None:  # the last trial that starts within it may go on to the end
         largest = min(largest, study.budget.fold_epochs - 1 + ladder.rungs[-1].fold_epochs)

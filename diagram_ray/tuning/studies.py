@@ -7,13 +7,18 @@ from typing import Any
 import typer
 
 from diagram_ray import cli
-from diagram_ray.errors import UsageError
-from diagram_ray.search.study_folder import Plan
+from diagram_ray.errors import DiagramError, UsageError
+from diagram_ray.places import place_at
+from diagram_ray.results import Study
+from diagram_ray.search.ledger import open_ledger
+from diagram_ray.search.mlflow_runs import check_mlflow, write_mlflow
+from diagram_ray.search.study_folder import Plan, read_plan
 from diagram_ray.tuning.plans import PHANTOM
 
 
 def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
     """Runs or resumes a study, and writes its report; returns what the command prints. Raises DiagramError."""
+    check_mlflow(plan.study.mlflow)
     if not make_phantom:
         from diagram_ray.data.shards import read_info
 
@@ -31,6 +36,7 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
             materials = replace(materials, info=materials.info | {"audit": _audit(plan.data, materials.info)})
         stack.enter_context(ray_session())
         result = run_study(plan, materials, cli.stderr)
+    _log_runs(result["study"])
     _summarise(result)
     if result["interrupted"] == INTERRUPTED:
         cli.log.info(
@@ -42,6 +48,19 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
     report = write_report([result["study"]])
     typer.echo(f"report: {report}")
     return result | {"report": str(report)}
+
+
+def _log_runs(study: str) -> None:
+    """Where the study's file asks for it. That MLflow does not answer costs no result."""
+    folder = place_at(study)
+    config = read_plan(folder).study.mlflow
+    if config.tracking_uri is None:
+        return
+    try:
+        with open_ledger(folder) as ledger:  # nobody else may log it meanwhile
+            write_mlflow(config, Study(folder).document, ledger.trials)
+    except DiagramError as error:
+        cli.log.warning("%s; the study itself is whole, and tune --resume %s logs what is missing", error, study)
 
 
 def _summarise(result: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Models without a part of the patients, trained here and now, without Ray: against training everything by hand."""
 
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from diagram_ray.errors import DataError, MismatchError, UsageError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.report import write_report
 from diagram_ray.results import Study
-from diagram_ray.search.ledger import read_ledger
+from diagram_ray.search import cell_files
 from diagram_ray.search.nested import Failed
 from diagram_ray.search.nested_plan import price
 from diagram_ray.search.study import ControlConfig
 from diagram_ray.search.study_folder import read_plan
 from diagram_ray.search.tables import write_tables
-from diagram_ray.training.loop import Trainer, fit_to_data
-from diagram_ray.training.materials import load
+from diagram_ray.training.loop import Trainer
 from diagram_ray.tuning.plans import resumed_plan, with_controls
+from tests.cell_bench import Bench, searched
 from tests.small_study import make_study
 
 
@@ -35,25 +34,6 @@ def one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-class Bench:
-    """Does what `train_all` does, in this process; remembers what it trained, and can be stopped."""
-
-    def __init__(self) -> None:
-        self.trained: list[str] = []
-        self.stop_after = 10**6
-
-    def __call__(
-        self, orders: Callable[[Any], Sequence[cells.Order]], deals: Any, data: Any, make: Any, _: Any
-    ) -> bool:
-        while waiting := orders(frozenset()):
-            order = min(waiting, key=lambda order: (order.epochs, order.place))
-            if len(self.trained) >= self.stop_after:
-                return False
-            self.trained.append(f"{order.name} to {order.epochs}")
-            cells.train(order, data, deals[order.repeat], make, "cpu")
-        return True
 
 
 @pytest.fixture
@@ -72,15 +52,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def study(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "study"))
-
-
-def searched(study: Path, repeats: int = 1) -> Searched:
-    plan = read_plan(study)
-    materials = load(plan)
-    asked = plan.study.model_copy(update={"repeats": repeats})
-    return Searched(
-        study, asked, fit_to_data(plan.base, materials.data), read_ledger(study), materials, cross_validation
-    )
 
 
 def by_hand(it: Searched, trial: int, without: tuple[int, ...], epochs: int, fold: int) -> np.ndarray:
@@ -182,13 +153,13 @@ def test_seeds_of_repeats_are_all_different() -> None:
 
 def test_scores_of_another_model_or_of_other_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "after-3.parquet"
-    cells.write_scores(path, {"k": 1}, ["a", "b"], np.array([0.5, 0.25]))
+    cell_files.write_cell(path, {"k": 1}, ["a", "b"], np.array([0.5, 0.25]))
     np.testing.assert_array_equal(cells.read_scores(path, {"k": 1}, ["a", "b"]), [0.5, 0.25])
     with pytest.raises(MismatchError, match="k is 1 there and 2 here"):
         cells.read_scores(path, {"k": 2}, ["a", "b"])
     with pytest.raises(DataError, match="has the scores of 2 other images than the 1 left out"):
         cells.read_scores(path, {"k": 1}, ["a"])
-    cells.write_scores(path, {"k": 1}, [], np.empty(0), failed="it diverged")
+    cell_files.write_cell(path, {"k": 1}, [], np.empty(0), failed="it diverged")
     assert cells.read_scores(path, {"k": 1}, ["a"]) == Failed("it diverged")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"cannot be read: .*; remove it, and the model is trained again"):

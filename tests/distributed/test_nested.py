@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from diagram_ray.distributed import cells, nested
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Study
+from diagram_ray.search import cell_files
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.nested_plan import price
 from diagram_ray.search.study_folder import read_plan
@@ -142,7 +142,7 @@ def test_configurations_that_fail_are_told_and_cost_only_themselves(cluster: dic
     (good,) = (number for number, trial in trials.items() if trial.params["training.k"] == 1)
     assert [each["winner"] for each in found["folds"]] == [good] * 3
     for path in out.glob("nested/*/*/after-6.parquet"):
-        about = json.loads(pq.read_schema(path).metadata[cells.ABOUT])
+        about = json.loads(pq.read_schema(path).metadata[cell_files.ABOUT])
         why = {1: "", 13: "diverged", 14: "out of memory: 400 GiB", 15: "its worker process died 3 times"}
         assert why[trials[int(path.parts[-3])].params["training.k"]] in about["failed"]
         assert bool(about["failed"]) == (int(path.parts[-3]) != good)
@@ -151,4 +151,4 @@ def test_configurations_that_fail_are_told_and_cost_only_themselves(cluster: dic
 def test_a_candidate_that_has_yet_to_start_is_waited_for(cluster: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "study"
     run(out, *ASKED, "time_budget=0.001s")
-    assert not (out / nested.RESULT).exists()
+    assert not (out / cell_files.NESTED_RESULT).exists()

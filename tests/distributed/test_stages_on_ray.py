@@ -1,4 +1,4 @@
-"""Stages on a real local Ray: studies that build on each other, a kill in the middle, and going on."""
+"""Stages on a real local Ray: studies that build on each other, in an object store, and on a disk with a kill."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from diagram_ray.places import Place
 from diagram_ray.results import Study
+from diagram_ray.store import StorePath
+from tests.object_store import s3_server
 from tests.training.conftest import tiny_data, write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -62,17 +66,27 @@ def run(*arguments: str) -> dict:
     return json.loads(out.splitlines()[-1]) | {"said": errors}
 
 
-def tables(study: Path) -> list[pd.DataFrame]:
-    found = [pd.read_parquet(study / f"{name}.parquet") for name in ("trials", "curves", "predictions")]
+def tables(place: Place) -> list[pd.DataFrame]:
+    study = Study.load(place)
+    found = [study.trials, study.curves, study.predictions]
     return [table.drop(columns=["seconds", "worker_seconds"], errors="ignore") for table in found]
 
 
-def test_all_in_order_and_again_after_a_kill(asked: list[str], tmp_path: Path) -> None:
-    calm, cut = tmp_path / "calm", tmp_path / "cut"
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StorePath]:
+    with s3_server(tmp_path / "log"):
+        yield StorePath("s3://bucket/studies")
+
+
+def test_all_in_order_in_a_store_and_again_on_a_disk_after_a_kill(
+    asked: list[str], tmp_path: Path, store: StorePath
+) -> None:
+    calm, cut = store / "calm", tmp_path / "cut"
     result = run(*asked, "--out", str(calm))
     assert list(result["stages"]) == ["first", "model", "tuned"]
-    assert Path(result["report"]).is_file()
-    assert (calm / "model" / "model.safetensors").is_file()
+    assert result["report"] == f"{calm}/report.html"
+    assert (calm / "report.html").read_bytes().startswith(b"<!doctype html>")
+    assert {path.name for path in calm.iterdir()} == {"stages.yaml", "report.html", "first", "model", "tuned"}
     started = Study.load(calm / "tuned").document["init_from"]
     assert started["source"] == str(calm / "first")
     assert Study.load(calm / "tuned").document["experiment"]["model"]["width"] == SMALL["model.width"]

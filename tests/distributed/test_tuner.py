@@ -383,8 +383,8 @@ def test_conditions_bounds_objectives_warm_start_and_a_budget(
     run(whole, "budget.fold_epochs=null")
     assert_same(whole, two)
 
-    run(warm, f"warm_start=[{json.dumps(str(two))}]", "trials=10")
+    run(warm, f"warm_start=[{json.dumps(str(two))}]", "trials=4")
     source = Study.load(warm).document["warm_start"][0]
-    assert source["told"] + source["left_out"]["no score"] == 16
-    assert len(table(warm)) == 10
+    assert (source["told"], source["left_out"]) == (16, {})
+    assert len(table(warm)) == 4
     assert json.loads((warm / "warm_start.json").read_text())["sources"] == [source]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from diagram_ray import tune
 from diagram_ray.errors import ConfigError, UsageError
 from diagram_ray.results import Measurement, TrialState
-from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.fidelity import Ladder, Rung, usual_lookback
 from diagram_ray.search.forecasts import forecasts, ground, read_cluster
 from diagram_ray.search.replay import Memory
 from diagram_ray.search.simulation import HOUR, SAVE_EVERY, ClusterConfig, Forecast, Simulation
@@ -129,11 +129,26 @@ def test_workers_wait_for_earlier_trials_where_the_lookback_is_short() -> None:
     assert waits[0] > waits[1] >= waits[2]
 
 
+@given(st.integers(1, 1000), st.integers(1, 100_000))
+def test_the_usual_lookback_keeps_workers_busy_and_one_alone_informed(workers: int, trials: int) -> None:
+    found = usual_lookback(workers, trials)
+    assert 2 * workers <= found <= max(2 * workers, trials)
+    assert found <= usual_lookback(workers, trials + 1)
+    assert usual_lookback(1, trials) == 2
+    assert usual_lookback(workers, 8 * workers) == 2 * workers
+
+
+def test_many_trials_a_worker_are_through_sooner_than_with_twice_the_workers() -> None:
+    before, now = (simulate(1600, 32, each)[0] for each in (64, usual_lookback(32, 1600)))
+    assert now.seconds < 0.95 * before.seconds
+    assert now.hours < 0.95 * before.hours
+
+
 def test_a_recording_is_drawn_from_again_where_it_is_too_short() -> None:
     known = ground(PHANTOM, [])
     cluster = read_cluster("workers=20,trials=300,seconds=2,startup=60,cost=1.5")
     lines = list(forecasts(known, cluster))
-    assert [line.lookback for line in lines] == [10, 20, 40, 80]
+    assert [line.lookback for line in lines] == [10, 20, 40, 53, 80]
     assert all(line.forecast.cost == pytest.approx(1.5 * line.forecast.hours) for line in lines)
     assert lines == list(forecasts(known, cluster))
     other = forecasts(known, cluster.model_copy(update={"seed": 1}))
@@ -173,7 +188,7 @@ def test_the_command_tells_each_lookback() -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "200 trials, 155 configurations recorded; 45 of them are drawn again from those"
     found = json.loads(lines[-1])
-    assert [row["lookback"] for row in found["lookbacks"]] == [5, 10, 20, 40]
+    assert [row["lookback"] for row in found["lookbacks"]] == [5, 10, 20, 29, 40]
     assert found["lookbacks"][0].keys() >= {"hours", "use", "waiting", "again", "starting", "cost", "seconds"}
     refused = CliRunner().invoke(tune.app, ["--simulate", "workers=10"])
     assert refused.exit_code == 2

@@ -27,7 +27,7 @@ def test_the_plan_survives_study_yaml(tmp_path: Path) -> None:
     assert read_plan(tmp_path) == replace(plan(), out=tmp_path, resume=True)
     document = yaml.safe_load((tmp_path / "study.yaml").read_text())
     assert list(document) == [
-        "study", "experiment", "dataset", "classes", "init_from", "versions", "command", "started", "seconds",
+        "id", "study", "experiment", "dataset", "classes", "init_from", "versions", "command", "started", "seconds",
         "interrupted",
     ]  # fmt: skip
     assert document["dataset"] == INFO | {"uri": "s3://bucket/data"}

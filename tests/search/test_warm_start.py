@@ -2,7 +2,9 @@
 
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -87,7 +89,7 @@ def test_what_is_no_configuration_with_a_size_is_outside(tmp_path: Path) -> None
 
     trials, (source,) = gather([str(earlier(tmp_path / "old"))], Mapper(SPACE, LADDER, Aims(), gauge))
     assert trials == []
-    assert source.left_out["outside the space"] == 41
+    assert source.left_out["outside the space"] == 42
 
 
 def sampler(name: str, learnt: list[Trial]) -> Sampler:
@@ -126,6 +128,71 @@ def test_a_resumed_study_goes_on_exactly_when_the_earlier_one_is_gone(name: str,
     for stopped in (0, 4, 11):
         part = {number: known[number] for number in range(stopped)}
         assert sampler(name, again).ask(stopped, part) == known[stopped].params
+
+
+BOUNDED = Aims(bounds={"parameters": 1000.0})
+WIDTHS: Space = {
+    "model.width": IntRange(low=4, high=64, step=4),
+    "training.weight_decay": FloatRange(low=0.0, high=1.0),
+}
+
+
+def area(params: Mapping[str, Any]) -> dict[str, float]:
+    return {"parameters": float(params["model.width"] ** 2)}
+
+
+def bounded(folder: Path) -> Path:
+    """A study of 30 trials that refused what is too large, and one trial that failed."""
+    draw = random.Random(1)
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text("dataset: {}")
+    with open_ledger(folder) as ledger:
+        for number in range(31):
+            params = {"model.width": draw.randrange(4, 65, 4), "training.weight_decay": draw.random()}
+            ledger.asked(number, params, area(params))
+            broken = BOUNDED.broken(area(params))
+            if not broken:  # the wider the better: only the bound says that wide ones are of no use
+                score = (params["model.width"] / 100,) * 3
+                ledger.measured(number, 0, Measurement(2, 1, score[:2], score[:2], 1.0), "")
+                ledger.measured(number, 1, Measurement(3, 3, score, score, 1.0), "")
+            state = TrialState.FAIL if number == 30 else TrialState.PRUNED if broken else TrialState.COMPLETE
+            ledger.ended(number, state, broken)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tpe", "cmaes"])
+def test_what_a_bound_refused_teaches_the_bound(name: str, tmp_path: Path) -> None:
+    trials, (source,) = gather([str(bounded(tmp_path / "old"))], Mapper(WIDTHS, LADDER, BOUNDED, area))
+    assert (source.told, source.left_out) == (30, {"no score": 1})
+    scored = [trial for trial in trials if trial.measurements]
+    assert 0 < len(scored) < 30
+    assert all(BOUNDED.broken(trial.sizes) for trial in trials if trial not in scored)
+    refused = {}
+    for told, earlier_trials in (("all", trials), ("scored ones", scored), ("nothing", [])):
+        refused[told] = 0
+        for seed in range(5):
+            driver, known = Sampler(WIDTHS, SamplerConfig(name=name), seed, 3, (), BOUNDED, earlier_trials), {}
+            for number in range(10):
+                params = driver.ask(number, known)
+                broken = BOUNDED.broken(area(params))
+                refused[told] += bool(broken)
+                known[number] = Trial(number, params, TrialState.PRUNED if broken else TrialState.FAIL, broken)
+    print(f"\n{name}: of 5 x 10 proposals refused: {refused}")
+    assert refused["all"] < refused["scored ones"]
+    assert refused["all"] <= refused["nothing"] / 2
+
+
+def test_a_bound_is_that_of_the_new_study(tmp_path: Path) -> None:
+    """Of what the earlier one refused, a wider bound lets in some that have no score; they say nothing then."""
+    old = str(bounded(tmp_path / "old"))
+    wider = Mapper(WIDTHS, LADDER, Aims(bounds={"parameters": 2000.0}), area)
+    trials, (source,) = gather([old], wider)
+    unscored = [trial for trial in trials if not trial.measurements]
+    assert all(trial.sizes["parameters"] > 2000 for trial in unscored)
+    assert unscored
+    assert source.left_out["no score"] > 1
+    none, _ = gather([old], Mapper(WIDTHS, LADDER, Aims(), None))
+    assert all(trial.measurements for trial in none)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
