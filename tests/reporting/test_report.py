@@ -60,6 +60,19 @@ def edit(study, change):
     path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
 
 
+def test_the_first_page_says_whether_the_dataset_was_audited(make_study):
+    def first(study):
+        return page_of(study).text.partition("How sure is the number?")[0]
+
+    study = make_study()
+    assert "Nobody has audited this data set" in first(study)
+    fingerprint = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))["dataset"]["fingerprint"]
+    edit(study, lambda document: document["dataset"].update(audit={"fingerprint": "old", "findings": []}))
+    assert "The data set has changed since it was audited" in first(study)
+    edit(study, lambda document: document["dataset"].update(audit={"fingerprint": fingerprint, "findings": []}))
+    assert "The data set was audited before the study" in first(study)
+
+
 def test_the_figures_are_those_of_the_tables(usual_study, tmp_path):
     page, best = page_of(usual_study, out=tmp_path / "r.html"), Study.load(usual_study).best
     assert f"{best['auc_mean']:.3f} ± {best['auc_sd']:.3f}" in page.text
