@@ -144,31 +144,37 @@ def harassed(
 ) -> Counter[str]:
     """Runs one study that `go` begins or goes on with, under blows: (moment in events of its ledger, whom to kill).
 
-    Where there is no such process at that moment, the driver is killed. Returns whom how often.
+    Where there is no such process at that moment, the driver is killed. Without its node's process a study goes on with
+    the workers that it has, until Ray notices; it may even come to its end. Returns whom how often.
     """
     killed: Counter[str] = Counter()
     process = go()
     for moment, wish in sorted(blows):
         _await(process, study, moment)
-        if process.poll() is None:
-            whom = wish if victims(process.pid, wish) else "driver"
-            os.kill(random.choice(victims(process.pid, whom)), signal.SIGKILL)
-            killed[whom] += 1
-            print(f"{sum(killed.values())}: killed the {whom} after {events(study)} events", flush=True)
-            if whom == "trial":
-                continue
-        _, words = process.communicate(timeout=PATIENCE)
-        if process.returncode == 0:
-            raise SystemExit(
-                f"after {dict(killed)} it was over before the blow at {moment:.1f} of {events(study)} events"
-            )
-        if b"Traceback" in words:
-            raise SystemExit(f"after {dict(killed)} it ended with {process.returncode}: {words.decode()[-2000:]}")
-        process = go()
+        while process.poll() is not None:  # it has noticed only now that its node was gone
+            _check_stopped(process, f"after {dict(killed)}, before the blow at event {moment:.1f},")
+            process = go()
+            _await(process, study, moment)
+        whom = wish if victims(process.pid, wish) else "driver"
+        os.kill(random.choice(victims(process.pid, whom)), signal.SIGKILL)
+        killed[whom] += 1
+        print(f"{sum(killed.values())}: killed the {whom} after {events(study)} events", flush=True)
+        if whom == "driver":
+            _check_stopped(process, f"killed after {dict(killed)}")
+            process = go()
     _, words = process.communicate(timeout=PATIENCE)
+    if process.returncode and killed["node"]:
+        _, words = (process := go()).communicate(timeout=PATIENCE)
     if process.returncode:
         raise SystemExit(f"ended with {process.returncode}: {words.decode()[-2000:]}")
     return killed
+
+
+def _check_stopped(process: "subprocess.Popen[bytes]", when: str) -> None:
+    """Ends the program unless the process stopped with a reason, or was killed."""
+    _, words = process.communicate(timeout=PATIENCE)
+    if process.returncode == 0 or b"Traceback" in words:
+        raise SystemExit(f"{when} it ended with {process.returncode}: {words.decode()[-2000:]}")
 
 
 def _await(process: "subprocess.Popen[bytes]", study: Path, moment: float) -> None:

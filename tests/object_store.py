@@ -1,6 +1,6 @@
 """A real S3 API on this machine, served by moto in a process of its own."""
 
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+_RUNNING = re.compile(r"http://127\.0\.0\.1:[1-9]\d*")
 
 
 def wait(attempt: Callable[[], object], seconds: float = 120) -> None:
@@ -33,14 +35,15 @@ def s3_server(log: Path) -> Iterator[Any]:
     where it is."""
     import s3fs
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    address = f"http://127.0.0.1:{port}"
+    # The server chooses its port: one chosen here could be taken by somebody else before the server has it.
+    script = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"
     with log.open("wb") as file:
         server = subprocess.Popen([sys.executable, "-c", script], stdout=file, stderr=file)
         try:
+            wait(lambda: _RUNNING.search(log.read_text()) or server.poll() is not None)
+            found = _RUNNING.search(log.read_text())
+            assert found, log.read_text()
+            address = found[0]
             wait(lambda: urllib.request.urlopen(f"{address}/moto-api/").close() or True)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("AWS_ENDPOINT_URL", address)
