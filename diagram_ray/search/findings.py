@@ -1,9 +1,13 @@
 """What an examination of a study's folder finds: where, what, and what would put it right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import pandas as pd
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.metrics import auc
 from diagram_ray.places import Place, remove
 
 Mend = Callable[[], object]
@@ -30,3 +34,19 @@ def superfluous(folder: Place, path: Place, why: str) -> Finding:
     """A file or folder that is to be removed."""
     mend = partial(remove, path) if path.is_dir() and not path.is_symlink() else path.unlink
     return Finding(inside(folder, path), f"left over: {why}", mend)
+
+
+def check_auc(where: str, fold: int, mine: pd.DataFrame, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
+    """Whether the scores of a fold's images, which are at `where`, have the AUC that `by` says."""
+    try:
+        found = auc(mine["label"].to_numpy(), mine["score"].to_numpy())
+    except DataError as error:
+        yield Finding(where, f"fold {fold}: {error}")
+        return
+    yield from check_same(where, fold, found, recorded, by, when)
+
+
+def check_same(where: str, fold: int, found: float, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
+    """Whether a fold's AUC is the one that `by` says."""
+    if abs(found - recorded) > CLOSE:
+        yield Finding(where, f"fold {fold} has the AUC {found:.6f}{when}; {by} says {recorded:.6f}")

@@ -12,17 +12,19 @@ from functools import partial
 
 import pandas as pd
 
-from diagram_ray.errors import DataError, told
-from diagram_ray.evaluation.metrics import auc
+from diagram_ray.errors import told
 from diagram_ray.places import Place
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.fidelity import Ladder, decide_by_rank
 from diagram_ray.search.files import MODEL, TrialFiles, best_of, read_scores
-from diagram_ray.search.findings import CLOSE, Finding, inside, superfluous
+from diagram_ray.search.findings import Finding, check_auc, check_same, inside, superfluous
 from diagram_ray.search.health_of_cells import examine_cells
 from diagram_ray.search.ledger import FILE
 from diagram_ray.search.study import StudyConfig
 from diagram_ray.search.tables import Trials, read_table, write_tables
+
+LEDGER = "the ledger"
+"""What a trial's own files are compared with."""
 
 
 def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
@@ -117,8 +119,8 @@ def _curves_agree(trial: Trial, curves: pd.DataFrame) -> Iterator[Finding]:
             found = by_place.get((fold, measured.epochs))
             if found is None:
                 yield Finding(where, f"has no row for epoch {measured.epochs} of fold {fold}")
-            elif abs(found - recorded) > CLOSE:
-                yield Finding(where, _differ(measured, fold, found, recorded))
+            else:
+                yield from check_same(where, fold, found, recorded, LEDGER, _after(measured))
 
 
 def _predictions_agree(trial: Trial, table: pd.DataFrame) -> Iterator[Finding]:
@@ -126,18 +128,11 @@ def _predictions_agree(trial: Trial, table: pd.DataFrame) -> Iterator[Finding]:
     if table.duplicated("image_id").any():
         yield Finding(where, f"has image {table.loc[table.duplicated('image_id'), 'image_id'].iloc[0]} twice")
     for fold, recorded in enumerate(last.fold_auc):
-        mine = table[table["fold"] == fold]
-        try:
-            found = auc(mine["label"].to_numpy(), mine["score"].to_numpy())
-        except DataError as error:
-            yield Finding(where, f"fold {fold}: {error}")
-            continue
-        if abs(found - recorded) > CLOSE:
-            yield Finding(where, _differ(last, fold, found, recorded))
+        yield from check_auc(where, fold, table[table["fold"] == fold], recorded, LEDGER, _after(last))
 
 
-def _differ(measured: Measurement, fold: int, found: float, recorded: float) -> str:
-    return f"fold {fold} has the AUC {found:.6f} after {measured.epochs} epochs; the ledger says {recorded:.6f}"
+def _after(measured: Measurement) -> str:
+    return f" after {measured.epochs} epochs"
 
 
 def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:

@@ -15,14 +15,13 @@ import numpy as np
 import pandas as pd
 
 from diagram_ray.errors import DataError, StoreError, told
-from diagram_ray.evaluation.metrics import auc
 from diagram_ray.places import Place
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search import cell_files
 from diagram_ray.search.cell_files import CHECKPOINT, CellFile, model_folder, read_cell, scores_file
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.findings import CLOSE, Finding, Mend, inside, superfluous
+from diagram_ray.search.findings import Finding, Mend, check_auc, inside, superfluous
 from diagram_ray.search.nested_plan import candidates
 from diagram_ray.search.study import StudyConfig
 from diagram_ray.search.tables import Trials, read_table
@@ -170,7 +169,7 @@ def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Mend) -> It
             named = f"fold {fold} is not of trial {winner.number}"
             yield Finding(where, f"{named}, which {cell_files.NESTED_RESULT} says has won")
             continue
-        yield from _has_auc(where, fold, mine, value, cell_files.NESTED_RESULT)
+        yield from check_auc(where, fold, mine, value, cell_files.NESTED_RESULT)
         if winner.state is TrialState.COMPLETE:
             yield from _has_scores(where, fold, mine, _own_scores(known, winner, fold))
         else:
@@ -195,7 +194,7 @@ def _deal(known: _Known, path: Place, models: Place, recorded: Sequence[float] |
             yield Finding(where, f"has no fold {fold}")
             continue
         if recorded is not None:
-            yield from _has_auc(where, fold, mine, recorded[fold], result.name)
+            yield from check_auc(where, fold, mine, recorded[fold], result.name)
         yield from _rests_on(known, where, fold, mine, model_folder(models, (fold,)))
 
 
@@ -206,16 +205,6 @@ def _parts(path: Place) -> dict[int, pd.DataFrame]:
     if twice.any():
         raise DataError(f"has image {table.loc[twice, 'image_id'].iloc[0]} twice")
     return {int(str(fold)): part for fold, part in table.groupby("fold")}
-
-
-def _has_auc(where: str, fold: int, mine: pd.DataFrame, recorded: float, by: str) -> Iterator[Finding]:
-    try:
-        found = auc(mine["label"].to_numpy(), mine["score"].to_numpy())
-    except DataError as error:
-        yield Finding(where, f"fold {fold}: {error}")
-        return
-    if abs(found - recorded) > CLOSE:
-        yield Finding(where, f"fold {fold} has the AUC {found:.6f}; {by} says {recorded:.6f}")
 
 
 def _rests_on(known: _Known, where: str, fold: int, mine: pd.DataFrame, model: Place) -> Iterator[Finding]:
