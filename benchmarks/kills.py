@@ -155,8 +155,9 @@ def harassed(
             _check_stopped(process, f"after {dict(killed)}, before the blow at event {moment:.1f},")
             process = go()
             _await(process, study, moment)
-        whom = wish if victims(process.pid, wish) else "driver"
-        os.kill(random.choice(victims(process.pid, whom)), signal.SIGKILL)
+        found = victims(process.pid, wish)
+        whom = wish if found else "driver"
+        os.kill(random.choice(found or [process.pid]), signal.SIGKILL)
         killed[whom] += 1
         print(f"{sum(killed.values())}: killed the {whom} after {events(study)} events", flush=True)
         if whom == "driver":

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -84,7 +84,7 @@ def _start(num_cpus: int | None) -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token_file()))
     # Workers inherit WORKERS from Ray's processes: with a runtime_env, those that Ray starts first would fit nobody.
     try:
-        with _environment(WORKERS):
+        with environment(WORKERS):
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
@@ -120,6 +120,21 @@ def own_ray_ended() -> bool:
     """
     node: Any = ray._private.worker._global_node
     return node is not None and any(kind in VITAL for kind, _ in node.dead_processes())
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables, and puts these back afterwards; others that are set meanwhile stay."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

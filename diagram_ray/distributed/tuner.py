@@ -6,7 +6,6 @@ worker dies is started again and goes on from its last checkpoint.
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.bridge import Bridge, Decisions, Proposals, Stopper, Ticks
 from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.scratch import scratch, storage
+from diagram_ray.distributed.session import environment
 from diagram_ray.distributed.share import COORDINATOR_CPUS, Share
 from diagram_ray.distributed.worker import Work, Worker
 from diagram_ray.errors import DiagramError
@@ -120,17 +120,11 @@ def _settings(share: Share) -> Iterator[None]:
     """Tune reads its settings from the environment; they are put back afterwards."""
     # Without the last one Tune starts its workers one after the other.
     settings = SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(share.trials)}
-    before = {key: os.environ.get(key) for key in settings}
-    os.environ.update(settings)
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # it would report every trial that is put aside
     try:
-        yield
+        with environment(settings):
+            yield
     finally:
         logger.setLevel(level)
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

@@ -108,6 +108,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))  # for the workers
+        patch.setenv("OMP_NUM_THREADS", "2")  # its workers shall compute in one thread all the same
         patch.syspath_prepend(str(HERE))
         with ray_session(num_cpus=2):
             yield {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ADDRESS": ray.get_runtime_context().gcs_address}

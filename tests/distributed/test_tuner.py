@@ -146,6 +146,13 @@ def test_workers_map_pixels_that_are_on_the_disk(
     assert len(list((tmp_path / "cache").glob("*/images.npy"))) == 1
 
 
+@pytest.mark.usefixtures("cluster")
+def test_workers_compute_in_one_thread_whatever_is_set_here() -> None:
+    told = ray.remote(num_cpus=0)(lambda: [os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")])
+    assert ray.get(told.remote()) == ["1", "1"]
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
 def test_the_sides_of_the_images_stand_in_the_folder(undisturbed: Path) -> None:
     images = Study.load(undisturbed).images
     assert images is not None
