@@ -50,9 +50,12 @@ def s3_server(log: Path) -> Iterator[Any]:
                 patch.setenv("AWS_ACCESS_KEY_ID", "test")
                 patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
                 patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+                # fsspec keeps what it has opened, and the address is no part of what it finds it by.
+                s3fs.S3FileSystem.clear_instance_cache()
                 opened = s3fs.S3FileSystem(use_listings_cache=False)
                 opened.mkdir("bucket")
                 yield opened
         finally:
+            s3fs.S3FileSystem.clear_instance_cache()
             server.terminate()
             server.wait(10)

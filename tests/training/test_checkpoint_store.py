@@ -20,6 +20,7 @@ from diagram_ray.store import Retry
 from diagram_ray.training import checkpoint_store
 from diagram_ray.training.checkpoint import describe
 from diagram_ray.training.checkpoint_store import CheckpointStore
+from tests.object_store import s3_server
 
 IDENTITY = {"training.k": 1, "training.betas": (0.5, 0.999), "dataset": "f" * 8}
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -384,24 +385,9 @@ def test_old_ones_that_cannot_be_removed_do_no_harm(
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 server on this machine with an empty bucket, as s3fs sees it."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    store = s3fs.S3FileSystem()
-    store.mkdir("bucket")
-    yield store
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+def bucket(tmp_path: Path) -> Iterator[Any]:
+    with s3_server(tmp_path / "log") as opened:
+        yield opened
 
 
 def test_checkpoints_in_an_object_store(bucket: Any, warnings: pytest.LogCaptureFixture) -> None:
