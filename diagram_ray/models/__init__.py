@@ -2,5 +2,6 @@
 
 from diagram_ray.models.diagram import DiaGRAM
 from diagram_ray.models.discriminator import PatchLogits
+from diagram_ray.models.outline import outline
 
-__all__ = ["DiaGRAM", "PatchLogits"]
+__all__ = ["DiaGRAM", "PatchLogits", "outline"]

@@ -21,7 +21,7 @@ from diagram_ray.data.splits import Splits
 from diagram_ray.errors import DataError, DiagramError
 from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.evaluation.predictions import check_predictions
-from diagram_ray.models import DiaGRAM
+from diagram_ray.models import DiaGRAM, outline
 from diagram_ray.places import Place
 from diagram_ray.results import Measurement
 from diagram_ray.training.checkpoint import copied, identity_of
@@ -264,8 +264,7 @@ class CrossValidation:
         return dict(sorted(item for theirs in told for item in theirs.items()))
 
     def _model(self, weights: dict[str, torch.Tensor]) -> DiaGRAM:
-        with torch.device("meta"):  # no random numbers are drawn
-            model = DiaGRAM(self.config.model)
+        model = outline(self.config.model)
         model.load_state_dict(weights, assign=True)
         return model
 

@@ -30,11 +30,13 @@ def is_half(device: torch.device, precision: str) -> bool:
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Inside the block, if it is `wanted`, PyTorch takes no algorithm whose result differs from run to run."""
+    if not wanted:  # to tell PyTorch so would import its compiler
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        # Without it cuBLAS is refused; PyTorch reads it at each call.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    # Without it cuBLAS is refused; PyTorch reads it at each call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:

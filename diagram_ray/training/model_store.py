@@ -25,7 +25,7 @@ from torch import Tensor
 from diagram_ray.config import ExperimentConfig, build
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.errors import DataError, told
-from diagram_ray.models import DiaGRAM
+from diagram_ray.models import DiaGRAM, outline
 from diagram_ray.places import Place, on_disk, put_folder
 from diagram_ray.results import write_atomic
 from diagram_ray.search.files import MODEL
@@ -214,8 +214,7 @@ def _read_model(path: Place, card: ModelCard) -> DiaGRAM:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        with torch.device("meta"):  # no memory yet, however large the configuration says it is
-            model = DiaGRAM(card.experiment.model)
+        model = outline(card.experiment.model)  # no memory yet, however large the configuration says it is
         weights = _read_weights(path, model.state_dict())
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as the model in config.yaml: {told(error)}") from None

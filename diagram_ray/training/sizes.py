@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diagram_ray.config import ExperimentConfig, override
-from diagram_ray.models import DiaGRAM
+from diagram_ray.models import DiaGRAM, outline
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -30,8 +30,8 @@ def sizes(config: ExperimentConfig, image_size: tuple[int, int], folds: int) -> 
     the optimizers, copies of the weights, and what the largest gradient step keeps for its backward pass. What a device
     and its libraries need for themselves comes on top.
     """
+    model = outline(config.model)
     with torch.device("meta"):
-        model = DiaGRAM(config.model)
         return {
             "parameters": float(_count(model)),
             "multiply_adds": float(multiply_adds(model, image_size)),

@@ -10,13 +10,14 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from diagram_ray.config import TrainingConfig
 from diagram_ray.models import DiaGRAM, PatchLogits
 from diagram_ray.models.norm import frozen_statistics
 from diagram_ray.training.descent import Descent, Losses
 from diagram_ray.training.losses import adversarial_loss, generator_loss, image_loss, patch_loss
+from diagram_ray.training.optimizers import EagerAdamW, EagerSGD
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,11 @@ def _optimizer(features: nn.Module | None, network: nn.Module, config: TrainingC
     described = [{"params": params, "lr": own, "initial_lr": own} for params, own in groups if params]
     optimizer: Optimizer
     if config.optimizer == "sgd":
-        optimizer = SGD(described, weight_decay=config.weight_decay)
+        optimizer = EagerSGD(described, weight_decay=config.weight_decay)
     else:
         # On CPUs `fused` goes through memory as it lies: a gradient or moment that lay otherwise than its weight would
         # be mixed up without a word. Autograd lays gradients as the weights lie, and checkpoints keep the moments so.
-        optimizer = AdamW(described, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+        optimizer = EagerAdamW(described, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     if config.clip_norm is not None:
         optimizer.register_step_pre_hook(partial(_clip, config.clip_norm))
     return optimizer
