@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,11 @@ from diagram_ray.search.study import ParallelConfig, ScalingConfig, read_study
 
 HERE = Path(__file__).parent
 SMALL = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 4}"
-STUDY = [SMALL, "ladder.rungs=[[3, 2], [3, 4]]", "parallel.lookback=2", "parallel.trials=1", "trials=2"]
+STUDY = [SMALL, "ladder.rungs=[[3, 1], [3, 2], [3, 4]]", "parallel.lookback=2", "parallel.trials=1", "trials=2"]
 STUDY += ["control.shuffles=0", "space={training.weight_decay: {type: float, low: 0.0, high: 0.1}}"]
 GROUP = ["scaling.workers=2", "scaling.cpus_per_worker=0.9"]
+ONE = "trials=1"
+"""Each trial's group starts anew, which takes longer than all else here."""
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +55,20 @@ def run(out: Path, *assignments: str) -> Path:
     return out
 
 
-def numbers(out: Path) -> dict[str, np.ndarray]:
-    """All that was measured, in an order that does not depend on when."""
-    curves = pd.read_parquet(out / "curves.parquet").sort_values(["trial", "fold", "epoch"])
+def numbers(out: Path, trials: int) -> dict[str, np.ndarray]:
+    """All that was measured in the first `trials`, in an order that does not depend on when."""
+    curves = pd.read_parquet(out / "curves.parquet").sort_values(["trial", "fold", "epoch"]).query("trial < @trials")
     scores = pd.read_parquet(out / "predictions.parquet").sort_values(["trial", "fold", "image_id"])
     told = {name: curves[name].to_numpy(float) for name in curves.columns if name.startswith("loss_") or name == "auc"}
-    return told | {"score": scores["score"].to_numpy(float), "trial": curves["trial"].to_numpy(float)}
+    told["score"] = scores.query("trial < @trials")["score"].to_numpy(float)
+    return told | {"trial": curves["trial"].to_numpy(float)}
 
 
 def assert_close(out: Path, other: Path, tolerance: float) -> None:
-    ours, theirs = numbers(out), numbers(other)
+    """What `out` measured, `other` did, too; all of its trials are complete."""
+    trials = read_ledger(out)
+    assert {trial.state for trial in trials.values()} == {"COMPLETE"}
+    ours, theirs = numbers(out, len(trials)), numbers(other, len(trials))
     assert ours.keys() == theirs.keys() >= {"loss_image", "score"}
     for name, values in ours.items():
         np.testing.assert_allclose(values, theirs[name], atol=tolerance, rtol=0, err_msg=name)
@@ -94,14 +100,19 @@ def _name(pid: int) -> str:
         return ""
 
 
-def kill_when(ready: Callable[[], bool], which: int) -> threading.Thread:
-    """Kills a process of the group as soon as `ready`; a thread to be joined."""
+def kill_after(ledger: Path) -> threading.Thread:
+    """Kills the group's first process when a rung is measured, and the second one when another is; to be joined."""
     ended = threading.Event()
 
+    def reached(rungs: int) -> bool:
+        done = ledger.is_file() and ledger.read_text().count('"measured"') >= rungs
+        return done and len(train_workers()) == 2
+
     def work() -> None:
-        while not (ready() and len(train_workers()) == 2):
-            assert not ended.wait(0.02)
-        os.kill(train_workers()[which], signal.SIGKILL)
+        for rungs, which in ((1, 0), (2, 1)):
+            while not reached(rungs):
+                assert not ended.wait(0.02)
+            os.kill(train_workers()[which], signal.SIGKILL)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -114,6 +125,7 @@ class TestGroups:
         self, session: None, by_hand: Path, tmp_path: Path
     ) -> None:
         out = run(tmp_path / "study", *GROUP)
+        assert len(read_ledger(out)) == 2
         assert_close(out, by_hand, 1e-5)  # float32 sums in another order
         assert room_taken() == []
         assert train_workers() == []
@@ -121,25 +133,16 @@ class TestGroups:
     def test_workers_that_train_a_fold_each_give_them_to_the_last_bit(
         self, session: None, by_hand: Path, tmp_path: Path
     ) -> None:
-        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2")
+        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2", ONE)
         assert_close(out, by_hand, 0.0)
 
-    @pytest.mark.parametrize("which", [0, 1])
-    def test_a_worker_that_is_killed_costs_time_alone(
-        self, which: int, session: None, by_hand: Path, tmp_path: Path
-    ) -> None:
+    def test_workers_that_are_killed_cost_time_alone(self, session: None, by_hand: Path, tmp_path: Path) -> None:
         """The first process leads; either may die."""
-        ledger = tmp_path / "study" / "ledger.jsonl"
-
-        def measured() -> bool:
-            return ledger.is_file() and ledger.read_text().count('"measured"') >= 1
-
-        killer = kill_when(measured, which)
-        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2")
+        killer = kill_after(tmp_path / "study" / "ledger.jsonl")
+        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2", ONE)
         killer.join(5)
         assert not killer.is_alive()
         assert_close(out, by_hand, 0.0)
-        assert [trial.state for trial in read_ledger(out).values()] == ["COMPLETE"] * 2
         assert room_taken() == []
 
 
