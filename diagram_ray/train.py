@@ -214,7 +214,7 @@ def _train(request: Request, how: _How, study: Place | None, folds: int) -> dict
 
 def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Task":
     from diagram_ray.data.mapping import open_training_data
-    from diagram_ray.training.loop import fit_to_data
+    from diagram_ray.training.identity import fit_to_data
     from diagram_ray.training.run import Task
     from diagram_ray.training.transfer import read_initial
 

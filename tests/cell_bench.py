@@ -9,7 +9,7 @@ from diagram_ray.distributed.searched import Searched
 from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.study_folder import read_plan
-from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.materials import load
 
 

@@ -17,7 +17,7 @@ from diagram_ray.search.study_folder import Plan, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_tables
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.materials import SPLITS
 from tests.training.conftest import tiny_data, write_dataset
 

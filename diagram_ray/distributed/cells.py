@@ -25,8 +25,8 @@ from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.places import Place
 from diagram_ray.search.cell_files import CHECKPOINT, read_cell, scores_file, write_cell
 from diagram_ray.search.nested import Failed, leave_out
-from diagram_ray.training.checkpoint import Identity, check_identity
 from diagram_ray.training.checkpoint_store import CheckpointStore
+from diagram_ray.training.identity import Identity, check_identity
 
 log = logging.getLogger("diagram_ray")
 

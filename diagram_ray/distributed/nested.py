@@ -24,7 +24,6 @@ from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, 
 from diagram_ray.search.nested_plan import blind, candidates, inner_ladder, price
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.search.tables import read_table, write_table
-from diagram_ray.training.transfer import read_initial
 
 
 def missing(searched: Searched) -> tuple[int, ...]:
@@ -85,6 +84,8 @@ def _check_initial(searched: Searched) -> None:
     """Each pair of folds is left out by weights that have not seen it."""
     study, materials = searched.study, searched.materials
     if study.init_from is not None:
+        from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
+
         for one in range(study.folds):
             for other in range(one):
                 apart, number = leave_out(materials.splits, (other, one))

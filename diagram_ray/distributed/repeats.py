@@ -22,7 +22,6 @@ from diagram_ray.results import write_atomic
 from diagram_ray.search.cell_files import REPEATS_RESULT, model_folder
 from diagram_ray.search.nested import Failed
 from diagram_ray.search.tables import repeat_file, write_table
-from diagram_ray.training.transfer import read_initial
 
 
 def seed_of(seed: int, repeat: int) -> int:
@@ -70,6 +69,8 @@ def _deals(searched: Searched) -> dict[int, Splits]:
     deals = {r: make_splits(data, study.folds, seed_of(study.seed, r)) for r in range(1, study.repeats)}
     for deal in deals.values():
         if study.init_from is not None:
+            from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
+
             read_initial(study.init_from, searched.base, data, deal)
     return deals
 

@@ -11,7 +11,7 @@ from diagram_ray.places import Place
 from diagram_ray.results import Trial
 from diagram_ray.search.fidelity import Ladder
 from diagram_ray.search.study import StudyConfig
-from diagram_ray.training.checkpoint import identity_of
+from diagram_ray.training.identity import identity_of
 from diagram_ray.training.materials import Materials
 
 

@@ -44,15 +44,15 @@ from diagram_ray.search.optuna_file import write_optuna_file
 from diagram_ray.search.progress import Lines, Progress, Screen
 from diagram_ray.search.racing import Cases, interval, make_race
 from diagram_ray.search.sight import Sight, sight_of
+from diagram_ray.search.sizes import Gauge
 from diagram_ray.search.standings import FiledStandings
 from diagram_ray.search.study import seconds
 from diagram_ray.search.study_folder import DOCUMENT, Plan, make_folder, new_document, write_document
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_table, write_tables
 from diagram_ray.search.warm_start import Mapper, Source, gather, read_warm_start, write_warm_start
-from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.materials import SPLITS, Materials
-from diagram_ray.training.sizes import gauge
 from diagram_ray.yaml_text import read_yaml
 
 log = logging.getLogger("diagram_ray")
@@ -190,8 +190,7 @@ class _Run:
             raise UsageError(f"{self.folder}: trials {study.trials}: the study has {len(ledger.trials)} trials already")
         lookback = study.lookback(self.share.trials)
         ladder = study.make_ladder(self.plan.base.training.epochs)
-        side = self.materials.data.images.shape[-2:]
-        measure = gauge(self.plan.base, (side[0], side[1]), study.folds) if study.aims.need_sizes else None
+        measure = self._gauge()
         earlier = self._earlier(Mapper(study.space, ladder, study.aims, measure))
         sampler = Sampler(study.space, study.sampler, study.seed, lookback, study.first, study.aims, earlier)
         race = make_race(study.race)
@@ -199,6 +198,15 @@ class _Run:
         cases = Cases.of(self.materials.data, self.materials.splits, study.race.resamples, study.seed)
         self.standings = FiledStandings(self.folder, ladder, cases)
         return StudyState(rules, sampler, ledger, self.standings, measure)
+
+    def _gauge(self) -> Gauge | None:
+        """What tells the sizes of a trial's networks, where the study asks for them."""
+        if not self.plan.study.aims.need_sizes:
+            return None
+        from diagram_ray.training.sizes import gauge  # PyTorch, which most drivers need not load
+
+        height, width = self.materials.data.images.shape[-2:]
+        return gauge(self.plan.base, (height, width), self.plan.study.folds)
 
     def _earlier(self, mapper: Mapper) -> list[Trial]:
         """Trials of other studies that the sampler learns from: those that it had learnt from if this is resumed."""

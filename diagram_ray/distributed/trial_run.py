@@ -25,7 +25,6 @@ from diagram_ray.search.files import TrialFiles, write_scores
 from diagram_ray.search.study_state import Round
 from diagram_ray.search.tables import write_table
 from diagram_ray.training.checkpoint_store import CheckpointStore
-from diagram_ray.training.descent import is_out_of_memory
 
 log = logging.getLogger("diagram_ray")
 
@@ -202,6 +201,8 @@ def reason_of(error: Exception) -> str:
     """One line for the table of trials."""
     if isinstance(error, DiagramError):
         return str(error)
+    from diagram_ray.training.descent import is_out_of_memory  # PyTorch, which a driver need not load
+
     text = " ".join(str(error).split())
     if is_out_of_memory(error):
         return f"out of memory: {text[:300]}"

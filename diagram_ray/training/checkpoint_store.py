@@ -1,6 +1,8 @@
 """The checkpoints of a run, in a folder or an object store: written in the background, and the newest good one read.
 
-PLACE/000045/   one checkpoint (`training.checkpoint`), named by its position; without checkpoint.json it is none
+PLACE/000045/   one checkpoint (`training.manifest`), named by its position; without checkpoint.json it is none
+
+A driver looks after the checkpoints of others: PyTorch is imported where a state is read or written.
 """
 
 import logging
@@ -9,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -18,20 +20,11 @@ from diagram_ray.errors import CheckpointError, DataError, MismatchError
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.store import GONE, Retry, said
-from diagram_ray.training.checkpoint import (
-    MANIFEST,
-    REST,
-    WEIGHTS,
-    Identity,
-    Manifest,
-    State,
-    check_identity,
-    copied,
-    decode,
-    describe,
-    encode,
-    read_manifest,
-)
+from diagram_ray.training.identity import Identity, check_identity
+from diagram_ray.training.manifest import MANIFEST, REST, WEIGHTS, Manifest, describe, read_manifest
+
+if TYPE_CHECKING:
+    from diagram_ray.training.checkpoint import State
 
 log = logging.getLogger("diagram_ray")
 
@@ -72,7 +65,7 @@ class CheckpointStore:
         """Whether `every` seconds have gone by since the last save, or since the start."""
         return self._clock() - self._began > self.every
 
-    def save(self, position: int, state: State, score: float | None = None) -> None:
+    def save(self, position: int, state: "State", score: float | None = None) -> None:
         """Takes a copy of `state` and begins to write it; waits first for the one before.
 
         Nothing is done if the checkpoint at this position is there. Raises CheckpointError if the one *before* could
@@ -81,6 +74,8 @@ class CheckpointStore:
         self.wait()
         self._began = self._clock()
         if position != self._good:
+            from diagram_ray.training.checkpoint import copied
+
             self._writing = self._thread.submit(self._write, position, copied(state), score)
 
     def wait(self) -> None:
@@ -152,6 +147,8 @@ class CheckpointStore:
             found[name] = self._fetch(path)
         if describe(found) != manifest.files:
             raise DataError(f"{folder}: damaged: a file is not what was written")
+        from diagram_ray.training.checkpoint import decode
+
         return decode(found, folder)
 
     def _fetch(self, path: str) -> bytes:
@@ -162,8 +159,10 @@ class CheckpointStore:
         except Exception as error:  # object stores raise kinds of their own
             raise CheckpointError(f"{path}: cannot be fetched: {said(error)}") from error
 
-    def _write(self, position: int, state: State, score: float | None) -> None:
+    def _write(self, position: int, state: "State", score: float | None) -> None:
         """In the thread: the files, then the manifest that makes them a checkpoint; then others are removed."""
+        from diagram_ray.training.checkpoint import encode
+
         folder = self._folder(position)
         try:
             files = encode(state)

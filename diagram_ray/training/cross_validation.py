@@ -24,11 +24,12 @@ from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.models import DiaGRAM, outline
 from diagram_ray.places import Place
 from diagram_ray.results import Measurement
-from diagram_ray.training.checkpoint import copied, identity_of
+from diagram_ray.training.checkpoint import copied
 from diagram_ray.training.checkpoint_store import CheckpointStore
 from diagram_ray.training.compiling import forget_compiled
 from diagram_ray.training.crew import SOLO, Crew
-from diagram_ray.training.loop import Trainer, fit_to_data
+from diagram_ray.training.identity import fit_to_data, identity_of
+from diagram_ray.training.loop import Trainer
 from diagram_ray.training.model_store import card_for, write_models
 from diagram_ray.training.transfer import InitialWeights, seen_patients
 

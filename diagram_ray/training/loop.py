@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diagram_ray.config import AugmentConfig, ExperimentConfig, override
+from diagram_ray.config import AugmentConfig, ExperimentConfig
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.errors import ConfigError, DiagramError
 from diagram_ray.models import DiaGRAM
@@ -23,6 +23,7 @@ from diagram_ray.training.context import ALONE, Context, share
 from diagram_ray.training.descent import Descent, Losses
 from diagram_ray.training.device import autocast, deterministic
 from diagram_ray.training.gan_health import SAMPLES, GanHealth
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.prefetch import prefetched
 from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
@@ -36,12 +37,6 @@ HEALTH = ("gan_loss_ratio", "gan_diversity")
 
 class Diverged(DiagramError):  # noqa: N818 - what happened to the trial, and the trial's reason
     """A loss or a score is not a finite number. The message names it, the fold and the epoch."""
-
-
-def fit_to_data(config: ExperimentConfig, data: TrainingData) -> ExperimentConfig:
-    """`config` with the number of classes and the patch size that the data have. Raises ConfigError."""
-    sizes = {"model.num_classes": len(data.classes), "model.patch_size": data.patches.shape[-1]}
-    return override(config, sizes, "dataset")
 
 
 class Trainer:

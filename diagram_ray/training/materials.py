@@ -1,7 +1,7 @@
 """What a study is run on: the data, its folds, and the weights that its trials start with."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,9 +12,11 @@ from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.errors import UsageError
 from diagram_ray.places import Place
 from diagram_ray.search.study_folder import DOCUMENT, Plan
-from diagram_ray.training.loop import fit_to_data
-from diagram_ray.training.transfer import InitialWeights, read_initial
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.yaml_text import read_yaml
+
+if TYPE_CHECKING:
+    from diagram_ray.training.transfer import InitialWeights
 
 SPLITS = "splits.json"
 
@@ -27,7 +29,7 @@ class Materials:
     splits: Splits
     info: dict[str, Any]
     """dataset.json"""
-    initial: InitialWeights | None = None
+    initial: "InitialWeights | None" = None
     """Weights that the trials start with."""
     sides: pa.Table | None = None
     """image_id and laterality of the images; None leaves it unrecorded."""
@@ -49,6 +51,8 @@ def load(plan: Plan) -> Materials:
         splits = make_splits(data, plan.study.folds, plan.study.seed)
     initial = None
     if plan.study.init_from is not None:
+        from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
+
         initial = read_initial(plan.study.init_from, fit_to_data(plan.base, data), data, splits)
         if plan.resume and plan.out is not None:
             _check_same_weights(plan.out, initial)
@@ -63,7 +67,7 @@ def _check_same(folder: Place, info: dict[str, Any]) -> None:
         )
 
 
-def _check_same_weights(folder: Place, initial: InitialWeights) -> None:
+def _check_same_weights(folder: Place, initial: "InitialWeights") -> None:
     before = (read_yaml(folder / DOCUMENT).get("init_from") or {}).get("weights")
     if before != initial.digest:
         raise UsageError(

@@ -15,7 +15,7 @@ from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.study_folder import read_plan, versions
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.device import choose_device
-from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.materials import load
 
 LEFT_OUT = ("fold", "seconds")

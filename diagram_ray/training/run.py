@@ -25,9 +25,9 @@ from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.search.tables import write_table
 from diagram_ray.training.board import Board
-from diagram_ray.training.checkpoint import identity_of
 from diagram_ray.training.checkpoint_store import CheckpointStore
 from diagram_ray.training.generated import patches_from, picture
+from diagram_ray.training.identity import identity_of
 from diagram_ray.training.loop import Trainer
 from diagram_ray.training.model_store import card_for, put_models
 from diagram_ray.training.sampling import Purpose, seed_for

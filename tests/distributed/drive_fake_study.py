@@ -31,7 +31,7 @@ from diagram_ray.search.study import read_study
 from diagram_ray.search.study_folder import Plan, read_plan
 from diagram_ray.search.study_state import Rules, StudyState
 from diagram_ray.search.tables import write_tables
-from diagram_ray.training.loop import fit_to_data
+from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.materials import Materials
 from diagram_ray.tuning.plans import with_controls
 

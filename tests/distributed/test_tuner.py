@@ -104,7 +104,7 @@ def wait_for_events(out: Path, count: int) -> None:
 
 def test_the_same_study_twice_is_the_same(undisturbed: Path, tmp_path: Path) -> None:
     result = run(
-        tmp_path / "again", "parallel.trials=3", "parallel.lookback=4", "control.shuffles=2", "control.leakage=true"
+        tmp_path / "again", "parallel.trials=2", "parallel.lookback=4", "control.shuffles=2", "control.leakage=true"
     )
     assert_same(tmp_path / "again", undisturbed)
     control = json.loads((tmp_path / "again" / "control.json").read_text())
@@ -372,7 +372,7 @@ def test_conditions_bounds_objectives_warm_start_and_a_budget(
     (tmp_path / "wide.yaml").write_text(WIDE)
     monkeypatch.setattr(drive_fake_study, "STUDY", tmp_path / "wide.yaml")
     whole, two, warm = (tmp_path / name for name in ("whole", "two", "warm"))
-    assert run(two, "parallel.trials=3")["interrupted"] == "fold-epoch budget"
+    assert run(two, "parallel.trials=2")["interrupted"] == "fold-epoch budget"
     found = Study.load(two)
     large = found.trials["parameters"] > 200_000
     assert 0 < large.sum() < len(found.trials) < 16

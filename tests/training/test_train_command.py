@@ -28,7 +28,8 @@ from diagram_ray.data.splits import make_splits
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training import checkpoint_store
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.loop import Trainer, fit_to_data
+from diagram_ray.training.identity import fit_to_data
+from diagram_ray.training.loop import Trainer
 from diagram_ray.training.model_store import (
     card_for,
     read_card,
