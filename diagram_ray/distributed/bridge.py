@@ -227,7 +227,7 @@ class Ticks(TrialProgressCallback):
     """A clock for the display and the time budget; and what is left of trials whose process died is cleared away.
 
     It stands in the place of Tune's own display, which Tune would add otherwise: that prints nothing here, but keeps
-    every trial for ever, some 25 KiB each.
+    every trial for ever, more than 20 KiB each.
     """
 
     def __init__(self, bridge: Bridge) -> None:
