@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util import remove_placement_group
@@ -80,6 +81,7 @@ class Bridge:
     def over(self, trial_id: str) -> None:
         """Tune is done with the trial."""
         self._numbers.pop(trial_id, None)
+        self.places.pop(trial_id, None)
 
     def tick(self) -> None:
         """Looks at the clock."""
@@ -166,6 +168,7 @@ class Decisions(FIFOScheduler):
                 kept: Any = getattr(tune_controller, name, ())
                 if each in kept:
                     kept.remove(each)
+        _forget_unstarted(getattr(tune_controller, "_actor_manager", None))
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process died."""
@@ -195,6 +198,16 @@ class Decisions(FIFOScheduler):
         change(trial.placement_group_factory, by=state.rules.parallel)
 
 
+def _forget_unstarted(workers: Any) -> None:
+    """A worker becomes free while another is being started for the trial that waits: the trial takes the free one, and
+    Tune's manager of `workers` gives the other up, but would keep its order to stop that one for ever.
+    """
+    orders: Any = getattr(workers, "_pending_actors_to_enqueued_actor_tasks", {})
+    starting: Any = getattr(workers, "_pending_actors_to_attrs", orders)
+    for worker in [each for each in orders if each not in starting]:
+        del orders[worker]
+
+
 class Stopper(tune.Stopper):
     """Ends the run when the study is to stop."""
 
@@ -210,11 +223,22 @@ class Stopper(tune.Stopper):
         return bool(self._bridge.state.stopping)
 
 
-class Ticks(tune.Callback):
-    """A clock for the display and the time budget; and what is left of trials whose process died is cleared away."""
+class Ticks(TrialProgressCallback):
+    """A clock for the display and the time budget; and what is left of trials whose process died is cleared away.
+
+    It stands in the place of Tune's own display, which Tune would add otherwise: that prints nothing here, but keeps
+    every trial for ever, more than 20 KiB each.
+    """
 
     def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
         self._bridge = bridge
+
+    def on_trial_result(self, *args: Any, **info: Any) -> None:
+        """Nothing: `Decisions` is told."""
+
+    def on_trial_complete(self, *args: Any, **info: Any) -> None:
+        """Nothing: `Decisions` is told."""
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """After each turn of Tune's loop."""

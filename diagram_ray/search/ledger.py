@@ -19,6 +19,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -162,7 +163,8 @@ def _asked(trials: dict[int, Trial], event: dict[str, Any]) -> None:
     if event["trial"] != len(trials):
         raise ValueError(f"trial {event['trial']} is asked after {len(trials)} trials")
     sizes = {str(name): float(size) for name, size in event.get("sizes", {}).items()}
-    trials[event["trial"]] = Trial(event["trial"], dict(event["params"]), sizes=sizes)
+    params = {sys.intern(key): value for key, value in event["params"].items()}  # the same names in every trial
+    trials[event["trial"]] = Trial(event["trial"], params, sizes=sizes)
 
 
 def _measured(trials: dict[int, Trial], event: dict[str, Any]) -> None:

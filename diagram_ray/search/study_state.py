@@ -122,7 +122,7 @@ class StudyState:
         self.stopping = ""
         """Why nothing may start any more; empty while it may."""
         self.decisions: dict[int, str] = {}
-        """Trial -> what was decided about it at the rung that it reached last in this run, and why."""
+        """Trial that has not ended -> what was decided about it at its last rung in this run, and why."""
         self.refused: list[int] = []
         """Trials that broke the study's bounds and ended instead of starting; whoever tells of them empties it."""
         self._proposer = proposer
@@ -244,6 +244,7 @@ class StudyState:
 
     def _end(self, number: int, state: TrialState, reason: str) -> None:
         self.running.discard(number)
+        self.decisions.pop(number, None)
         self._journal.ended(number, state, reason)
 
     def _decide(self, trial: Trial, rung: int) -> Decision:

@@ -4,12 +4,15 @@ import io
 import os
 import signal
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray import cloudpickle
+from ray import cloudpickle, tune
+from ray.air.execution._internal import RayActorManager
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
@@ -125,6 +128,47 @@ def test_tune_can_pickle_it_whatever_shows_the_progress(ledger: Ledger) -> None:
     asked.listener = Screen(asked.state, "", Console(file=io.StringIO(), force_terminal=True))
     for each in (Stopper(asked), Proposals(asked), Decisions(asked), Ticks(asked)):
         cloudpickle.dumps(each)
+
+
+def test_nothing_is_kept_of_a_trial_that_is_over(ledger: Ledger) -> None:
+    asked = bridge(ledger)
+    decisions, searcher = Decisions(asked), Proposals(asked)
+    searcher.suggest("a")
+    trial = SimpleNamespace(trial_id="a", placement_group_factory=None)
+    decisions.on_trial_result(None, trial, {"place": "somewhere"})
+    decisions.on_trial_result(None, trial, {"round": reached(0, 0)})
+    assert asked.places == {"a": "somewhere"}
+    assert list(asked.state.decisions) == [0]
+    decisions.on_trial_result(None, trial, {"round": reached(0, 1)})
+    searcher.on_trial_complete("a")
+    assert not asked.places
+    assert not asked.state.decisions
+
+
+class NoRoom:
+    """Gives workers a place, when there is one: never."""
+
+    def request_resources(self, resource_request: Any) -> None:
+        """Noted."""
+
+    def cancel_resource_request(self, resource_request: Any) -> None:
+        """Noted."""
+
+
+def test_tune_forgets_workers_that_it_gave_up_before_they_started(ledger: Ledger) -> None:
+    workers = RayActorManager(NoRoom())
+    room = tune.PlacementGroupFactory([{"CPU": 1}])
+    given_up, starting = (workers.add_actor(object, {}, room) for _ in range(2))
+    for worker in (given_up, starting):
+        workers.schedule_actor_task(worker, "stop")
+    workers.remove_actor(given_up)
+    gone, there = weakref.ref(given_up), weakref.ref(starting)
+    del given_up, starting, worker
+    decisions = Decisions(bridge(ledger))
+    decisions.on_trial_add(SimpleNamespace(_actor_manager=workers), None)
+    assert gone() is None
+    assert len(workers._pending_actors_to_enqueued_actor_tasks[there()]) == 1
+    decisions.on_trial_add(SimpleNamespace(), None)  # another version of Tune
 
 
 def test_the_time_budget_stops_the_study(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

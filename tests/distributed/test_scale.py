@@ -1,5 +1,6 @@
 """A study on a real local Ray against the same study simulated, and under blows; and what Tune keeps of its trials."""
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pandas as pd
 import pytest
@@ -39,13 +41,23 @@ def kept() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def calm(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, kept: list[int]) -> Path:
+def alive() -> list[int]:
+    """How many of Tune's trials were in memory when the last one was added."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def calm(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, kept: list[int], alive: list[int]) -> Path:
     """The study, undisturbed."""
-    real = Decisions.on_trial_add
+    real, trials = Decisions.on_trial_add, WeakSet[Any]()
 
     def spy(self: Decisions, controller: Any, trial: Any) -> None:
         real(self, controller, trial)
         kept.append(max(len(getattr(controller, name)) for name in KEPT_BY_TUNE))
+        trials.add(trial)
+        if len(kept) == 20:
+            gc.collect()
+            alive.append(len(trials))
 
     out = tmp_path_factory.mktemp("calm") / "study"
     with pytest.MonkeyPatch.context() as patch:
@@ -59,6 +71,11 @@ def calm(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, kept
 def test_tune_forgets_trials_that_have_ended(calm: Path, kept: list[int]) -> None:
     assert len(kept) == 20
     assert max(kept) <= 8  # two run, two may wait, and some have just ended
+
+
+def test_nothing_else_holds_them(calm: Path, alive: list[int]) -> None:
+    assert len(alive) == 1
+    assert alive[0] <= 8
 
 
 def test_the_simulated_cluster_decides_as_ray_does(calm: Path) -> None:

@@ -34,6 +34,14 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert (trials[1].state, trials[1].reason, trials[1].measurements) == (TrialState.PRUNED, "pruned: …", (SCORE,))
 
 
+def test_trials_share_the_names_of_their_parameters(tmp_path: Path) -> None:
+    """A study may have thousands."""
+    write_some(tmp_path)
+    trials = read_ledger(tmp_path)
+    first, second = (sorted(trials[number].params) for number in (0, 1))
+    assert all(one is other for one, other in zip(first, second, strict=True))
+
+
 def test_goes_on_where_it_stopped(tmp_path: Path) -> None:
     write_some(tmp_path)
     with open_ledger(tmp_path) as ledger:
