@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from diagram_ray.auditing.features import ALL_FILE, GROUPS, Floats, Group, Kind, encoded, with_derived
 from diagram_ray.auditing.findings import Finding, Severity
@@ -100,10 +101,11 @@ def score(question: Question, group: Group) -> Score:
     if not features.shape[1]:
         return Score(group, None)
     scores = np.zeros(len(question.labels))
-    for fold in range(FOLDS):
-        tested = question.folds == fold
-        scores[tested] = _predicted(features[~tested], question.labels[~tested], features[tested])
-    return Score(group, _interval(question, scores))
+    with threadpool_limits(1):  # of tables as small as these, threads would wait for each other
+        for fold in range(FOLDS):
+            tested = question.folds == fold
+            scores[tested] = _predicted(features[~tested], question.labels[~tested], features[tested])
+        return Score(group, _interval(question, scores))
 
 
 def _predicted(known: Floats, labels: NDArray[np.int64], new: Floats) -> Floats:
