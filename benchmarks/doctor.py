@@ -35,6 +35,7 @@ STUDY = {
     "space": {"training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1}},
     "folds": FOLDS,
     "ladder": {"rungs": [[1, 1], [FOLDS, 1], [FOLDS, 3]], "reduction": 3},
+    "race": {"rule": "none"},
     "parallel": {"trials": 4, "lookback": 8},
 }
 

@@ -45,6 +45,7 @@ STUDY = {
     },
     "folds": FOLDS,
     "ladder": {"rungs": [[1, 1], [FOLDS, 2]], "reduction": 3},
+    "race": {"rule": "none"},
     "control": {"shuffles": 0},
 }
 

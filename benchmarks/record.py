@@ -48,6 +48,7 @@ STUDY = {
     "folds": FOLDS,
     "sampler": {"name": "random"},
     "ladder": {"rungs": [[FOLDS, epoch] for epoch in EPOCHS], "reduction": 1_000_000},
+    "race": {"rule": "none"},
     "control": {"shuffles": 0},
 }
 

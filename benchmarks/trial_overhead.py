@@ -42,6 +42,7 @@ STUDY = {
     "space": {"training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1}},
     "folds": 2,
     "ladder": {"rungs": [[2, 1]], "reduction": 3},
+    "race": {"rule": "none"},
     "control": {"shuffles": 0},
 }
 

@@ -29,11 +29,12 @@ space: {training.k: {type: int, low: 1, high: 2}, training.augment.rotation: {ty
 folds: 3
 trials: 4
 ladder: {rungs: [[3, 1], [3, 2]], reduction: 2}
+race: {rule: none}
 parallel: {lookback: 1}
 """
 
 
-def make_study(folder: Path, reduction: int = 2, study: Place | None = None) -> Place:
+def make_study(folder: Path, reduction: int = 2, study: Place | None = None, rungs: str = "[[3, 1], [3, 2]]") -> Place:
     """Four trials on a dataset beside them; with this reduction, some are pruned after their first epoch.
 
     `study`: where it is, if not in `folder`.
@@ -42,7 +43,7 @@ def make_study(folder: Path, reduction: int = 2, study: Place | None = None) -> 
     folder.mkdir(exist_ok=True)
     write_dataset(dataset, data)
     (folder / "asked.yaml").write_text(STUDY)
-    asked, base = read_study(folder / "asked.yaml", [f"ladder.reduction={reduction}"])
+    asked, base = read_study(folder / "asked.yaml", [f"ladder.reduction={reduction}", f"ladder.rungs={rungs}"])
     base, splits, ladder = fit_to_data(base, data), make_splits(data, 3, 0), asked.make_ladder(2)
     study.mkdir()
     write_document(

@@ -39,12 +39,25 @@ def test_a_line_for_each_way_to_search(study: Path) -> None:
     assert (study / "ledger.jsonl").read_bytes() == before
 
 
+def test_a_rung_of_some_folds_can_be_replayed_as_far_as_it_was_measured(study: Path, tmp_path: Path) -> None:
+    part = make_study(tmp_path, reduction=100, rungs="[[2, 1], [3, 2]]")
+    for rungs in ("[[2,1],[3,2]]", "[[1,1],[3,2]]"):
+        whole, again = (
+            invoke("--replay", folder, "--set", f"ladder.rungs={rungs}", "--set", "ladder.reduction=2", "--json")
+            for folder in (study, part)
+        )
+        assert whole.exit_code == 0, whole.output
+        assert json.loads(again.stdout.splitlines()[-1])["ways"] == json.loads(whole.stdout.splitlines()[-1])["ways"]
+    refused = invoke("--replay", part, "--set", "ladder.rungs=[[3,1],[3,2]]")
+    assert "3 folds x 1 epochs: not recorded; recorded are 2 folds x 1 epochs, 3 folds x 2 epochs" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["training.k=2"], "--set training.k: a replay can change ladder.rungs, ladder.reduction and race.* only"),
         (["ladder.rungs=[[3,5]]"], "3 folds x 5 epochs: a replay must end where the recording does, at 3 folds x 2 ep"),
-        (["ladder.rungs=[[4,1],[3,2]]"], "4 folds x 1 epochs: not recorded; recorded are 3 folds after 1, 2 epochs"),
+        (["ladder.rungs=[[4,1],[3,2]]"], "4 folds x 1 epochs: not recorded; recorded are 3 folds x 1 ep"),
         (["ladder.reduction=1"], "--set ladder: reduction: "),
         (["race.rule=luck"], "--set race: rule: 'luck' is not allowed"),
     ],

@@ -24,11 +24,13 @@ class Recording:
     """What many configurations scored on the same cases after each of some numbers of epochs."""
 
     scores: NDArray[np.generic]
-    """(C, E, N): any numbers that order the cases of a fold as the scores do."""
+    """(C, E, N): any numbers that order the cases of a fold as the scores do; NaN where nothing was measured."""
     epochs: tuple[int, ...]
     """(E,) ascending"""
     cases: Cases
     params: tuple[dict[str, Any], ...]
+    measured: tuple[int, ...] | None = None
+    """(E,) of how many folds the scores are known after each of `epochs`; None: of all."""
 
     @cached_property
     def _known(self) -> dict[tuple[int, int, int], FoldScore]:
@@ -51,9 +53,10 @@ class Recording:
 
     def standing(self, configuration: int, rung: Rung) -> Standing:
         """A configuration's first folds at a rung. Raises UsageError if that was not recorded."""
-        if rung.epochs not in self.epochs or rung.folds > self.folds:
-            known = ", ".join(map(str, self.epochs))
-            raise UsageError(f"{rung}: not recorded; recorded are {self.folds} folds after {known} epochs")
+        measured = dict(zip(self.epochs, self.measured or [self.folds] * len(self.epochs), strict=True))
+        if rung.folds > measured.get(rung.epochs, 0):
+            known = ", ".join(str(Rung(folds, epochs)) for epochs, folds in measured.items())
+            raise UsageError(f"{rung}: not recorded; recorded are {known}")
         return [self._fold(configuration, self.epochs.index(rung.epochs), fold) for fold in range(rung.folds)]
 
     def _fold(self, configuration: int, epoch: int, fold: int) -> FoldScore:
@@ -82,7 +85,7 @@ def read_recording(path: Path, resamples: int = 500) -> Recording:
 
 
 def recording_of(folder: Place, resamples: int = 500) -> Recording:
-    """The complete trials of the study in `folder`, at the rungs at which all folds were measured.
+    """The complete trials of the study in `folder`, after each number of epochs the folds of the highest rung there.
 
     Raises DataError if there are fewer than two, or if a file is missing or damaged.
     """
@@ -93,14 +96,18 @@ def recording_of(folder: Place, resamples: int = 500) -> Recording:
     table = table[(table["trial"] == trials[0].number) & (table["repeat"] == 0)]
     folds = table["fold"].to_numpy(dtype=np.int64)
     cases = Cases(table["label"].to_numpy(dtype=np.int64), folds, pd.factorize(table["patient_id"])[0], resamples)
-    rungs = [rung for rung, measured in enumerate(trials[0].measurements) if measured.folds == folds.max() + 1]
-    epochs = tuple(trials[0].measurements[rung].epochs for rung in rungs)
-    scores = np.stack([_scores(folder, trial, rungs, len(table)) for trial in trials])
-    return Recording(scores, epochs, cases, tuple(trial.params for trial in trials))
+    climbed = trials[0].measurements
+    rungs = {each.epochs: rung for rung, each in enumerate(climbed)}  # of the same epochs the last has most folds
+    measured = tuple(climbed[rung].folds for rung in rungs.values())
+    scores = np.stack([[_scores(folder, trial, rung, folds) for rung in rungs.values()] for trial in trials])
+    return Recording(scores, tuple(rungs), cases, tuple(trial.params for trial in trials), measured)
 
 
-def _scores(folder: Place, trial: Trial, rungs: list[int], count: int) -> NDArray[np.float64]:
-    found = [read_scores(TrialFiles.of(folder, trial.number).scores(rung)) for rung in rungs]
-    if any(len(scores) != count for scores in found):
-        raise DataError(f"{folder}: the scores of trial {trial.number} are not those of the {count} images predicted")
-    return np.stack(found)
+def _scores(folder: Place, trial: Trial, rung: int, folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) what a trial scored at a rung."""
+    found, known = read_scores(TrialFiles.of(folder, trial.number).scores(rung)), folds < trial.measurements[rung].folds
+    if len(found) != known.sum():
+        raise DataError(f"{folder}: trial {trial.number} has {len(found)} scores of the {known.sum()} images predicted")
+    scores = np.full(len(folds), np.nan)
+    scores[known] = found
+    return scores

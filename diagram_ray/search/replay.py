@@ -89,7 +89,11 @@ def summarise(
 ) -> Summary:
     """`replay` in each of `orders`. Raises UsageError as it does."""
     found = [replay(recording, ladder, race, order, within, lookback) for order in orders]
-    whole = [len(order) * recording.top.fold_epochs for order in orders]
+    return sum_up(found, [len(order) * recording.top.fold_epochs for order in orders])
+
+
+def sum_up(found: Sequence[Outcome], whole: Sequence[int]) -> Summary:
+    """Of replays whose configurations would have cost `whole` fold-epochs in full."""
     return Summary(
         float(np.mean([each.fold_epochs / most for each, most in zip(found, whole, strict=True)])),
         float(np.median([each.reached for each in found])),

@@ -40,7 +40,7 @@ class LadderConfig(Frozen):
 
     rungs: Annotated[tuple[RungPair, ...], Strict(False)] | None = None
     """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: see fidelity.make_rungs."""
-    reduction: int = Field(default=3, ge=2)
+    reduction: int = Field(default=2, ge=2)
 
     def make(self, folds: int, epochs: int) -> Ladder:
         """The ladder of trials that are trained on `folds` folds for `epochs` epochs."""
@@ -52,7 +52,7 @@ class LadderConfig(Frozen):
 class RaceConfig(Frozen):
     """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
 
-    rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "none"
+    rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "bbcd"
     """`bbcd`: bootstrap of the patients; `delong`: DeLong's variance; see search/racing.py for all."""
     alpha: float = Field(default=0.05, ge=0.0, lt=1.0)
     """A trial is dropped if the chance that it is the better one is below this. For `forgiving` and `aggressive`: the

@@ -171,7 +171,8 @@ class _Maker:
             space=parse_space(SPACE, "synthetic"),
             folds=recipe.folds,
             trials=recipe.trials,
-            ladder={"rungs": recipe.rungs},  # type: ignore[arg-type]
+            ladder={"rungs": recipe.rungs, "reduction": 3},  # type: ignore[arg-type]
+            race={"rule": "none"},  # type: ignore[arg-type]
         )
         counts = self.images["label"].value_counts()
         document = {

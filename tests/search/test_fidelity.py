@@ -1,5 +1,7 @@
 """Successive halving as arithmetic, against the slow and obvious way."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,13 +43,25 @@ def test_costs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "expected"),
+    ("folds", "epochs", "expected"),
     [
-        (1, [(1, 1), (5, 1)]),
-        (2, [(1, 1), (5, 1), (5, 2)]),
-        (9, [(1, 3), (5, 3), (5, 9)]),
-        (30, [(1, 10), (5, 10), (5, 30)]),
+        (5, 1, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]),
+        (5, 2, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (5, 2)]),
+        (5, 30, [(1, 10), (2, 15), (3, 15), (4, 15), (5, 15), (5, 30)]),
+        (2, 9, [(1, 3), (2, 4), (2, 9)]),
+        (3, 9, [(1, 3), (2, 4), (3, 4), (3, 9)]),
+        (10, 9, [(1, 3), (4, 4), (6, 4), (8, 4), (10, 4), (10, 9)]),
     ],
 )
-def test_rungs_are_made_from_the_epochs(epochs: int, expected: list[tuple[int, int]]) -> None:
-    assert make_rungs(5, epochs) == tuple(Rung(*each) for each in expected)
+def test_rungs_are_made_from_folds_and_epochs(folds: int, epochs: int, expected: list[tuple[int, int]]) -> None:
+    assert make_rungs(folds, epochs) == tuple(Rung(*each) for each in expected)
+
+
+@given(st.integers(2, 30), st.integers(1, 100))
+def test_from_rung_to_rung_there_is_more(folds: int, epochs: int) -> None:
+    rungs = make_rungs(folds, epochs)
+    assert rungs[-1] == Rung(folds, epochs)
+    for below, above in itertools.pairwise(rungs):
+        assert below.folds <= above.folds
+        assert below.epochs <= above.epochs
+        assert below != above

@@ -85,7 +85,7 @@ def test_ladders_that_were_not_recorded_are_refused(recording: Recording) -> Non
     with pytest.raises(UsageError, match="must end where the recording does, at 3 folds x 4 epochs"):
         replay(recording, Ladder((Rung(3, 3),), 2), None, [0], 0.0)
     with pytest.raises(
-        UsageError, match="4 folds x 1 epochs: not recorded; recorded are 3 folds after 1, 2, 3, 4 epochs"
+        UsageError, match="4 folds x 1 epochs: not recorded; recorded are 3 folds x 1 epochs, 3 folds x 2 epochs"
     ):
         replay(recording, Ladder((Rung(4, 1), WHOLE), 2), None, [0], 0.0)
 

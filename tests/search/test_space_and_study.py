@@ -32,7 +32,7 @@ def test_reads_study_and_base(path: Path) -> None:
     study, base = read_study(path)
     assert (study.folds, study.trials, base.training.epochs, base.model.width) == (5, 16, 9, 8)
     assert study.space["training.k"] == IntRange(low=1, high=4)
-    assert [(r.folds, r.epochs) for r in study.make_ladder(9).rungs] == [(1, 3), (5, 3), (5, 9)]
+    assert [(r.folds, r.epochs) for r in study.make_ladder(9).rungs] == [(1, 3), (2, 4), (3, 4), (4, 4), (5, 4), (5, 9)]
 
 
 def test_set_goes_to_the_study_or_to_the_base(path: Path) -> None:
