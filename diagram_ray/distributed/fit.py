@@ -160,8 +160,9 @@ def train_trials(config: dict[str, Any]) -> None:
 
     team: Team = config["team"]
     torch.set_num_threads(max(1, int(team.share.cpus)))
-    crew = join_crew(team.share.folds_at_once)
     data, splits = ray.get(list(team.materials))
+    at_once = team.share.folds_at_once
+    crew = join_crew(at_once or splits.n_folds, planned=at_once is None)
     devices = tuple(crew.world.exchange(own_device()))
     leads = crew.world.rank == 0
     if leads:

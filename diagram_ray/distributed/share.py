@@ -26,7 +26,8 @@ class Share:
     """Processes that train one trial together."""
     min_workers: int | None = None
     """So few are enough when there is no room for more; None: all are needed."""
-    folds_at_once: int = 1
+    folds_at_once: int | None = 1
+    """Of a trial; None: planned by what the first ones take."""
 
     @property
     def device(self) -> str:
@@ -64,16 +65,17 @@ def share_of(
                 f"parallel.{name}_per_trial {each:g}: {count} trials at once need {count * each:g} {name[:-1].upper()}s"
                 f"; there are {there:g}. Give a smaller parallel.trials, or parallel.elastic=true if the cluster grows"
             )
-    return Share(count, own, part if part else _part(gpus, count))
+    return Share(count, own, part if part else _part(gpus, count), folds_at_once=_at_once(scaling))
 
 
 def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -> Share:
     """What each trial gets of a cluster that may have no machines yet."""
     if scaling.workers == 1:
-        return Share(trials, parallel.cpus_per_trial or 1.0, parallel.gpus_per_trial or 0.0)
+        own_cpus, own_gpus = parallel.cpus_per_trial or 1.0, parallel.gpus_per_trial or 0.0
+        return Share(trials, own_cpus, own_gpus, folds_at_once=_at_once(scaling))
     gpus = float(scaling.gpus_per_worker or 0)
     cpus = scaling.cpus_per_worker or 1.0
-    return Share(trials, cpus, gpus, scaling.workers, scaling.min_workers, scaling.folds_at_once)
+    return Share(trials, cpus, gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
 
 
 def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> Share:
@@ -83,7 +85,7 @@ def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: Sca
     own_gpus = float(gpus >= 1.0 if scaling.gpus_per_worker is None else scaling.gpus_per_worker)
     count = parallel.trials or max(1, int((gpus / own_gpus if own_gpus else cpus) / scaling.workers))
     own_cpus = scaling.cpus_per_worker or _part(cpus - count * COORDINATOR_CPUS, count * least)
-    share = Share(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, scaling.folds_at_once)
+    share = Share(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
     for name, own, there in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
         if count * least * own > there or (name == "CPU" and own <= 0):
             raise UsageError(
@@ -93,6 +95,10 @@ def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: Sca
                 f"scaling.{name.lower()}s_per_worker or a smaller parallel.trials"
             )
     return share
+
+
+def _at_once(scaling: ScalingConfig) -> int | None:
+    return None if scaling.folds_at_once == "auto" else scaling.folds_at_once
 
 
 def _part(total: float, count: int) -> float:

@@ -93,7 +93,7 @@ def run_search(
 def _trainable(work: Work, share: Share, data: TrainingData, splits: Any, scratch: Place) -> Any:
     """What Tune starts for a trial: a process that trains, or one that asks a group of processes."""
     if share.workers == 1:
-        return tune.with_parameters(Worker, work=work, data=data, splits=splits)
+        return tune.with_parameters(Worker, work=work, share=share, data=data, splits=splits)
     from diagram_ray.distributed.group_worker import GroupWorker
 
     materials = ray.put(data), ray.put(splits)

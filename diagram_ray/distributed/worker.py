@@ -10,6 +10,7 @@ from ray import tune
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.distributed.machines import here, own_device
+from diagram_ray.distributed.share import Share
 from diagram_ray.distributed.trial_run import TrialRun, Validation
 from diagram_ray.places import Place
 from diagram_ray.search.fidelity import Ladder
@@ -18,7 +19,7 @@ from diagram_ray.search.files import TrialFiles
 MakeValidation = Callable[..., Validation]
 """(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`.
 
-In a group of processes it is given `crew` as well.
+In a group of processes, and where folds are trained side by side, it is given `crew` as well.
 """
 
 
@@ -26,7 +27,7 @@ def cross_validation(
     config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
 ) -> Validation:
     """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`: the
-    `training.crew.Crew` of the processes that train it together, if there are others."""
+    `training.crew.Crew` of the processes that train it together, and of how many folds each trains at a time."""
     from diagram_ray.training.crew import SOLO
     from diagram_ray.training.cross_validation import CrossValidation
 
@@ -49,12 +50,18 @@ class Work:
 class Worker(tune.Trainable):
     """A process that works on one trial after another."""
 
-    def setup(self, config: dict[str, Any], work: Work, data: TrainingData, splits: Any) -> None:  # type: ignore[override]
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], work: Work, share: Share, data: TrainingData, splits: Any
+    ) -> None:
         """Called once in each process, with what all trials share."""
         import torch
 
+        from diagram_ray.training.crew import Crew
+
         torch.set_num_threads(1)  # trials run side by side: one core each
         self._work, self._data, self._splits = work, data, splits
+        one_by_one = share.folds_at_once == 1
+        self._more = {} if one_by_one else {"crew": Crew(at_once=share.folds_at_once, part=share.gpus)}
         self._run: TrialRun | None = None
         self._leaving, self._left, self._devices = here(), False, (own_device(),)
         self.reset_config(config)
@@ -65,7 +72,7 @@ class Worker(tune.Trainable):
         config = override(work.base, new_config["params"], f"trial {number}")
 
         def make(experiment: ExperimentConfig) -> Validation:
-            return work.make(experiment, self._data, self._splits, work.device)
+            return work.make(experiment, self._data, self._splits, work.device, **self._more)
 
         self.cleanup()
         self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make, self._leaving)

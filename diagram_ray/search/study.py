@@ -89,14 +89,23 @@ class ScalingConfig(Frozen):
 
     workers: int = Field(default=1, ge=1)
     """1: a trial is trained by one process on one device. More: by a group of so many, with a device each."""
-    folds_at_once: int = Field(default=1, ge=1)
-    """Folds that a group trains side by side, each on an equal part of the workers."""
+    folds_at_once: int | Literal["auto"] = 1
+    """Folds of a trial that are trained side by side: each on an equal part of the workers, or, where they are more,
+    several in each worker by threads. auto: as many as the workers, and in a worker with a GPU as many of its folds as
+    the first ones show to fit and to be faster together (training/packing.py has the rest); without a GPU, one."""
     min_workers: int | None = Field(default=None, ge=1)
     """So many are enough where there is no room for all of them, or no longer. None: all are needed."""
     cpus_per_worker: float | None = Field(default=None, gt=0.0)
     """None: an equal part of the cluster's, at most 1."""
     gpus_per_worker: int | None = Field(default=None, ge=0, le=1)
     """None: 1 where there are GPUs. Workers of a group cannot share one."""
+
+    @field_validator("folds_at_once", mode="before")
+    @classmethod
+    def _auto_or_some(cls, value: object) -> object:
+        if value != "auto" and (type(value) is not int or value < 1):
+            raise ValueError("allowed are auto and whole numbers from 1")
+        return value
 
     @field_validator("min_workers")
     @classmethod

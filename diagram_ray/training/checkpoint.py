@@ -60,6 +60,15 @@ def copied(value: Any) -> Any:
     return value
 
 
+def bytes_of(value: Any) -> int:
+    """Of the tensors in a state."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(bytes_of(inner) for inner in value.values())
+    return sum(bytes_of(inner) for inner in value) if isinstance(value, list | tuple) else 0
+
+
 def _without_weights(value: Any, path: str, weights: dict[str, Tensor]) -> Any:
     """`value` with the names of tensors in the place of models' weights, which go to `weights`."""
     if not isinstance(value, Mapping):

@@ -6,7 +6,8 @@ a few samples at a time (a micro-batch), the gradients added up, and the result 
 A process that runs out of memory repeats its own share in smaller micro-batches. How it splits its share changes
 nothing for the others, which wait for its gradients a little longer; there is nothing to agree upon. A process that
 fails even with one sample goes on with gradients of zero until the end of the epoch, where all are told, so that
-nobody waits for it.
+nobody waits for it. Beside other lanes a step is first repeated alone, in the same micro-batches: the numbers shall not
+depend on what is trained beside it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ from torch.optim import Optimizer
 
 from diagram_ray.errors import OutOfMemory
 from diagram_ray.training.context import ALONE, Context
+from diagram_ray.training.lanes import Lane
 
 Losses = dict[str, Tensor]
 LossesOf = Callable[[slice], Losses]
@@ -48,6 +50,8 @@ class Descent:
         begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.context = context
+        self.lane = Lane()
+        """Where the steps are taken."""
         self._begin = begin
         self._autocast = autocast or nullcontext()
         self.failure = ""
@@ -76,9 +80,11 @@ class Descent:
 
     def _accumulated(self, kind: str, parameters: Sequence[nn.Parameter], count: int, losses_of: LossesOf) -> Losses:
         """The share's part of each loss, with its gradients in `parameters`; nothing after a failure."""
+        alone = not self.lane.has_others
         while not self.failure:
             try:
-                return self._pass(parameters, count, self._largest.get(kind, count), losses_of)
+                with self.lane.alone() if alone else self.lane.beside():
+                    return self._pass(parameters, count, self._largest.get(kind, count), losses_of)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -88,7 +94,9 @@ class Descent:
                 parameter.grad = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self._halve(kind, count, message)
+            if alone:
+                self._halve(kind, count, message)
+            alone = True
         return {}
 
     def _pass(self, parameters: Sequence[nn.Parameter], count: int, size: int, losses_of: LossesOf) -> Losses:

@@ -24,6 +24,7 @@ from diagram_ray.training.descent import Descent, Losses
 from diagram_ray.training.device import autocast, deterministic
 from diagram_ray.training.gan_health import SAMPLES, GanHealth
 from diagram_ray.training.identity import fit_to_data
+from diagram_ray.training.lanes import Lane
 from diagram_ray.training.prefetch import prefetched
 from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
@@ -112,14 +113,15 @@ class Trainer:
         """Whether training has ended early: the epochs that are left change nothing."""
         return self._best is not None and self._best.exhausted(self.epoch)
 
-    def advance(self) -> dict[str, Any]:
-        """Trains one epoch. Its curve row: `fold`, `epoch` (from 1), `loss_*`, `gan_*` and `seconds`.
+    def advance(self, lane: Lane | None = None) -> dict[str, Any]:
+        """Trains one epoch, in `lane` beside others. Its row: `fold`, `epoch` (from 1), `loss_*`, `gan_*`, `seconds`.
 
         With a validation part also `validation_auc` and `validation_loss`. Each loss is the mean over the epoch's
-        steps; those that are not used are None, and all are in an epoch after the training has stopped early. `gan_*`
-        are those of `GanHealth`. Raises Diverged if a loss is not finite, Collapsed if the GAN has collapsed.
+        steps; None if not used, or after the training has stopped early. `gan_*` are those of `GanHealth`. Raises
+        Diverged if a loss is not finite, Collapsed if the GAN has collapsed.
         """
         started = time.perf_counter()
+        self._descent.lane = lane or Lane()
         means = {} if self.stopped else self._train_epoch()
         self.epoch += 1
         row = {f"loss_{name}": means.get(name) for name in LOSSES}
@@ -278,10 +280,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _means(steps: list[Losses], context: Context) -> dict[str, float]:
-    """The mean of each loss over the steps that have it, of all processes together.
-
-    The one place of an epoch that waits for the device.
-    """
+    """Of the steps that have a loss, of all processes; the one place of an epoch that waits for the device."""
     values = {name: [losses[name] for losses in steps if name in losses] for name in LOSSES}
     means = {name: torch.stack(found).double().mean() for name, found in values.items() if found}
     return dict(zip(means, context.sum(torch.stack(list(means.values()))).tolist(), strict=True))

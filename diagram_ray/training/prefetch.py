@@ -16,13 +16,12 @@ def prefetched(items: Iterator[T]) -> Iterator[T]:
     thread puts on a GPU goes to the stream that the caller uses too, so nothing has to be waited for. What `items`
     raises is raised where the item would have been.
     """
-    device = torch.cuda.current_device() if torch.cuda.is_available() else None
+    stream = torch.cuda.current_stream() if torch.cuda.is_available() else None
     end = object()
 
     def make() -> T | object:
-        if device is not None:
-            torch.cuda.set_device(device)  # each thread has its own
-        return next(items, end)
+        with torch.cuda.stream(stream):  # each thread has its own, and its own device; without a GPU it does nothing
+            return next(items, end)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(make)

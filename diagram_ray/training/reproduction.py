@@ -71,7 +71,8 @@ def reproduce(folder: Place, number: int, fold: int, device: str, report: Report
     if trial.state is TrialState.COMPLETE:
         images = materials.data.image_ids[materials.splits.fold(materials.data, fold).test_images]
         largest["score"] = _scores_differ(study, trial, fold, pd.Series(validation.fold_scores(fold), images))
-    shared = plan.study.scaling.workers > plan.study.scaling.folds_at_once
+    scaling = plan.study.scaling
+    shared = scaling.workers > (plan.study.folds if scaling.folds_at_once == "auto" else scaling.folds_at_once)
     return Reproduction(number, fold, epochs, largest, first, _other_versions(study), shared)
 
 

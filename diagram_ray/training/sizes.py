@@ -26,9 +26,9 @@ def gauge(
 def sizes(config: ExperimentConfig, image_size: tuple[int, int], folds: int) -> dict[str, float]:
     """`parameters` of all four networks, `multiply_adds` of F and E for one image of (H, W), and `memory_mb`.
 
-    The memory is an estimate for one process that has all folds in float32: the weights, their gradients, the state of
-    the optimizers, copies of the weights, and what the largest gradient step keeps for its backward pass. What a device
-    and its libraries need for themselves comes on top.
+    The memory is an estimate for one process that has all folds in float32 and trains one at a time: the weights, their
+    gradients, the state of the optimizers, copies of the weights, and what the largest gradient step keeps for its
+    backward pass. What a device and its libraries need for themselves comes on top.
     """
     model = outline(config.model)
     with torch.device("meta"):

@@ -130,11 +130,21 @@ class TestGroups:
         assert room_taken() == []
         assert train_workers() == []
 
-    def test_workers_that_train_a_fold_each_give_them_to_the_last_bit(
+    def test_workers_that_train_whole_folds_give_them_to_the_last_bit(
         self, session: None, by_hand: Path, tmp_path: Path
     ) -> None:
-        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=2", ONE)
+        """One of the two trains two folds, side by side."""
+        out = run(tmp_path / "study", *GROUP, "scaling.folds_at_once=3", ONE)
         assert_close(out, by_hand, 0.0)
+
+    def test_one_worker_trains_as_many_folds_side_by_side_as_it_is_told(
+        self, session: None, by_hand: Path, tmp_path: Path
+    ) -> None:
+        from drive_fake_study import run_on
+        from fake_training import three_at_once, tiny_data
+
+        run_on(tmp_path / "study", [*STUDY, "scaling.folds_at_once=3", ONE], tiny_data(), three_at_once)
+        assert_close(tmp_path / "study", by_hand, 0.0)
 
     def test_workers_that_are_killed_cost_time_alone(self, session: None, by_hand: Path, tmp_path: Path) -> None:
         """The first process leads; either may die."""
@@ -154,6 +164,9 @@ CPUS, GPUS = {"CPU": 8.0}, {"CPU": 32.0, "GPU": 8.0}
     [
         (CPUS, {"workers": 2, "cpus_per_worker": 0.9}, None, Share(4, 0.9, 0.0, 2)),
         (GPUS, {"workers": 4, "folds_at_once": 2}, None, Share(2, 1.0, 1.0, 4, folds_at_once=2)),
+        (GPUS, {"workers": 2, "folds_at_once": "auto"}, None, Share(4, 1.0, 1.0, 2, folds_at_once=None)),
+        (GPUS, {"folds_at_once": "auto"}, 16, Share(16, 1.0, 0.5, folds_at_once=None)),
+        (GPUS, {"folds_at_once": 3}, None, Share(8, 1.0, 1.0, folds_at_once=3)),
         (GPUS, {"workers": 4, "gpus_per_worker": 0}, 1, Share(1, 1.0, 0.0, 4)),
         (GPUS, {"workers": 16, "min_workers": 8}, 1, Share(1, 1.0, 1.0, 16, 8)),
     ],
@@ -178,6 +191,12 @@ def test_a_group_that_the_cluster_has_no_room_for_is_refused(
     """Ray would wait for ever."""
     with pytest.raises(UsageError, match=reason):
         share_of(GPUS, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling))
+
+
+@pytest.mark.parametrize("value", ["many", "0", "2.5", "true"])
+def test_folds_at_once_are_auto_or_a_number(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"scaling\.folds_at_once: .* allowed are auto and whole numbers from 1"):
+        read_study(HERE / "fake_study.yaml", [f"scaling.folds_at_once={value}"])
 
 
 def test_parts_of_gpus() -> None:

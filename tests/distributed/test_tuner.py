@@ -299,6 +299,8 @@ def test_an_elastic_cluster_may_be_empty(settings: dict[str, float], expected: S
 def test_an_elastic_cluster_may_have_no_room_for_a_group_yet() -> None:
     parallel = ParallelConfig(trials=2, elastic=True)
     assert share_of({"CPU": 0.0}, parallel, ScalingConfig(workers=4, gpus_per_worker=1)) == Share(2, 1.0, 1.0, 4)
+    planned = ScalingConfig(folds_at_once="auto")
+    assert share_of({"CPU": 0.0}, parallel, planned) == Share(2, 1.0, 0.0, folds_at_once=None)
 
 
 @pytest.mark.parametrize(

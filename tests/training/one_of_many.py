@@ -227,9 +227,9 @@ def save(context: Context) -> None:
 
 
 def resume(context: Context) -> dict[str, Any]:
-    """Goes on from the checkpoint of another number of processes."""
+    """Goes on from the checkpoint of another number of processes, with several folds at once in one process."""
     given = {1: 3, 2: 3, 3: 1}[context.world_size]
-    return led(join_crew(2) if context.world_size > 1 else SOLO, FOLDER.parent / f"saved-{given}")
+    return led(join_crew(N_FOLDS) if context.world_size > 1 else Crew(at_once=2), FOLDER.parent / f"saved-{given}")
 
 
 def one_fold_fails(context: Context) -> dict[str, str]:

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from diagram_ray.training import crew
 from diagram_ray.training.context import ALONE, share
-from diagram_ray.training.crew import plan_teams
+from diagram_ray.training.crew import join_crew, plan_teams
 
 HERE = Path(__file__).parent
 WORLDS = (2, 3)
@@ -182,3 +183,32 @@ def test_teams_are_nearly_equal_and_of_neighbours(workers: int, at_once: int, si
     teams = plan_teams(workers, at_once)
     assert [len(team) for team in teams] == sizes
     assert [rank for team in teams for rank in team] == list(range(workers))
+
+
+@pytest.mark.parametrize(
+    ("workers", "at_once", "expected"),
+    [(2, 5, 3), (2, 4, 2), (2, 3, 2), (2, 2, 1), (3, 2, 1), (2, 1, 1), (4, 5, 2)],
+)
+def test_folds_that_are_more_than_the_processes_are_dealt_among_them(
+    workers: int, at_once: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class World:
+        world_size = workers
+        rank = 0
+
+        def __init__(self, group: object = None) -> None:
+            self.world_size = len(group) if group else workers
+
+    monkeypatch.setattr(crew.dist, "new_group", list)
+    monkeypatch.setattr(crew, "Group", World)
+    joined = []
+    for rank in range(workers):
+        World.rank = rank
+        joined.append([join_crew(at_once), join_crew(at_once, planned=True)])
+    assert [told.at_once for told, _ in joined] == [expected] * workers
+    for told, planned in joined:
+        alone = told.team is ALONE
+        assert alone == (told.team.world_size == 1)
+        assert planned.at_once is None if alone else planned.at_once == 1
+        mine = [fold for fold in range(at_once) if told.has(fold)]
+        assert [told.place(fold) for fold in mine] == list(range(told.folds(at_once)))
