@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def complete(state: StudyState, view: progress.Progress, trial: Trial, auc: floa
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is logged, whatever handlers other tests have left."""
     told: list[str] = []
     handler = logging.Handler()
@@ -58,8 +59,10 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     logger = logging.getLogger("diagram_ray")
     monkeypatch.setattr(logger, "handlers", [handler])
     monkeypatch.setattr(logger, "propagate", False)
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    return told
+    before = logger.level
+    logger.setLevel(logging.INFO)  # a level that is only written there is not seen: loggers remember what is enabled
+    yield told
+    logger.setLevel(before)
 
 
 def test_lines_tell_each_end_and_the_best(state: StudyState, lines: list[str]) -> None:
