@@ -61,6 +61,7 @@ def make_study(folder: Path, reduction: int = 2, study: Place | None = None, run
             run = TrialRun(trial.number, config, ladder, files, lambda c: CrossValidation(c, data, splits))
             while (told := run.step()).rung is None or state.measured(trial.number, told.rung, told.measurement):
                 pass
+            run.close()
             keeper.ended(ledger.trials[trial.number])
         write_tables(study, ledger.trials)
     torch.set_num_threads(threads)

@@ -71,6 +71,7 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
             run = TrialRun(trial.number, config, ladder, files, lambda c: make(c, data, splits, "cpu"))
             while (told := run.step()).rung is None or state.measured(trial.number, told.rung, told.measurement):
                 pass
+            run.close()
         write_tables(out, ledger.trials)
 
 

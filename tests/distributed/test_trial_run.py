@@ -29,6 +29,17 @@ spec.loader.exec_module(fake)
 LADDER = Ladder((Rung(2, 1), Rung(3, 3), Rung(3, 6)), 3)
 
 
+started: list[TrialRun] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """A run that is only forgotten would end its thread whenever its memory is collected, in the midst of another's."""
+    yield
+    while started:
+        started.pop().close()
+
+
 def start(folder: Path, k: int = 1, leaving: Callable[[], bool] = lambda: False) -> TrialRun:
     data = fake.tiny_data()
     splits = make_splits(data, 3, 0)
@@ -37,7 +48,8 @@ def start(folder: Path, k: int = 1, leaving: Callable[[], bool] = lambda: False)
         return fake.FakeValidation(config, data, splits, "cpu")
 
     config = override(ExperimentConfig(), {"training.k": k}, "test")
-    return TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make, leaving)
+    started.append(TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make, leaving))
+    return started[-1]
 
 
 def rounds(run: TrialRun, until: int = LADDER.top) -> list[Round]:
