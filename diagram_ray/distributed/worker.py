@@ -93,4 +93,10 @@ class Worker(tune.Trainable):
             self._run.close()
 
     def __repr__(self) -> str:
-        return f"{self._work.study}: trials"  # in Ray's list of actors; it is asked for once
+        # In Ray's list of actors; it is asked for once, also where `setup` has failed.
+        return f"{self._work.study if hasattr(self, '_work') else 'no study'}: trials"
+
+
+def warm() -> None:
+    """A process that has done this starts as a `Worker` in no time."""
+    import torch  # noqa: F401 - with this module, what takes long
