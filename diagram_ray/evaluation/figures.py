@@ -72,12 +72,11 @@ def history(ax: Axes, trials: pd.DataFrame, best: int | None, limits: Limits) ->
 def pareto(ax: Axes, trials: pd.DataFrame, size: str, front: pd.DataFrame, best: int | None, limits: Limits) -> None:
     """AUC of every trial against a size of its model, the column `size`; a line joins the trials of the front."""
     line = front.sort_values(size)
-    ax.plot(line[size], line["auc_mean"], color=BLUE, linewidth=1.2, label="not beaten in all respects", zorder=2)
+    ax.plot(line[size], line["auc_mean"], color=BLUE, linewidth=1.2, zorder=2)
     x = trials[size].astype(float)
     _numeric_axis(ax, x[trials["auc_mean"].notna()], log=True)
     _points(ax, x, trials[["number", "state", "auc_mean"]], best, limits)
     ax.set(xlabel=size.replace("_", " "), ylabel="AUC at the last rung reached")
-    ax.legend(loc="lower right")
 
 
 @figure(3.25, 2.3)
@@ -138,9 +137,15 @@ def _decades(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=between))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-") if value < 1e-3 else f"{value:g}")
+        FuncFormatter(lambda value, _: _tick(value))  # matplotlib gives the number of the tick, too
     )
     axis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float) -> str:
+    if value < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def _short(name: str) -> str:
