@@ -146,3 +146,10 @@ def test_the_plan_of_a_study_that_has_begun_uses_what_it_measured(tmp_path: Path
     code, _, errors = run("--resume", str(study), "--set", "budget.fold_epoch=3")
     assert code == 2
     assert "unknown key 'fold_epoch'; did you mean 'fold_epochs'?" in errors
+
+
+def test_a_driver_starts_without_pytorch() -> None:
+    """It takes 1.5 seconds to import, which workers need and most drivers do not."""
+    rooms = ("tune", "tuning.studies", "distributed.study_run", "distributed.nested", "training.materials")
+    code = f"import sys, {', '.join(f'diagram_ray.{room}' for room in rooms)}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
