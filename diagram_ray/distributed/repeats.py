@@ -67,10 +67,10 @@ def _deals(searched: Searched) -> dict[int, Splits]:
     """The folds of each repeat but the first, checked against the weights that they start with."""
     study, data = searched.study, searched.materials.data
     deals = {r: make_splits(data, study.folds, seed_of(study.seed, r)) for r in range(1, study.repeats)}
-    for deal in deals.values():
-        if study.init_from is not None:
-            from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
+    if study.init_from is not None:
+        from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
 
+        for deal in deals.values():
             read_initial(study.init_from, searched.base, data, deal)
     return deals
 

@@ -136,13 +136,11 @@ def _decades(axis: Axis, low: float, high: float) -> None:
     between = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 100 else (1.0,)
     axis.set_major_locator(LogLocator(subs=between))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: _tick(value))  # matplotlib gives the number of the tick, too
-    )
+    axis.set_major_formatter(FuncFormatter(_tick))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _tick(value: float) -> str:
+def _tick(value: float, _: object) -> str:
     if value < 1e-3:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
