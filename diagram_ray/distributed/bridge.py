@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util import remove_placement_group
 
+from diagram_ray.distributed.controller import forget, keep_idle_workers, let_workers_start
 from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.errors import CheckpointError
 from diagram_ray.search.budget import Meter
@@ -18,8 +19,6 @@ from diagram_ray.search.progress import Listener
 from diagram_ray.search.study_state import Round, StudyState
 
 TIME_BUDGET = "time budget"
-KEPT_BY_TUNE = ("_trials", "_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
-"""Lists and sets of trials in Tune's controller."""
 
 
 class Bridge:
@@ -155,20 +154,16 @@ class Decisions(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
         self._kept = False
+        self._first = True
         self._ended: list[Any] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Tune would keep every trial that has ended, look through all of them in each turn of its loop, and describe
-        each in a snapshot in the end. There is no public way to make it forget; without these names it does not.
-        """
-        over = [each for each in self._ended if each.is_finished()]
+        """Before Tune starts anything for the trial."""
+        if self._first:
+            self._first = False
+            let_workers_start(tune_controller)
+        forget(tune_controller, [each for each in self._ended if each.is_finished()])
         self._ended = [each for each in self._ended if not each.is_finished()]
-        for each in over:
-            for name in KEPT_BY_TUNE:
-                kept: Any = getattr(tune_controller, name, ())
-                if each in kept:
-                    kept.remove(each)
-        _forget_unstarted(getattr(tune_controller, "_actor_manager", None))
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process died."""
@@ -184,28 +179,15 @@ class Decisions(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Called before Tune decides whether to keep the trial's worker.
 
-        It would keep one idle worker and stop the others; a worker that waits for an earlier trial to end would be
-        lost, and a new one takes seconds. When the last trials have workers, idle ones give their machines back.
-        There is no public setting: hence the private name, and no harm without it.
+        When the last trials have workers, idle ones give their machines back.
         """
         self._ended.append(trial)
-        cache, state = getattr(tune_controller, "_actor_cache", None), self._bridge.state
+        state = self._bridge.state
         wanted = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
-        if cache is None or self._kept == wanted:
-            return
-        self._kept = wanted
-        change = cache.increase_max if self._kept else cache.decrease_max
-        change(trial.placement_group_factory, by=state.rules.parallel)
-
-
-def _forget_unstarted(workers: Any) -> None:
-    """A worker becomes free while another is being started for the trial that waits: the trial takes the free one, and
-    Tune's manager of `workers` gives the other up, but would keep its order to stop that one for ever.
-    """
-    orders: Any = getattr(workers, "_pending_actors_to_enqueued_actor_tasks", {})
-    starting: Any = getattr(workers, "_pending_actors_to_attrs", orders)
-    for worker in [each for each in orders if each not in starting]:
-        del orders[worker]
+        if self._kept != wanted:
+            self._kept = wanted
+            by = state.rules.parallel if wanted else -state.rules.parallel
+            keep_idle_workers(tune_controller, trial.placement_group_factory, by)
 
 
 class Stopper(tune.Stopper):

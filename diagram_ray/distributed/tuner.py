@@ -22,7 +22,7 @@ from diagram_ray.distributed.losses import Losses
 from diagram_ray.distributed.scratch import scratch, storage
 from diagram_ray.distributed.session import environment
 from diagram_ray.distributed.share import COORDINATOR_CPUS, Share
-from diagram_ray.distributed.worker import Work, Worker, warm
+from diagram_ray.distributed.worker import Work, Worker
 from diagram_ray.errors import DiagramError
 from diagram_ray.places import Place
 from diagram_ray.search.budget import Meter
@@ -39,8 +39,6 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-WARM_UP = 20.0
-"""Seconds that the first workers have to be ready before the search starts without them."""
 
 
 def run_search(
@@ -62,7 +60,6 @@ def run_search(
     bridge = Bridge(state, Keeper(work.folder, state.trials), losses, listener, time_budget, meter)
     if state.finished:
         return
-    _warm_up(share)
     with _settings(share), scratch(work.folder) as place:
         trainable = _trainable(work, share, data, splits, place)
         try:
@@ -91,20 +88,6 @@ def run_search(
         bridge.fault = _ray_failed(work.folder, "Tune ended before all trials had")
     if bridge.fault is not None:
         raise bridge.fault
-
-
-def _warm_up(share: Share) -> None:
-    """Has the processes of trials that run side by side import what they need, at the same time.
-
-    Otherwise the first one to be ready soon takes the trial for which the second one is still being started. Tune then
-    gives that one up and starts another for the next trial, and so on for as long as trials take less than a start.
-    """
-    there: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-    room = int(there.get("CPU", 0.0) / share.cpus)
-    count = min(share.trials, room)
-    if count > 1 and share.workers == 1 and not share.gpus:  # Ray uses no process twice that had a GPU
-        started = [ray.remote(num_cpus=share.cpus)(warm).remote() for _ in range(count)]
-        ray.wait(started, num_returns=count, timeout=WARM_UP)
 
 
 def _trainable(work: Work, share: Share, data: TrainingData, splits: Any, scratch: Place) -> Any:

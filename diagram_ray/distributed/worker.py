@@ -95,8 +95,3 @@ class Worker(tune.Trainable):
     def __repr__(self) -> str:
         # In Ray's list of actors; it is asked for once, also where `setup` has failed.
         return f"{self._work.study if hasattr(self, '_work') else 'no study'}: trials"
-
-
-def warm() -> None:
-    """A process that has done this starts as a `Worker` in no time."""
-    import torch  # noqa: F401 - with this module, what takes long

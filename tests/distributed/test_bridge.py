@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from diagram_ray.distributed.bridge import TIME_BUDGET, Bridge, Decisions, Proposals, Stopper, Ticks
+from diagram_ray.distributed.controller import PATIENCE, let_workers_start
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.results import Measurement, TrialState
@@ -169,6 +170,39 @@ def test_tune_forgets_workers_that_it_gave_up_before_they_started(ledger: Ledger
     assert gone() is None
     assert len(workers._pending_actors_to_enqueued_actor_tasks[there()]) == 1
     decisions.on_trial_add(SimpleNamespace(), None)  # another version of Tune
+
+
+class Tune:
+    """As much of Tune's controller as gives workers to trials."""
+
+    def __init__(self) -> None:
+        self.taken, self._started_actors = [], set[str]()
+        self._trial_to_actor = {"with a worker": Worker("its worker")}
+
+    def _maybe_reuse_cached_actor(self, trial: str) -> bool:
+        self.taken.append(trial)
+        return True
+
+
+def test_a_trial_waits_for_its_own_worker_but_not_for_ever() -> None:
+    controller, now = Tune(), [0.0]
+    view = SimpleNamespace(_maybe_reuse_cached_actor=controller._maybe_reuse_cached_actor)
+    let_workers_start(view, lambda: now[0])
+    take = controller._maybe_reuse_cached_actor
+    assert not take("with a worker")
+    assert take("without one")
+    now[0] = PATIENCE - 1
+    assert not take("with a worker")
+    assert controller.taken == ["without one"]
+    now[0] = PATIENCE
+    assert take("with a worker")  # there may be no room for its own
+    now[0], controller._started_actors = 0.0, {"its worker"}
+    assert take("with a worker")
+    let_workers_start(SimpleNamespace())  # another version of Tune
+
+
+class Worker(str):
+    """As one of Tune's: weak references to it are allowed."""
 
 
 def test_the_time_budget_stops_the_study(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

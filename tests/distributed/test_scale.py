@@ -15,7 +15,8 @@ import pytest
 
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed.bridge import KEPT_BY_TUNE, Decisions
+from diagram_ray.distributed.bridge import Decisions
+from diagram_ray.distributed.controller import KEPT
 from diagram_ray.results import Measurement
 from diagram_ray.search.ledger import read_ledger
 from diagram_ray.search.optuna_driver import Sampler
@@ -47,13 +48,28 @@ def alive() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def calm(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, kept: list[int], alive: list[int]) -> Path:
+def workers() -> list[Any]:
+    """The processes that Tune asked for."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def calm(
+    cluster: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    kept: list[int],
+    alive: list[int],
+    workers: list[Any],
+) -> Path:
     """The study, undisturbed."""
     real, trials = Decisions.on_trial_add, WeakSet[Any]()
 
     def spy(self: Decisions, controller: Any, trial: Any) -> None:
+        if not kept:
+            add = controller._actor_manager.add_actor
+            controller._actor_manager.add_actor = lambda **asked: workers.append(worker := add(**asked)) or worker
         real(self, controller, trial)
-        kept.append(max(len(getattr(controller, name)) for name in KEPT_BY_TUNE))
+        kept.append(max(len(getattr(controller, name)) for name in KEPT))
         trials.add(trial)
         if len(kept) == 20:
             gc.collect()
@@ -64,13 +80,17 @@ def calm(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, kept
         patch.setattr(Decisions, "on_trial_add", spy)
         from drive_fake_study import run
 
-        run(out, SETTINGS)
+        run(out, [*SETTINGS, "parallel.trials=2"])
     return out
 
 
 def test_tune_forgets_trials_that_have_ended(calm: Path, kept: list[int]) -> None:
     assert len(kept) == 20
     assert max(kept) <= 8  # two run, two may wait, and some have just ended
+
+
+def test_each_worker_that_is_started_serves_to_the_end(calm: Path, workers: list[Any]) -> None:
+    assert len(workers) == 2  # though trials take less time than a process's start
 
 
 def test_nothing_else_holds_them(calm: Path, alive: list[int]) -> None:

@@ -21,7 +21,6 @@ import yaml
 
 from diagram_ray.config import DataConfig
 from diagram_ray.data.mapping import CACHE, open_training_data
-from diagram_ray.distributed import tuner
 from diagram_ray.distributed.share import Share, share_of
 from diagram_ray.distributed.worker import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
@@ -101,22 +100,6 @@ def wait_for_events(out: Path, count: int) -> None:
     while not (out / "ledger.jsonl").exists() or (out / "ledger.jsonl").read_bytes().count(b"\n") < count:
         assert time.monotonic() < deadline, "the driver does not get on"
         time.sleep(0.02)
-
-
-def test_processes_are_warm_before_trials_run_side_by_side(cluster: dict[str, str], tmp_path: Path) -> None:
-    @ray.remote(num_cpus=1.0)
-    def is_warm(folder: Path) -> bool:  # in here, so that no process has to import this module, and PyTorch with it
-        import os
-        import sys
-        import time
-
-        (folder / str(os.getpid())).touch()
-        while len(list(folder.iterdir())) < 2:  # both are asked at the same time
-            time.sleep(0.01)
-        return "torch" in sys.modules
-
-    tuner._warm_up(Share(2, 1.0, 0.0))
-    assert ray.get([is_warm.remote(tmp_path) for _ in range(2)], timeout=60) == [True, True]
 
 
 def test_the_same_study_twice_is_the_same(undisturbed: Path, tmp_path: Path) -> None:

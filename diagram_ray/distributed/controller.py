@@ -1,0 +1,71 @@
+"""What Tune's controller does otherwise than a search needs it, and has no public setting for.
+
+Hence private names of Tune's, looked up carefully: a version without them does as it does, a little slower.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+KEPT = ("_trials", "_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+"""Lists and sets of trials."""
+PATIENCE = 20.0
+"""Seconds that a trial waits for the worker that is being started for it, while there is another one it could have."""
+
+
+def forget(controller: Any, trials: list[Any]) -> None:
+    """Tune would keep every trial that has ended, look through all of them in each turn of its loop, and describe each
+    in a snapshot in the end. It would also keep its orders to stop workers that it gave up before they had started.
+    """
+    for trial in trials:
+        for name in KEPT:
+            kept: Any = getattr(controller, name, ())
+            if trial in kept:
+                kept.remove(trial)
+    workers = getattr(controller, "_actor_manager", None)
+    orders: Any = getattr(workers, "_pending_actors_to_enqueued_actor_tasks", {})
+    starting: Any = getattr(workers, "_pending_actors_to_attrs", orders)
+    for worker in [each for each in orders if each not in starting]:
+        del orders[worker]
+
+
+def let_workers_start(controller: Any, clock: Callable[[], float] = time.monotonic) -> None:
+    """A trial that waits for its worker to start would take one that becomes free meanwhile, and the new one would be
+    given up. With trials shorter than a start that goes on for ever, and all but one of the machines do nothing. From
+    now on the trial waits; the next trial takes the free one.
+    """
+    take: Any = getattr(controller, "_maybe_reuse_cached_actor", None)
+    if take is not None:
+        whole = take.__self__  # `controller` is a view of it
+        whole._maybe_reuse_cached_actor = _InTime(whole, take, clock)
+
+
+class _InTime:
+    """Gives a trial a free worker (`take`), unless its own is about to start."""
+
+    def __init__(self, controller: Any, take: Callable[[Any], bool], clock: Callable[[], float]) -> None:
+        self._controller, self._take, self._clock = controller, take, clock
+        self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its controller into a snapshot, which is never read."""
+        return {}
+
+    def __call__(self, trial: Any) -> bool:
+        own = self._controller._trial_to_actor.get(trial)
+        starts = own is not None and own not in self._controller._started_actors
+        waits = starts and self._clock() - self._since.setdefault(own, self._clock()) < PATIENCE
+        return not waits and self._take(trial)
+
+
+def keep_idle_workers(controller: Any, room: Any, by: int) -> None:
+    """So many more workers of that `room` stay for later trials; fewer where `by` is negative.
+
+    Tune would keep one and stop the others; a worker that waits for an earlier trial to end would be lost, and a new
+    one takes seconds.
+    """
+    cache: Any = getattr(controller, "_actor_cache", None)
+    if cache is not None:
+        change = cache.increase_max if by > 0 else cache.decrease_max
+        change(room, by=abs(by))
