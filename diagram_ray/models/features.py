@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
 from diagram_ray.models.norm import norm_layer
+from diagram_ray.models.pixels import FromPixels
 
 REDUCTION = 16
 """F's maps are this many times smaller than its input."""
@@ -23,9 +24,10 @@ class FeatureExtractor(nn.Module):
         w = config.width
         layers: list[nn.Module] = []
         for into, out in pairwise((1, w, 2 * w, 4 * w, 8 * w)):
-            convolution = nn.Conv2d(into, out, kernel_size=4, stride=2, padding=1, bias=into == 1)
+            first = into == 1
+            convolution = FromPixels(out) if first else nn.Conv2d(into, out, 4, stride=2, padding=1, bias=False)
             nn.init.kaiming_normal_(convolution.weight, a=SLOPE)
-            normalised = [norm_layer(config.norm, out)] if into > 1 else []
+            normalised = [] if first else [norm_layer(config.norm, out)]
             layers += [convolution, *normalised, nn.LeakyReLU(SLOPE)]
         self.layers = nn.Sequential(*layers)
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
 from diagram_ray.models.norm import norm_layer
+from diagram_ray.models.pixels import ToPixels
 
 DOUBLINGS = 4
 
@@ -23,10 +24,11 @@ class Generator(nn.Module):
         self.latent_size = config.latent_size
         self.start = nn.Linear(config.latent_size, 8 * g * self.side**2)
         layers: list[nn.Module] = []
-        for into, out in ((8 * g, 4 * g), (4 * g, 2 * g), (2 * g, g), (g, 1)):
+        for into in (8 * g, 4 * g, 2 * g):
             layers += [norm_layer(config.norm, into), nn.ReLU()]
-            layers.append(nn.ConvTranspose2d(into, out, kernel_size=4, stride=2, padding=1, bias=out == 1))
-        self.layers = nn.Sequential(*layers, nn.Tanh())
+            layers.append(nn.ConvTranspose2d(into, into // 2, kernel_size=4, stride=2, padding=1, bias=False))
+        layers += [norm_layer(config.norm, g), nn.ReLU(), ToPixels(g), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
         self._initialise()
 
     def _initialise(self) -> None:
