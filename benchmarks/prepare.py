@@ -18,7 +18,6 @@ import os
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from kills import descendants
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
@@ -101,18 +101,9 @@ def one_process(records: list[ImageRecord]) -> tuple[float, float]:
     return (time.perf_counter() - clock) / len(records), (time.process_time() - processor) / len(records)
 
 
-def descendants(root: int) -> list[int]:
-    children = defaultdict(list)
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children[int(fields[1])].append(int(path.parent.name))
-    found = [root]
-    for process in found:
-        found += children[process]
-    return found
+def family() -> list[int]:
+    """This process and its descendants."""
+    return [os.getpid(), *descendants(os.getpid())]
 
 
 def alone(records: list[ImageRecord], variables: dict[str, str]) -> tuple[float, float]:
@@ -140,7 +131,7 @@ def environment(values: dict[str, str]) -> Iterator[None]:
 def processor_seconds() -> float:
     """Of this process and its descendants that are alive."""
     ticks = 0
-    for process in descendants(os.getpid()):
+    for process in family():
         try:
             ticks += sum(map(int, Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]))
         except OSError:
@@ -151,7 +142,7 @@ def processor_seconds() -> float:
 def memory() -> tuple[int, int]:
     """(own, shared) bytes of this process and its descendants: proportional set size, without and of shared memory."""
     total = shared = 0
-    for process in descendants(os.getpid()):
+    for process in family():
         try:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
         except OSError:
