@@ -27,7 +27,7 @@ class Corrected:
 
     auc: Interval
     """The interval is as wide as the out-of-bag measurements spread, narrowed to a study of all patients (`_sd`). In
-    simulations (benchmarks/estimates.py) it covers the truth in 94 to 97 of 100 studies; in 98 to 99 where the
+    simulations (benchmarks/estimates.py) it covers the truth in 94 to 97 of 100 studies; in 97 to 99 where the
     configurations are noise and hardly agree about the images: the mean of many winners is steadier than one."""
     winner: float
     """The uncorrected AUC of the best trial."""
