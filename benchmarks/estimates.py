@@ -54,12 +54,13 @@ class World:
     spread: float = 0.0
     """Its standard deviation between configurations."""
     of_patient: float = OF_PATIENT
+    images: int = IMAGES
 
 
 def draw(world: World, random: Random) -> tuple[OutOfFold, NDArray[np.float64]]:
     """A study, and the true AUC of each configuration. All images of a patient are of one class."""
-    sizes = random.integers(1, 5, IMAGES)
-    owner = np.repeat(np.arange(IMAGES), sizes)[:IMAGES]
+    sizes = random.integers(1, 5, world.images)
+    owner = np.repeat(np.arange(world.images), sizes)[: world.images]
     patients = int(owner[-1]) + 1
     fold = random.permutation(np.arange(patients) % FOLDS)[owner]
     labels = random.permutation(np.arange(patients) % 5 < 2).astype(np.int64)[owner]
@@ -72,7 +73,7 @@ def scores(world: World, owner: NDArray[np.int64], random: Random) -> NDArray[np
     """(C, N) of images of the patients `owner`, without any signal."""
 
     def noise(count: int) -> NDArray[np.float64]:
-        mine, theirs = random.normal(size=(count, IMAGES)), random.normal(size=(count, int(owner[-1]) + 1))
+        mine, theirs = random.normal(size=(count, len(owner))), random.normal(size=(count, int(owner[-1]) + 1))
         return math.sqrt(1 - world.of_patient) * mine + math.sqrt(world.of_patient) * theirs[:, owner]
 
     return math.sqrt(world.alike) * noise(1) + math.sqrt(1 - world.alike) * noise(world.configurations)
@@ -130,15 +131,31 @@ def selection(name: str, world: World, studies: int, resamples: int, ladder: Lad
     naive, corrected, unbiased = list[float](), list[tuple[float, bool]](), list[tuple[float, bool]]()
     for study in range(studies):
         data, truth = draw(world, random)
-        left = complete(data, ladder)
-        found, best = bbc(left, resamples, study), truth[left.trials[_winner(left) if world.spread else 0]]
-        naive.append(found.winner - best)
-        corrected.append((found.auc.value - best, _holds(found.auc, best)))
+        optimism, told = _corrected(complete(data, ladder), truth, resamples, study)
+        naive.append(optimism)
+        corrected.append(told)
         models = Models(world, data, norm.ppf(truth) * math.sqrt(2), others)
         auc, best = _nested_auc(data, nested(data, models, ladder), truth)
         unbiased.append((auc.value - best, _holds(auc, best)))
-    told = f"naive {np.mean(naive):+.4f}   BBC-CV {_words(corrected)}   nested CV {_words(unbiased)}"
-    print(f"{name:44} {told}", flush=True)
+    words = f"naive {np.mean(naive):+.4f}   BBC-CV {_words(corrected)}   nested CV {_words(unbiased)}"
+    print(f"{name:44} {words}", flush=True)
+
+
+def correction(name: str, world: World, studies: int, resamples: int, ladder: Ladder = WHOLE) -> None:
+    """BBC-CV alone, in other studies than those of `selection` and in more worlds."""
+    random = np.random.default_rng(6)
+    drawn = (draw(world, random) for _ in range(studies))
+    found = [_corrected(complete(data, ladder), truth, resamples, study) for study, (data, truth) in enumerate(drawn)]
+    naive, corrected = zip(*found, strict=True)
+    print(f"{name:44} naive {np.mean(naive):+.4f}   BBC-CV {_words(list(corrected))} in {studies}", flush=True)
+
+
+def _corrected(
+    left: OutOfFold, truth: NDArray[np.float64], resamples: int, seed: int
+) -> tuple[float, tuple[float, bool]]:
+    """The winner's AUC less its true one; BBC-CV's less it, and whether the interval holds it."""
+    found, best = bbc(left, resamples, seed), truth[left.trials[_winner(left)]]
+    return found.winner - best, (found.auc.value - best, _holds(found.auc, best))
 
 
 def _nested_auc(data: OutOfFold, outers: list[Outer], truth: NDArray[np.float64]) -> tuple[Interval, float]:
@@ -252,11 +269,26 @@ def parts(studies: int) -> list[Callable[[], None]]:
         ("signal, 20 configurations, AUC 0.76 ± 0.02", World(20, 0.85, 1.0, 0.09), WHOLE),
         ("noise, 60 configurations, 1/3 after one fold", World(60, 0.85), ladder),
     ]
+    corrections = [
+        ("noise, 5 configurations", World(5, 0.85), WHOLE, 1),
+        ("noise, 20 configurations", World(20, 0.85), WHOLE, 2),
+        ("noise, 200 configurations", World(200, 0.85), WHOLE, 1),
+        ("noise, 60 configurations, 1/3 after one fold", World(60, 0.85), ladder, 1),
+        ("noise, 20 configurations, 100 images", World(20, 0.85, images=100), WHOLE, 2),
+        ("signal, 20 configurations, AUC 0.76 ± 0.02", World(20, 0.85, 1.0, 0.09), WHOLE, 2),
+        ("signal, 60 configurations, AUC 0.86 ± 0.03", World(60, 0.85, 1.5, 0.2), WHOLE, 1),
+        ("signal, 20 alike by 0.95, AUC 0.92 ± 0.02", World(20, 0.95, 2.0, 0.2), WHOLE, 2),
+        ("signal, 20 alike by 0.7, AUC 0.92 ± 0.03", World(20, 0.7, 2.0, 0.3), WHOLE, 2),
+        ("the same, 100 images", World(20, 0.7, 2.0, 0.3, images=100), WHOLE, 2),
+        ("noise, 20 configurations alike by 0.5", World(20, 0.5), WHOLE, 1),
+        ("noise, 20 configurations, nothing alike", World(20), WHOLE, 1),
+    ]
     return [
         *(partial(selection, name, world, studies, 100, rungs) for name, world, rungs in of_many),
         *(partial(coverage, name, world, 2 * studies, 600) for name, world in of_one),
         partial(differences, 4 * studies),
         partial(definition, 50),
+        *(partial(correction, name, world, more * studies, 100, rungs) for name, world, rungs, more in corrections),
     ]
 
 

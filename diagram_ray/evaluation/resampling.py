@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import norm
 
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold
@@ -42,6 +44,19 @@ def percentile_interval(value: float, draws: Floats) -> Interval:
         return Interval(value, 0.0, 1.0)
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(known, [tail, 100 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def logit_interval(value: float, sd: float) -> Interval:
+    """An AUC with a standard deviation: the normal interval of log(AUC / (1 - AUC)), transformed back (Pepe 2003).
+
+    It stays within 0 and 1 and reaches farther towards 0.5, where AUC spreads more. Without a spread, or at 0 or 1, it
+    is a point.
+    """
+    if not sd > 0 or not 0 < value < 1:
+        return Interval(value, value, value)
+    reach = float(norm.ppf((1 + LEVEL) / 2)) * sd / (value * (1 - value))
+    low, high = expit(logit(value) + np.array([-reach, reach]))
     return Interval(value, float(low), float(high))
 
 

@@ -13,7 +13,14 @@ from diagram_ray.evaluation.delong import delong
 from diagram_ray.evaluation.estimates import chance_sd, check_control, estimate
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
-from diagram_ray.evaluation.resampling import Interval, bootstrap, draw_patients, mean_over_folds, weighted_auc
+from diagram_ray.evaluation.resampling import (
+    Interval,
+    bootstrap,
+    draw_patients,
+    logit_interval,
+    mean_over_folds,
+    weighted_auc,
+)
 
 
 def made(seed=0, trials=3, patients=30, folds=3, signal=1.0, digits=None):
@@ -96,16 +103,19 @@ def test_the_bootstrap_equals_a_loop_over_resamples():
 def test_bbc_equals_a_loop_over_resamples():
     data = made(trials=4, signal=0.4)
     counts = draw_patients(data, 200, seed=9)
-    measured = []
-    for b in range(200):
-        inside = [slow_mean(data, t, counts[:, b]) for t in range(4)]
-        measured.append(slow_mean(data, int(np.argmax(inside)), (counts[:, b] == 0).astype(int)))
-    measured = np.array(measured)[~np.isnan(measured)]
+    inside = np.array([[slow_mean(data, t, counts[:, b]) for t in range(4)] for b in range(200)])
+    outside = np.array([[slow_mean(data, t, (counts[:, b] == 0).astype(int)) for t in range(4)] for b in range(200)])
+    keep = ~np.isnan(outside[:, 0])
+    inside, outside = inside[keep], outside[keep]
+    winners = [int(np.argmax(row)) for row in inside]
+    measured = np.array([row[winner] for row, winner in zip(outside, winners, strict=True)])
     found = bbc(data, 200, seed=9)
     assert found.resamples == len(measured)
     assert found.auc.value == pytest.approx(measured.mean())
-    low, high = measured.mean() + 0.762875 * (np.percentile(measured, [2.5, 97.5]) - measured.mean())
-    assert (found.auc.low, found.auc.high) == pytest.approx((low, min(high, 1.0)), abs=1e-6)
+    whole, part = (np.mean([np.var(side[:, winner]) for winner in winners]) for side in (inside, outside))
+    assert whole < 0.58 * part  # what is expected of a mean of patients, (1 / e) / (1 - 1 / e), is too much
+    expected = logit_interval(measured.mean(), measured.std() * math.sqrt(whole / part))
+    assert (found.auc.low, found.auc.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert found.winner == pytest.approx(max(slow_mean(data, t, np.ones(30)) for t in range(4)))
 
 
@@ -117,8 +127,27 @@ def test_bbc_takes_the_optimism_out_of_noise():
 
 
 def test_bbc_leaves_a_single_trial_alone():
-    found = [bbc(made(seed, trials=1, patients=60), 400, seed) for seed in range(10)]
+    found, plain = [], []
+    for seed in range(10):
+        data = made(seed, trials=1, patients=60)
+        found.append(bbc(data, 400, seed))
+        plain.append(bootstrap(data, 400, seed)[0])
     assert np.mean([each.optimism for each in found]) == pytest.approx(0, abs=0.01)
+    wide, expected = (np.mean([each.high - each.low for each in side]) for side in ([f.auc for f in found], plain))
+    assert wide == pytest.approx(expected, rel=0.06)  # nothing was selected: as wide as redrawn patients make it
+
+
+def test_bbc_of_trials_without_an_error_is_a_point():
+    assert bbc(made(signal=50.0), 100).auc == Interval(1.0, 1.0, 1.0)
+
+
+def test_logit_intervals_are_normal_intervals_that_stay_within_0_and_1():
+    assert logit_interval(0.5, 1e-3).low == pytest.approx(0.5 - 1.95996e-3, abs=1e-8)
+    near = logit_interval(0.97, 0.02)
+    assert 0.5 < near.low < 0.97 - 1.96 * 0.02 < 0.97 < near.high < 1
+    mirrored = logit_interval(0.03, 0.02)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((near.low, near.high))
+    assert logit_interval(1.0, 0.0) == Interval(1.0, 1.0, 1.0)
 
 
 def test_the_bootstrap_by_patient_covers_the_truth_where_delong_is_too_narrow():
