@@ -186,8 +186,7 @@ class Decisions(FIFOScheduler):
         wanted = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
         if self._kept != wanted:
             self._kept = wanted
-            by = state.rules.parallel if wanted else -state.rules.parallel
-            keep_idle_workers(tune_controller, trial.placement_group_factory, by)
+            keep_idle_workers(tune_controller, trial.placement_group_factory, state.rules.parallel, wanted)
 
 
 class Stopper(tune.Stopper):

@@ -59,13 +59,13 @@ class _InTime:
         return not waits and self._take(trial)
 
 
-def keep_idle_workers(controller: Any, room: Any, by: int) -> None:
-    """So many more workers of that `room` stay for later trials; fewer where `by` is negative.
+def keep_idle_workers(controller: Any, room: Any, count: int, stay: bool) -> None:
+    """`count` more workers of that `room` stay for later trials; or, from now on, no longer (not `stay`).
 
     Tune would keep one and stop the others; a worker that waits for an earlier trial to end would be lost, and a new
     one takes seconds.
     """
     cache: Any = getattr(controller, "_actor_cache", None)
     if cache is not None:
-        change = cache.increase_max if by > 0 else cache.decrease_max
-        change(room, by=abs(by))
+        change = cache.increase_max if stay else cache.decrease_max
+        change(room, by=count)
