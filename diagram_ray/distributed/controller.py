@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 
 KEPT = ("_trials", "_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
 """Lists and sets of trials."""
-PATIENCE = 20.0
-"""Seconds that a trial waits for the worker that is being started for it, while there is another one it could have."""
+ROOM, START = 0.5, 20.0
+"""Seconds in which Ray finds room for a worker where there is some (0.03 were seen), and then starts it."""
 
 
 def forget(controller: Any, trials: list[Any]) -> None:
@@ -33,7 +33,7 @@ def forget(controller: Any, trials: list[Any]) -> None:
 def let_workers_start(controller: Any, clock: Callable[[], float] = time.monotonic) -> None:
     """A trial that waits for its worker to start would take one that becomes free meanwhile, and the new one would be
     given up. With trials shorter than a start that goes on for ever, and all but one of the machines do nothing. From
-    now on the trial waits; the next trial takes the free one.
+    now on the trial waits, where there is room for its worker; the next trial takes the free one.
     """
     take: Any = getattr(controller, "_maybe_reuse_cached_actor", None)
     if take is not None:
@@ -42,11 +42,16 @@ def let_workers_start(controller: Any, clock: Callable[[], float] = time.monoton
 
 
 class _InTime:
-    """Gives a trial a free worker (`take`), unless its own is about to start."""
+    """Gives a trial a free worker (`take`), unless its own is about to start.
+
+    Where no room was found for a worker, nobody waits for room again before as much time has gone by as a start takes:
+    trials may be many more than machines, and short.
+    """
 
     def __init__(self, controller: Any, take: Callable[[Any], bool], clock: Callable[[], float]) -> None:
         self._controller, self._take, self._clock = controller, take, clock
         self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._full = float("-inf")
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its controller into a snapshot, which is never read."""
@@ -55,8 +60,16 @@ class _InTime:
     def __call__(self, trial: Any) -> bool:
         own = self._controller._trial_to_actor.get(trial)
         starts = own is not None and own not in self._controller._started_actors
-        waits = starts and self._clock() - self._since.setdefault(own, self._clock()) < PATIENCE
-        return not waits and self._take(trial)
+        return not (starts and self._waits_for(own)) and self._take(trial)
+
+    def _waits_for(self, worker: Any) -> bool:
+        now = self._clock()
+        waited = now - self._since.setdefault(worker, now)
+        if self._controller._actor_manager.is_actor_started(worker):  # it has its room, and not more
+            return waited < START
+        if waited >= ROOM:
+            self._full = now
+        return now - self._full >= START
 
 
 def keep_idle_workers(controller: Any, room: Any, count: int, stay: bool) -> None:

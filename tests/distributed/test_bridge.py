@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from diagram_ray.distributed.bridge import TIME_BUDGET, Bridge, Decisions, Proposals, Stopper, Ticks
-from diagram_ray.distributed.controller import PATIENCE, let_workers_start
+from diagram_ray.distributed.controller import ROOM, START, let_workers_start
 from diagram_ray.distributed.interrupt import cooperative_stop
 from diagram_ray.distributed.losses import RETRIES, Losses
 from diagram_ray.results import Measurement, TrialState
@@ -172,37 +172,57 @@ def test_tune_forgets_workers_that_it_gave_up_before_they_started(ledger: Ledger
     decisions.on_trial_add(SimpleNamespace(), None)  # another version of Tune
 
 
+class Worker(str):
+    """As one of Tune's: weak references to it are allowed."""
+
+
 class Tune:
-    """As much of Tune's controller as gives workers to trials."""
+    """As much of Tune's controller as gives workers to trials. Workers `placed` have room and are starting."""
 
     def __init__(self) -> None:
-        self.taken, self._started_actors = [], set[str]()
-        self._trial_to_actor = {"with a worker": Worker("its worker")}
+        self.taken, self._started_actors, self.placed = [], set[str](), set[str]()
+        self._trial_to_actor = {name: Worker(f"{name}'s worker") for name in ("first", "second", "third")}
+        self._actor_manager = SimpleNamespace(is_actor_started=lambda worker: worker in self.placed)
 
     def _maybe_reuse_cached_actor(self, trial: str) -> bool:
         self.taken.append(trial)
         return True
 
 
-def test_a_trial_waits_for_its_own_worker_but_not_for_ever() -> None:
-    controller, now = Tune(), [0.0]
+@pytest.fixture
+def waiting() -> tuple[Tune, list[float]]:
+    """A controller whose trials wait for their own workers, and its clock."""
+    controller, now = Tune(), [100.0]
     view = SimpleNamespace(_maybe_reuse_cached_actor=controller._maybe_reuse_cached_actor)
     let_workers_start(view, lambda: now[0])
+    return controller, now
+
+
+def test_a_trial_waits_for_its_own_worker_but_not_for_ever(waiting: tuple[Tune, list[float]]) -> None:
+    controller, now = waiting
     take = controller._maybe_reuse_cached_actor
-    assert not take("with a worker")
-    assert take("without one")
-    now[0] = PATIENCE - 1
-    assert not take("with a worker")
-    assert controller.taken == ["without one"]
-    now[0] = PATIENCE
-    assert take("with a worker")  # there may be no room for its own
-    now[0], controller._started_actors = 0.0, {"its worker"}
-    assert take("with a worker")
+    assert not take("first")
+    assert take("one without a worker of its own")
+    controller.placed = {"first's worker"}
+    now[0] += START - 1
+    assert not take("first")
+    now[0] += 1
+    assert take("first")  # its machine may be gone
+    controller._started_actors = {"second's worker"}
+    assert take("second")
+    assert controller.taken == ["one without a worker of its own", "first", "second"]
     let_workers_start(SimpleNamespace())  # another version of Tune
 
 
-class Worker(str):
-    """As one of Tune's: weak references to it are allowed."""
+def test_where_there_is_no_room_trials_do_not_wait_for_it(waiting: tuple[Tune, list[float]]) -> None:
+    controller, now = waiting
+    take = controller._maybe_reuse_cached_actor
+    assert not take("first")
+    now[0] += ROOM
+    assert take("first")
+    assert take("second")
+    now[0] += START
+    assert not take("third")  # there may be more machines now
 
 
 def test_the_time_budget_stops_the_study(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
