@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install run test lint bench clean
+.PHONY: install run test test-slow lint bench clean
 
 install: $(READY)
 
@@ -20,7 +20,11 @@ run: install
 	$(BIN)/python -m diagram_ray.tune
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Real clusters, of which one part after the other is killed, browsers, thousands of malformed files.
+test-slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -5,9 +5,11 @@ trains, or Ray's node process is killed at a random moment; a study whose driver
 scores and tables must be those of the undisturbed run to the last bit, but for what says how long it took, and the
 doctor must find nothing wrong. Ends with status 1 otherwise.
 
-With --together all kills strike one study of --trials trials, one after the other, and no process of it may be left:
+With --together all kills strike one study of --trials trials, one after the other, and no process of it may be left.
+With --workers each trial is trained by a Ray Train worker group, whose processes are killed as well:
 
     python benchmarks/kills.py --together --kills 50 --trials 40
+    python benchmarks/kills.py --workers 2 --trials 2
 """
 
 import argparse
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -45,14 +48,35 @@ LATEST = 0.95
 """Part of the undisturbed study's events after which nobody is killed: it must not be over before the last blow."""
 
 
-def start(study: Path, data: Path, resume: bool, trials: int) -> "subprocess.Popen[bytes]":
+@dataclass(frozen=True)
+class Asked:
+    """The study that is run."""
+
+    data: Path
+    trials: int
+    workers: int = 1
+    """Processes that train a trial together."""
+
+    @property
+    def settings(self) -> list[str]:
+        """What it adds to the study file's."""
+        group = [f"scaling.workers={self.workers}", "scaling.cpus_per_worker=0.9", "parallel.trials=1"]
+        return [*STUDY, f"trials={self.trials}", *(group if self.workers > 1 else [])]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Whom to kill."""
+        return ["driver", "trial", "node"] + (["worker"] if self.workers > 1 else [])
+
+
+def start(study: Path, asked: Asked, resume: bool) -> "subprocess.Popen[bytes]":
     """The command, in a session of its own."""
     command = [sys.executable, "-m", "diagram_ray.tune"]
     if resume:
         command += ["--resume", str(study)]
     else:
-        settings = [part for value in (*STUDY, f"trials={trials}") for part in ("--set", value)]
-        command += ["search_spaces/quickstart.yaml", "--data", str(data), "--out", str(study), *settings]
+        settings = [part for value in asked.settings for part in ("--set", value)]
+        command += ["search_spaces/quickstart.yaml", "--data", str(asked.data), "--out", str(study), *settings]
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -94,7 +118,7 @@ def descendants(root: int) -> list[int]:
     return sorted(mine - {root})
 
 
-KINDS = {"trial": "ray::_Inner", "node": "/raylet/raylet"}
+KINDS = {"trial": "ray::_Inner", "node": "/raylet/raylet", "worker": "ray::RayTrainWorker"}
 """Whom to kill -> what its command line begins with, or has in it."""
 
 
@@ -112,9 +136,9 @@ def victims(root: int, whom: str) -> list[int]:
     return found
 
 
-def disturbed(study: Path, data: Path, trials: int, whom: str, after: float) -> str:
+def disturbed(study: Path, asked: Asked, whom: str, after: float) -> str:
     """Runs the study and kills someone `after` so much of its events; says what was done."""
-    process = start(study, data, False, trials)
+    process = start(study, asked, False)
     _await(process, study, after)
     found = victims(process.pid, whom)
     told = f"{whom} after {events(study)} events and {after % 1.0:.2f} s"
@@ -123,20 +147,20 @@ def disturbed(study: Path, data: Path, trials: int, whom: str, after: float) -> 
     else:
         os.kill(random.choice(found), signal.SIGKILL)
     _, words = process.communicate(timeout=PATIENCE)
-    if whom != "trial" and process.returncode:
-        process = start(study, data, True, trials)
+    if whom in ("driver", "node") and process.returncode:
+        process = start(study, asked, True)
         _, words = process.communicate(timeout=PATIENCE)
     if process.returncode:
         raise SystemExit(f"{told}: ended with {process.returncode}: {words.decode()[-2000:]}")
     return told
 
 
-def go_on(study: Path, data: Path, trials: int) -> "subprocess.Popen[bytes]":
+def go_on(study: Path, asked: Asked) -> "subprocess.Popen[bytes]":
     """The study begun, or resumed; begun again where it was killed before it had a plan."""
     begun = (study / "study.yaml").is_file()
     if not begun:
         shutil.rmtree(study, ignore_errors=True)
-    return start(study, data, begun, trials)
+    return start(study, asked, begun)
 
 
 def harassed(
@@ -206,12 +230,12 @@ def differences(study: Path, other: Path) -> list[str]:
     return found + ([f"doctor: {examined.stdout}"] if examined.returncode else [])
 
 
-def one_by_one(folder: Path, data: Path, calm: Path, trials: int, kills: int) -> bool:
+def one_by_one(folder: Path, asked: Asked, calm: Path, kills: int) -> bool:
     """A study for each kill. Whether all ended as the undisturbed one."""
     good = 0
     for number in range(kills):
-        study, whom = folder / f"study-{number}", random.choice(("driver", *KINDS))
-        told = disturbed(study, data, trials, whom, random.uniform(0.0, events(calm)))
+        study, whom = folder / f"study-{number}", random.choice(asked.kinds)
+        told = disturbed(study, asked, whom, random.uniform(0.0, events(calm)))
         found = differences(calm, study)
         good += not found
         print(f"{number + 1}: killed the {told}: {', '.join(found) + ' differ' if found else 'the same'}", flush=True)
@@ -219,11 +243,11 @@ def one_by_one(folder: Path, data: Path, calm: Path, trials: int, kills: int) ->
     return good == kills
 
 
-def together(folder: Path, data: Path, calm: Path, trials: int, kills: int) -> bool:
+def together(folder: Path, asked: Asked, calm: Path, kills: int) -> bool:
     """One study for all kills. Whether it ended as the undisturbed one, and nothing is left of its processes."""
     study, began = folder / "study", time.monotonic()
-    blows = [(random.uniform(0.0, LATEST * events(calm)), random.choice(("driver", *KINDS))) for _ in range(kills)]
-    killed = harassed(study, partial(go_on, study, data, trials), blows)
+    blows = [(random.uniform(0.0, LATEST * events(calm)), random.choice(asked.kinds)) for _ in range(kills)]
+    killed = harassed(study, partial(go_on, study, asked), blows)
     found, cells = differences(calm, study), pd.read_parquet(study / "predictions.parquet")
     twice = int(cells.duplicated(["trial", "fold", "image_id"]).sum())
     number = len(pd.read_parquet(study / "trials.parquet"))
@@ -232,7 +256,7 @@ def together(folder: Path, data: Path, calm: Path, trials: int, kills: int) -> b
         time.sleep(0.1)
     print(f"{sum(killed.values())} kills ({dict(killed)}) in {time.monotonic() - began:.0f} s: {number} trials")
     print(f"{twice} predictions twice; {len(rest)} processes left; differs from the undisturbed: {found or 'nothing'}")
-    return not (found or twice or rest) and number == trials
+    return not (found or twice or rest) and number == asked.trials
 
 
 def main() -> None:
@@ -240,22 +264,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--workers", type=int, default=1, help="processes of a trial")
     parser.add_argument("--together", action="store_true", help="all kills in one study")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    random.seed(asked.seed)
+    options = parser.parse_args()
+    random.seed(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        data, calm = folder / "data", folder / "calm"
+        asked, calm = Asked(folder / "data", options.trials, options.workers), folder / "calm"
         prepare = [sys.executable, "-m", "diagram_ray.prepare", "phantom", "--patients", "24", "--image-size", "64x48"]
-        subprocess.run([*prepare, "--out", str(data)], check=True, capture_output=True)
+        subprocess.run([*prepare, "--out", str(asked.data)], check=True, capture_output=True)
         began = time.monotonic()
-        _, words = (process := start(calm, data, False, asked.trials)).communicate()
+        _, words = (process := start(calm, asked, False)).communicate()
         if process.returncode:
             raise SystemExit(words.decode())
         print(f"undisturbed: {events(calm)} events, {time.monotonic() - began:.0f} s", flush=True)
-        way = together if asked.together else one_by_one
-        sys.exit(not way(folder, data, calm, asked.trials, asked.kills))
+        way = together if options.together else one_by_one
+        sys.exit(not way(folder, asked, calm, options.kills))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Prints megapixels per second of processor time of our decoder, of GDCM (which fo
 and of a bare copy of the pixels.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -55,6 +56,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for name, rows, columns, bits in CASES:
         pixels = film(rows, columns, bits)
         stream = encode(pixels)

@@ -14,6 +14,7 @@ films under many names, so that the disk's speed does not count. For each kind:
   (/proc/PID/smaps_rollup) without shared memory; that is Ray's object store, which is given beside it
 """
 
+import argparse
 import os
 import tempfile
 import threading
@@ -214,6 +215,7 @@ def report(
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:

@@ -18,6 +18,7 @@ from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.slow,
     pytest.mark.timeout(1200),  # each wait has a limit of its own
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2"),
 ]

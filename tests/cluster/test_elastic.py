@@ -13,7 +13,7 @@ from tests.cluster.conftest import BIN
 from tests.cluster.elastic import MOST, Elastic, elastic_cluster
 from tests.cluster.fake_study import assert_same, driver, ended, ended_trials, has_ended, make_calm
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]  # each wait has a limit of its own
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]  # each wait has a limit of its own
 
 NOTICE = [
     str(BIN / "ray"), "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",

@@ -11,7 +11,7 @@ import pytest
 
 from diagram_ray.results import Study
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 FORGOTTEN = {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN_PATH": None}
 WRONG = {"RAY_AUTH_TOKEN_PATH": None, "RAY_AUTH_TOKEN": "f" * 64}

@@ -18,7 +18,7 @@ import yaml
 from tests.cluster.browser import CHROMIUM, View, browser
 from tests.cluster.conftest import Cluster, _free_ports
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 GRAFANA = Path(__file__).parents[2] / "cluster" / "grafana"
 RULES = GRAFANA / "alerts.yaml"

@@ -120,6 +120,7 @@ def kill_after(ledger: Path) -> threading.Thread:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 class TestGroups:
     def test_two_workers_at_one_fold_give_the_numbers_of_one_process(
         self, session: None, by_hand: Path, tmp_path: Path

@@ -31,7 +31,7 @@ from diagram_ray.distributed.tally import Tally
 from diagram_ray.errors import DiagramError, UsageError
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
-pytestmark = [pytest.mark.ray, OF_RAY]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, OF_RAY]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = Options((64, 48), 32, 2, b"a key of the test", "negative")

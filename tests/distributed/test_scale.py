@@ -32,7 +32,7 @@ spec = importlib.util.spec_from_file_location("kills", HERE.parents[1] / "benchm
 kills = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(kills)
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ STAGES = [
     {"name": "tuned", "study": TUNED, "data": "there", "init_from": "first"},
 ]
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

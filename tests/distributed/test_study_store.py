@@ -19,7 +19,7 @@ from diagram_ray.search.ledger import open_ledger, read_ledger
 from diagram_ray.store import StorePath
 from tests.object_store import s3_server
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 STUDY = ["parallel.lookback=4", "parallel.trials=2"]

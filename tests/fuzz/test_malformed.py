@@ -14,6 +14,8 @@ from tests.fuzz.seeds import make_seeds
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.watch import Verdict, Watch
 
+pytestmark = pytest.mark.slow
+
 CASES = 150
 """Damaged seeds of each target."""
 
