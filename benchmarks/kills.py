@@ -235,7 +235,7 @@ def one_by_one(folder: Path, asked: Asked, calm: Path, kills: int) -> bool:
     good = 0
     for number in range(kills):
         study, whom = folder / f"study-{number}", random.choice(asked.kinds)
-        told = disturbed(study, asked, whom, random.uniform(0.0, events(calm)))
+        told = disturbed(study, asked, whom, random.uniform(0.0, LATEST * events(calm)))
         found = differences(calm, study)
         good += not found
         print(f"{number + 1}: killed the {told}: {', '.join(found) + ' differ' if found else 'the same'}", flush=True)

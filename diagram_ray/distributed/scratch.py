@@ -10,19 +10,19 @@ from typing import Any
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from diagram_ray.places import Place, remove
+from diagram_ray.search.leftovers import SCRATCH
 from diagram_ray.store import StorePath
+
+PREFIX = SCRATCH.removesuffix("*")
 
 
 @contextmanager
 def scratch(folder: Place) -> Iterator[Place]:
-    """A new folder in a study's, removed at the end; those that drivers which died have left are removed at once."""
-    leftovers: list[Place] = [*folder.glob(".tune-*")]
-    for leftover in leftovers:
-        remove(leftover)
+    """A new folder in a study's, removed at the end."""
     if isinstance(folder, StorePath):
-        path: Place = folder / f".tune-{secrets.token_hex(4)}"
+        path: Place = folder / f"{PREFIX}{secrets.token_hex(4)}"
     else:
-        path = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     try:
         yield path
     finally:

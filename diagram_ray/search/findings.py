@@ -8,7 +8,8 @@ import pandas as pd
 
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.places import Place, remove
+from diagram_ray.places import Place
+from diagram_ray.search.leftovers import discard
 
 Mend = Callable[[], object]
 CLOSE = 1e-9
@@ -32,8 +33,7 @@ def inside(folder: Place, path: Place) -> str:
 
 def superfluous(folder: Place, path: Place, why: str) -> Finding:
     """A file or folder that is to be removed."""
-    mend = partial(remove, path) if path.is_dir() and not path.is_symlink() else path.unlink
-    return Finding(inside(folder, path), f"left over: {why}", mend)
+    return Finding(inside(folder, path), f"left over: {why}", partial(discard, path))
 
 
 def check_auc(where: str, fold: int, mine: pd.DataFrame, recorded: float, by: str, when: str = "") -> Iterator[Finding]:

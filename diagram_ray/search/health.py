@@ -4,7 +4,6 @@ Every finding names its place. One that can be put right from what is there has 
 knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
 """
 
-import itertools
 import re
 from bisect import bisect_right, insort
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from diagram_ray.search.files import MODEL, TrialFiles, best_of, read_scores
 from diagram_ray.search.findings import Finding, check_auc, check_same, inside, superfluous
 from diagram_ray.search.health_of_cells import examine_cells
 from diagram_ray.search.ledger import FILE
+from diagram_ray.search.leftovers import leftovers
 from diagram_ray.search.study import StudyConfig
 from diagram_ray.search.tables import Trials, read_table, write_tables
 
@@ -42,8 +42,7 @@ def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -
 
 def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
     """What nobody will ask for again: of killed drivers and workers, or of trials that have ended."""
-    left = (_found(folder, name) for name in (".tune-*", ".best.*", "page.url", "**/.*.[0-9]*-*"))
-    for path in itertools.chain.from_iterable(left):
+    for path in leftovers(folder):
         yield superfluous(folder, path, "a process that was killed has left it")
     for kind in ("trials", "checkpoints"):
         for path in _found(folder / kind, "*"):

@@ -27,6 +27,7 @@ from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Study, TrialState
 from diagram_ray.search.files import TrialFiles
 from diagram_ray.search.ledger import open_ledger, read_ledger
+from diagram_ray.search.leftovers import leftovers
 from diagram_ray.search.study import ParallelConfig, ScalingConfig
 from tests.training.conftest import tiny_data, write_dataset
 
@@ -168,6 +169,19 @@ def test_only_the_winners_models_stay_and_no_checkpoint(undisturbed: Path) -> No
     assert kept == [winner]
     assert not (undisturbed / "checkpoints").exists()
     assert not list(undisturbed.glob(".tune-*"))
+
+
+def test_what_killed_processes_left_goes_even_when_nothing_is_left_to_do(
+    undisturbed: Path, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "study")
+    for left in (".tune-0a/tune/x", ".best.new/config.yaml", "page.url", "trials/0001/.curves.parquet.4711-140"):
+        (out / left).parent.mkdir(parents=True, exist_ok=True)
+        (out / left).touch()
+    assert len(leftovers(out)) == 4
+    run(out)
+    assert leftovers(out) == []
+    assert_same(out, undisturbed)
 
 
 def test_interrupted_killed_and_resumed_it_is_the_same_and_no_rung_is_done_twice(
