@@ -137,18 +137,20 @@ def victims(root: int, whom: str) -> list[int]:
 
 
 def disturbed(study: Path, asked: Asked, whom: str, after: float) -> str:
-    """Runs the study and kills someone `after` so much of its events; says what was done."""
+    """Runs the study and kills someone `after` so much of its events, the driver if there is no such process yet; says
+    what was done."""
     process = start(study, asked, False)
     _await(process, study, after)
     found = victims(process.pid, whom)
+    whom = whom if found else "driver"
     told = f"{whom} after {events(study)} events and {after % 1.0:.2f} s"
-    if process.poll() is not None or not found:
-        told += " (it was over)"
+    if process.poll() is None:
+        os.kill(random.choice(found or [process.pid]), signal.SIGKILL)
     else:
-        os.kill(random.choice(found), signal.SIGKILL)
+        told += " (it was over)"
     _, words = process.communicate(timeout=PATIENCE)
     if whom in ("driver", "node") and process.returncode:
-        process = start(study, asked, True)
+        process = go_on(study, asked)
         _, words = process.communicate(timeout=PATIENCE)
     if process.returncode:
         raise SystemExit(f"{told}: ended with {process.returncode}: {words.decode()[-2000:]}")
