@@ -136,18 +136,22 @@ def victims(root: int, whom: str) -> list[int]:
     return found
 
 
+def strike(process: "subprocess.Popen[bytes]", wish: str) -> str:
+    """Kills someone of the study, the driver if there is no such process. Returns whom, or nothing if it is over."""
+    if process.poll() is not None:
+        return ""
+    found = victims(process.pid, wish)
+    os.kill(random.choice(found or [process.pid]), signal.SIGKILL)
+    return wish if found else "driver"
+
+
 def disturbed(study: Path, asked: Asked, whom: str, after: float) -> str:
-    """Runs the study and kills someone `after` so much of its events, the driver if there is no such process yet; says
-    what was done."""
+    """Runs the study and kills someone `after` so much of its events; says what was done."""
     process = start(study, asked, False)
     _await(process, study, after)
-    found = victims(process.pid, whom)
-    whom = whom if found else "driver"
-    told = f"{whom} after {events(study)} events and {after % 1.0:.2f} s"
-    if process.poll() is None:
-        os.kill(random.choice(found or [process.pid]), signal.SIGKILL)
-    else:
-        told += " (it was over)"
+    moment = f"after {events(study)} events and {after % 1.0:.2f} s"
+    whom = strike(process, whom)
+    told = f"{whom or 'driver, who was done,'} {moment}"
     _, words = process.communicate(timeout=PATIENCE)
     if whom in ("driver", "node") and process.returncode:
         process = go_on(study, asked)
@@ -181,9 +185,7 @@ def harassed(
             _check_stopped(process, f"after {dict(killed)}, before the blow at event {moment:.1f},")
             process = go()
             _await(process, study, moment)
-        found = victims(process.pid, wish)
-        whom = wish if found else "driver"
-        os.kill(random.choice(found or [process.pid]), signal.SIGKILL)
+        whom = strike(process, wish) or "driver"  # which has ended this very moment
         killed[whom] += 1
         print(f"{sum(killed.values())}: killed the {whom} after {events(study)} events", flush=True)
         if whom == "driver":

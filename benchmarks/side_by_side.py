@@ -6,7 +6,6 @@ idiomatic  one process after the tutorials (see train_step.py), with PyTorch's t
 In turns; images a second of all processes together, by the clock: nothing else should run here meanwhile.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from multiprocessing.connection import Connection
 from statistics import median
 
 import torch
-from train_step import Epoch, Task, cases, idiomatic, in_turns, ours
+from train_step import Epoch, Task, cases, idiomatic, in_turns, ours, sizes
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -54,15 +53,7 @@ def on_each_core(task: Task) -> Iterator[Epoch]:
 
 def main() -> None:
     """Measures each case."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 96))
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--images", type=int, default=16, help="in a minibatch")
-    parser.add_argument("--patches", type=int, default=32, help="in a minibatch")
-    parser.add_argument("--steps", type=int, default=12, help="minibatches in an epoch")
-    parser.add_argument("--rounds", type=int, default=9)
-    asked = parser.parse_args()
-    asked.device = "cpu"
+    asked = sizes(__doc__, gpu=False).parse_args()
     torch.set_num_threads(CORES)
     for task in cases(asked):
         images = asked.steps * asked.images

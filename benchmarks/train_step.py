@@ -261,17 +261,24 @@ def cases(asked: argparse.Namespace) -> Iterator[Task]:
         yield Task(override(ExperimentConfig(), values, "benchmark"), data, torch.device(asked.device))
 
 
-def main() -> None:
-    """Measures each case."""
-    gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+def sizes(description: str | None, gpu: bool) -> argparse.ArgumentParser:
+    """A command's options that say what is trained, and how often."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(device="cuda" if gpu else "cpu")
     parser.add_argument("--size", type=int, nargs=2, default=(512, 384) if gpu else (128, 96))
     parser.add_argument("--width", type=int, default=64 if gpu else 16)
     parser.add_argument("--images", type=int, default=64 if gpu else 16, help="in a minibatch")
     parser.add_argument("--patches", type=int, default=256 if gpu else 32, help="in a minibatch")
     parser.add_argument("--steps", type=int, default=12, help="minibatches in an epoch")
     parser.add_argument("--rounds", type=int, default=9)
+    return parser
+
+
+def main() -> None:
+    """Measures each case."""
+    gpu = torch.cuda.is_available()
+    parser = sizes(__doc__, gpu)
+    parser.add_argument("--device")
     parser.add_argument("--threads", type=int, default=1, help="of the processor")
     parser.add_argument("--compile", nargs="*", default=(), help="also with these values of training.compile")
     parser.add_argument("--workers", type=int, default=8 if gpu else 0, help="of the idiomatic loop's DataLoader")

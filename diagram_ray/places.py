@@ -72,6 +72,14 @@ def remove(place: Place) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def discard(place: Place) -> None:
+    """Removes a file or a folder, if it is there; a link, not what it leads to."""
+    if place.is_dir() and not place.is_symlink():
+        remove(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
 def put_folder(source: Path, target: StorePath, last: str) -> None:
     """Puts a local folder's files in the place of `target`, which is whole when `last` is in it."""
     files = [path for path in source.rglob("*") if path.is_file()]

@@ -13,16 +13,14 @@ from diagram_ray.places import Place, remove
 from diagram_ray.search.leftovers import SCRATCH
 from diagram_ray.store import StorePath
 
-PREFIX = SCRATCH.removesuffix("*")
-
 
 @contextmanager
 def scratch(folder: Place) -> Iterator[Place]:
     """A new folder in a study's, removed at the end."""
     if isinstance(folder, StorePath):
-        path: Place = folder / f"{PREFIX}{secrets.token_hex(4)}"
+        path: Place = folder / f"{SCRATCH}{secrets.token_hex(4)}"
     else:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+        path = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
     try:
         yield path
     finally:

@@ -39,7 +39,7 @@ from diagram_ray.results import Trial, write_atomic
 from diagram_ray.search.budget import Meter
 from diagram_ray.search.files import best_of
 from diagram_ray.search.ledger import Ledger, open_ledger
-from diagram_ray.search.leftovers import discard, leftovers
+from diagram_ray.search.leftovers import clear
 from diagram_ray.search.optuna_driver import Sampler
 from diagram_ray.search.optuna_file import write_optuna_file
 from diagram_ray.search.progress import Lines, Progress, Screen
@@ -102,8 +102,7 @@ class _Run:
     def go(self, console: Console) -> dict[str, Any]:
         """Search, tables, control."""
         with open_ledger(self.folder) as ledger:
-            for place in leftovers(self.folder):  # nobody else works on it now
-                discard(place)
+            clear(self.folder)  # nobody else works on it now
             state = self._state(ledger)
             self.document = self._document()
             self.meter.worker_seconds = self.document.get("worker_seconds") or 0.0

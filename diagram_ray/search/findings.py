@@ -8,8 +8,7 @@ import pandas as pd
 
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.places import Place
-from diagram_ray.search.leftovers import discard
+from diagram_ray.places import Place, discard
 
 Mend = Callable[[], object]
 CLOSE = 1e-9

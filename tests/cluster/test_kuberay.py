@@ -44,7 +44,7 @@ def strict(schema: Any) -> Any:
 
 @functools.cache
 def strict_schema(path: Path, api: str) -> Any:
-    """KubeRay's of this kind and version. Its files are some MiB long."""
+    """KubeRay's of this kind and version. Its files are about a MiB long."""
     crd = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     (version,) = (each for each in crd["spec"]["versions"] if api == f"ray.io/{each['name']}")
     schema = strict(version["schema"]["openAPIV3Schema"])
