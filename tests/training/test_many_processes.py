@@ -92,7 +92,7 @@ def test_several_processes_train_what_one_trains(name: str, world: int, results:
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("name", list(together.VARIANTS))
 def test_no_variant_magnifies_the_rounding_of_a_processor(name: str) -> None:
-    """A hundredth of what processes may differ by: sums in another order are not what the test above finds."""
+    """Weights changed in their last digit move no state by more than a hundredth of what processes may differ by."""
     plain, nudged = (together.make(ALONE, together.VARIANTS[name]) for _ in range(2))
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
