@@ -8,6 +8,8 @@ trials.parquet        one row a trial
 curves.parquet        one row a (trial, fold, epoch)
 predictions.parquet   one row a (trial, repeat, fold, image): out-of-fold scores of the complete trials
 control.json          the winner's configuration on labels shuffled by patient
+baselines.json        what trivial features alone reach on the study's folds, or why that was not measured
+baselines.parquet     one row a (group of features, image): out-of-fold scores
 leakage.json          the same with folds dealt by image, if asked for
 repeats.json          the winner on folds dealt anew, if asked for; its scores stand in predictions.parquet
 nested.json           the search made again without each fold, if asked for
@@ -37,6 +39,7 @@ from diagram_ray.store import StorePath
 
 AUC = "auc"
 """The objective that every study has."""
+BASELINES, BASELINE_SCORES = "baselines.json", "baselines.parquet"
 
 
 class TrialState(StrEnum):
@@ -149,6 +152,18 @@ class Study:
     def control(self) -> dict[str, Any] | None:
         """control.json: `auc_mean`, `shuffles` (each with `seed` and `fold_auc`); None if the study ran no control."""
         return self._json("control.json") if (self.path / "control.json").is_file() else None
+
+    @cached_property
+    def baselines(self) -> dict[str, Any] | None:
+        """baselines.json: `groups` (each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`), `absent` (groups that
+        nothing is known of, or that are the same for all images), `unmeasured` (why there are none; empty if there
+        are), `seconds`; None if the study did not come to measure them."""
+        return self._json(BASELINES) if (self.path / BASELINES).is_file() else None
+
+    @cached_property
+    def baseline_predictions(self) -> pd.DataFrame:
+        """Out-of-fold scores of trivial features: `group, fold, image_id, patient_id, label, score`."""
+        return self._table(BASELINE_SCORES)
 
     @cached_property
     def leakage(self) -> dict[str, Any] | None:

@@ -11,11 +11,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from diagram_ray.auditing.likeness import hashes, sketch
+from diagram_ray.data.pixels import LEVELS, SHARES
 from diagram_ray.errors import DataError
 
-BINS = 12
+BINS = 32
 """Of the histogram of the breast's grey levels."""
 HISTOGRAM = [f"grey_bin_{number:02d}" for number in range(BINS)]
+BRIGHTNESS = ["picture_mean", "picture_sd", *(f"picture_p{share:02d}" for share in SHARES)]
+"""Mean, standard deviation and percentiles of the breast's grey levels in the prepared picture, over 0..1."""
+PICTURE = ["picture_part", *HISTOGRAM, *BRIGHTNESS]
+"""What the pixels of a prepared picture tell of its breast without any shape."""
 TOLD = ["image_id", "patient_id", "label"]
 PATCH = ["patch_id", *TOLD, "kind"]
 
@@ -24,7 +29,7 @@ META = pd.DataFrame(
         **{name: pd.Series(dtype=object) for name in ("image_id", "patient_id", "label", "digest", "sketch", "part")},
         "row": pd.Series(dtype=np.int64),
         **{name: pd.Series(dtype=np.uint64) for name in ("hash0", "hash1")},
-        **{name: pd.Series(dtype=np.float64) for name in ("picture_part", *HISTOGRAM)},
+        **{name: pd.Series(dtype=np.float64) for name in PICTURE},
     }
 )
 """The columns of a described part."""
@@ -49,15 +54,23 @@ def _described(table: pa.Table, start: int) -> pd.DataFrame:
     frame["sketch"] = [each.tobytes() for each in sketches]
     frame["part"], frame["row"] = "", np.arange(start, start + len(frame), dtype=np.int64)
     frame[["hash0", "hash1"]] = hashes(sketches)
-    frame[["picture_part", *HISTOGRAM]] = [_greys(picture) for picture in pixels]
+    frame[PICTURE] = picture_numbers(pixels)
     return frame[META.columns].astype(META.dtypes.to_dict())
 
 
+def picture_numbers(pictures: Iterable[NDArray[np.uint16]]) -> pd.DataFrame:
+    """The columns PICTURE of prepared pictures (H, W), 0 being background, in their order."""
+    return pd.DataFrame([_greys(picture) for picture in pictures], columns=PICTURE, dtype=np.float64)
+
+
 def _greys(pixels: NDArray[np.uint16]) -> list[float]:
-    """The part of the picture that is breast, and the part of the breast in each bin of the grey scale."""
+    """The part of the picture that is breast, the part of the breast in each bin of the grey scale, its brightness."""
     inside = pixels[pixels > 0]
-    counts = np.histogram(inside, bins=BINS, range=(0, 65535))[0] / max(len(inside), 1)
-    return [len(inside) / pixels.size, *counts.tolist()]
+    if not len(inside):
+        return [0.0] * len(PICTURE)
+    counts = np.histogram(inside, bins=BINS, range=(0, LEVELS))[0] / len(inside)
+    levels = inside / LEVELS
+    return [len(inside) / pixels.size, *counts, levels.mean(), levels.std(), *np.percentile(levels, SHARES)]
 
 
 def read_patches(path: str, files: Any) -> pd.DataFrame:

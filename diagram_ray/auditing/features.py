@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from diagram_ray.auditing.description import HISTOGRAM
+from diagram_ray.auditing.description import BRIGHTNESS, HISTOGRAM
 
 CLASS_WORDS = ("normal", "benign", "malignant", "cancer", "negative", "positive", "abnormal")
 """Folders whose names begin so arrange an archive by class, as DDSM's do."""
@@ -77,15 +77,26 @@ GROUPS = (
     ),
     Group("grey levels", Kind.BREAST, GREYS, "Of the breast, in the file. Preparation evens them out."),
     Group(
+        "brightness", Kind.BREAST, tuple(BRIGHTNESS),
+        "Mean, spread and percentiles of the breast's grey levels in the prepared picture.",
+    ),
+    Group(
         "histogram", Kind.BREAST, tuple(HISTOGRAM),
         "Of the breast's grey levels in the prepared picture, as a network gets it.",
     ),
 )  # fmt: skip
-ALL_FILE = Group(
-    "all of these together",
-    Kind.FILE,
-    tuple(name for group in GROUPS if group.kind is Kind.FILE for name in group.columns),
-    "Everything that can be known without looking at the breast.",
+
+
+def _together(name: str, note: str, *kinds: Kind) -> Group:
+    """All features of these kinds; of the last one's kind."""
+    columns = tuple(column for group in GROUPS if group.kind in kinds for column in group.columns)
+    return Group(name, kinds[-1], columns, note)
+
+
+ALL_FILE = _together("all facts of the file", "Everything that can be known without looking at the breast.", Kind.FILE)
+ALL_BREAST = _together("grey levels and size together", "All that is known of the breast but its shapes.", Kind.BREAST)
+EVERYTHING = _together(
+    "everything together", "The file, and the breast's grey levels and size.", Kind.FILE, Kind.BREAST
 )
 NAMES = ("scanner", "laterality", "view", "source_folder")
 """Columns whose values are names; all others are numbers."""

@@ -1,9 +1,9 @@
 """The shortcut check: how well trivial features alone tell the classes apart, by a study's own cross-validation.
 
 A model that can be right without looking at the breast will be, and its number says nothing about the disease. For each
-group of features two small models (boosted trees and a logistic regression, their probabilities averaged) are trained
-on the patients of four folds and scored on the fifth; the mean over folds of AUC gets an interval by resampling
-patients. The interval's lower bound decides: chance rarely takes it beyond 0.5, and hardly ever beyond 0.6.
+group of features the small learner of `auditing/learner.py` is trained on the patients of four folds and scored on the
+fifth; the mean over folds of AUC gets an interval by resampling patients. The interval's lower bound decides: chance
+rarely takes it beyond 0.5, and hardly ever beyond 0.6.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
-from diagram_ray.auditing.features import ALL_FILE, GROUPS, Floats, Group, Kind, encoded, with_derived
+from diagram_ray.auditing.features import ALL_FILE, GROUPS, Floats, Group, Kind, with_derived
 from diagram_ray.auditing.findings import Finding, Severity
 from diagram_ray.auditing.labels import FEWEST
+from diagram_ray.auditing.learner import SEED, Question, scores_of
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
 from diagram_ray.errors import DataError
@@ -26,27 +24,11 @@ from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, draw_patients, mean_over_folds, percentile_interval
 
 FOLDS = 5
-SEED = 0
 RESAMPLES = 1000
 WARN, SERIOUS = 0.6, 0.75
 """Lower bounds of AUC from which a finding is a warning, and serious."""
 UNCLEAR = 0.5
 """Width of an interval that tells nothing."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked: N labelled images, in the order of their ids."""
-
-    images: pd.DataFrame
-    """The manifest and the description of each image."""
-    labels: NDArray[np.int64]
-    """(N,) 1 for the positive class, the last of `classes`."""
-    folds: NDArray[np.int64]
-    """(N,) the fold that tests each image."""
-    patients: NDArray[np.int64]
-    """(N,) 0..P-1"""
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,30 +79,8 @@ def _without_pixels(images: pd.DataFrame, labels: NDArray[np.int64], fingerprint
 
 def score(question: Question, group: Group) -> Score:
     """The group's AUC, out of fold, with its interval."""
-    features = encoded(question.images, group, question.classes)
-    if not features.shape[1]:
-        return Score(group, None)
-    scores = np.zeros(len(question.labels))
-    with threadpool_limits(1):  # of tables as small as these, threads would wait for each other
-        for fold in range(FOLDS):
-            tested = question.folds == fold
-            scores[tested] = _predicted(features[~tested], question.labels[~tested], features[tested])
-        return Score(group, _interval(question, scores))
-
-
-def _predicted(known: Floats, labels: NDArray[np.int64], new: Floats) -> Floats:
-    """Probabilities of the positive class. The features are brought to one scale, that of `known`."""
-    mean, spread = known.mean(axis=0), known.std(axis=0)
-    known, new = ((features - mean) / np.where(spread > 0, spread, 1.0) for features in (known, new))
-    models = (
-        HistGradientBoostingClassifier(
-            max_iter=40, max_leaf_nodes=6, learning_rate=0.15, min_samples_leaf=10, early_stopping=False,
-            random_state=SEED,
-        ),
-        LogisticRegression(max_iter=1000),
-    )  # fmt: skip
-    average: Floats = np.mean([model.fit(known, labels).predict_proba(new)[:, 1] for model in models], axis=0)
-    return average
+    scores = scores_of(question, group)
+    return Score(group, None if scores is None else _interval(question, scores))
 
 
 def _interval(question: Question, scores: Floats) -> Interval:

@@ -26,9 +26,10 @@ from diagram_ray.auditing.description import META, PATCH_META, describe_part, re
 from diagram_ray.auditing.duplicates import Pair, as_rows, blocks, duplicate_findings, near_of, pairs, prints
 from diagram_ray.auditing.findings import Finding
 from diagram_ray.auditing.labels import label_findings
+from diagram_ray.auditing.learner import Question
 from diagram_ray.auditing.privacy import privacy_findings
 from diagram_ray.auditing.record import Audit, new_audit
-from diagram_ray.auditing.shortcuts import Question, Score, as_groups, ask, groups, score, shortcut_findings
+from diagram_ray.auditing.shortcuts import Score, as_groups, ask, groups, score, shortcut_findings
 from diagram_ray.auditing.tables import COUNTED, count_rows, countable, histograms, statistics
 from diagram_ray.data.shards import IMAGES, PATCHES, open_dataset, read_info, read_manifest
 from diagram_ray.distributed.session import ray_session

@@ -1,8 +1,12 @@
-"""What follows a search, if the study asks for it: repeated and nested cross-validation. Their price is told first."""
+"""What follows a search: trivial baselines and, if the study asks for it, repeated and nested cross-validation.
+
+What costs more than seconds has its price told first.
+"""
 
 import logging
 from collections.abc import Callable
 
+from diagram_ray.distributed.baselines import has_baselines, run_baselines
 from diagram_ray.distributed.control import Cluster
 from diagram_ray.distributed.nested import is_nested, missing, run_nested
 from diagram_ray.distributed.repeats import is_repeated, run_repeats
@@ -28,6 +32,9 @@ def run_further(searched: Searched, cluster: Cluster, announce: Callable[[str], 
     best = best_of(searched.trials)
     if best is None:
         return
+    if not cluster.stopping() and not has_baselines(searched):
+        announce("trivial baselines: what grey levels, breast size and the files' facts tell on the same folds")
+        run_baselines(searched, cluster)
     if not cluster.stopping() and not is_repeated(searched, best.number):
         announce(f"repeats: trial {best.number} on folds dealt anew")
         run_repeats(searched, best.number, cluster)

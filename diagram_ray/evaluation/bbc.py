@@ -26,7 +26,7 @@ class Corrected:
     """The winner's AUC (mean over folds) without the optimism of selection."""
 
     auc: Interval
-    """The interval is as wide as the out-of-bag measurements spread, narrowed to a study of all patients (`_sd`). In
+    """The interval is as wide as the out-of-bag measurements spread, narrowed to a study of all patients (`spread`). In
     simulations (benchmarks/estimates.py) it covers the truth in 94 to 97 of 100 studies; in 97 to 99 where the
     configurations are noise and hardly agree about the images: the mean of many winners is steadier than one."""
     winner: float
@@ -42,29 +42,52 @@ class Corrected:
         return self.winner - self.auc.value
 
 
-def bbc(data: OutOfFold, resamples: int = 2000, seed: int = 0) -> Corrected:
-    """Corrects the best trial's mean over folds of AUC, the statistic that it was selected by.
+@dataclass(frozen=True)
+class Bags:
+    """AUC (mean over folds) of C trials in the B resamples in which it can be measured in and out of the bag."""
 
-    Patients are drawn within folds. If the folds are so small that no resample leaves both classes of a fold out of
-    the bag, nothing can be said: the value is the uncorrected one, and its interval 0 to 1.
-    """
+    whole: Floats
+    """(C,) on all patients."""
+    inside: Floats
+    """(C, B) on the patients that were drawn."""
+    outside: Floats
+    """(C, B) on those that were not."""
+
+    def part(self, trials: slice) -> "Bags":
+        """Of some of the trials."""
+        return Bags(self.whole[trials], self.inside[trials], self.outside[trials])
+
+
+def bags(data: OutOfFold, resamples: int = 2000, seed: int = 0) -> Bags:
+    """Draws patients within folds. B is 0 if the folds are so small that none leaves both classes out of the bag."""
     once = np.ones((len(data.labels), 1), dtype=np.float32)
-    winner = float(_all_trials(data, once).max())
     counts = draw_patients(data, resamples, seed)
     blocks = [_in_and_out_of_bag(data, counts[:, at : at + BLOCK]) for at in range(0, resamples, BLOCK)]
     inside, outside = (np.concatenate(side, axis=1) for side in zip(*blocks, strict=True))
     usable = ~np.isnan(inside[0] + outside[0])  # all trials have the same labels
-    inside, outside = inside[:, usable], outside[:, usable]
-    count = int(usable.sum())
+    return Bags(_all_trials(data, once)[:, 0], inside[:, usable], outside[:, usable])
+
+
+def bbc(data: OutOfFold, resamples: int = 2000, seed: int = 0) -> Corrected:
+    """Corrects the best trial's mean over folds of AUC, the statistic that it was selected by."""
+    return corrected(bags(data, resamples, seed))
+
+
+def corrected(measured: Bags) -> Corrected:
+    """The best trial's AUC without the optimism of selection.
+
+    If there is no resample, nothing can be said: the value is the uncorrected one, and its interval 0 to 1.
+    """
+    winner, (trials, count) = float(measured.whole.max()), measured.inside.shape
     if not count:
-        return Corrected(Interval(winner, 0.0, 1.0), winner, len(data.trials), 0)
-    chosen = inside.argmax(axis=0)
-    measured = outside[chosen, np.arange(count)]
-    interval = logit_interval(float(measured.mean()), _sd(measured, chosen, inside, outside))
-    return Corrected(interval, winner, len(data.trials), count)
+        return Corrected(Interval(winner, 0.0, 1.0), winner, trials, 0)
+    chosen = measured.inside.argmax(axis=0)
+    values = measured.outside[chosen, np.arange(count)]
+    interval = logit_interval(float(values.mean()), spread(values, chosen, measured.inside, measured.outside))
+    return Corrected(interval, winner, trials, count)
 
 
-def _sd(measured: Floats, chosen: NDArray[np.intp], inside: Floats, outside: Floats) -> float:
+def spread(measured: Floats, chosen: NDArray[np.intp], inside: Floats, outside: Floats) -> float:
     """The standard deviation of the (B,) out-of-bag measurements of the `chosen`, had they all patients.
 
     About 1/e of the patients are out of the bag. How much more their AUC spreads than that of a whole resample is seen

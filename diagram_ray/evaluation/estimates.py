@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.bbc import Corrected, bbc
+from diagram_ray.evaluation.baselines import Margin, beside, margin
+from diagram_ray.evaluation.bbc import Corrected, bags, corrected
 from diagram_ray.evaluation.delong import delong
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
@@ -34,6 +35,8 @@ class Estimates:
     """Mean over folds of AUC, corrected for the selection among the complete trials (BBC-CV)."""
     chance_sd: float
     """How far labels without any meaning would take the mean over folds from 0.5 (one standard deviation)."""
+    margin: Margin | None = None
+    """The winner beside trivial baselines; None if there are none."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,32 @@ class ControlCheck:
         return self.low <= self.value <= self.high
 
 
-def estimate(predictions: pd.DataFrame, best: int, resamples: int = 2000, seed: int = 0) -> Estimates:
-    """From the study's predictions of all complete trials; `best` is the winner's number. Raises DataError."""
+def estimate(
+    predictions: pd.DataFrame,
+    best: int,
+    resamples: int = 2000,
+    seed: int = 0,
+    baselines: pd.DataFrame | None = None,
+) -> Estimates:
+    """From the study's predictions of all complete trials; `best` is the winner's number.
+
+    `baselines`: those of trivial features, `group, fold, image_id, patient_id, label, score`. Raises DataError.
+    """
     data = out_of_fold(predictions)
     if best not in data.trials:
         raise DataError(f"predictions: there are none of trial {best}, the best; found {list(data.trials)}")
-    mine = data.only(best)
+    mine, count = data.only(best), len(data.trials)
+    both, names = (data, ()) if baselines is None else beside(predictions, baselines)
+    measured = bags(both, resamples, seed)
+    trials = measured.part(slice(count))
     fold_mean, pooled = bootstrap(mine, resamples, seed)
     return Estimates(
         fold_mean=fold_mean,
         pooled=pooled,
         pooled_delong=delong(mine.labels, mine.scores[0]),
-        corrected=bbc(data, resamples, seed),
+        corrected=corrected(trials),
         chance_sd=chance_sd(mine, resamples // 2, seed),
+        margin=margin(trials, measured.part(slice(count, None)), names) if names else None,
     )
 
 

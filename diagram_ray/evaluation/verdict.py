@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from diagram_ray.evaluation.baselines import Margin
 from diagram_ray.evaluation.estimates import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
 
@@ -11,6 +12,8 @@ class Grade(StrEnum):
 
     LEAK = "leak"
     NONE = "none"
+    TRIVIAL = "trivial"
+    """Better than guessing, but not shown to be better than the best trivial baseline."""
     NEXT_TO_NOTHING = "next-to-nothing"
     WEAK = "weak"
     MODERATE = "moderate"
@@ -32,6 +35,7 @@ UNCLEAR = 0.6
 SHOWN = {
     Grade.NONE: "The images teach the model next to nothing: there is no evidence that they teach it anything about "
     "the target.",
+    Grade.TRIVIAL: "Whatever the images teach the model about the target, it is not shown to go beyond that.",
     Grade.NEXT_TO_NOTHING: "The images teach the model next to nothing about the target: it does better than guessing, "
     "but barely.",
     Grade.WEAK: "The images teach the model a little about the target: it separates the classes weakly.",
@@ -47,18 +51,53 @@ WIDE = {
 }
 
 
-def grade(auc: Interval, control: ControlCheck | None = None) -> Grade:
-    """The grade of an interval of AUC; LEAK where the no-signal control failed."""
+def grade(auc: Interval, control: ControlCheck | None = None, margin: Margin | None = None) -> Grade:
+    """The grade of an interval of AUC; LEAK where the no-signal control failed, TRIVIAL where `margin` is not above."""
     if control is not None and not control.passed:
         return Grade.LEAK
-    return next((grade for bound, grade in BOUNDS if auc.low <= bound), Grade.STRONG)
+    found = next((grade for bound, grade in BOUNDS if auc.low <= bound), Grade.STRONG)
+    return found if found is Grade.NONE or margin is None or margin.above else Grade.TRIVIAL
 
 
-def verdict(auc: Interval, control: ControlCheck | None = None) -> str:
-    """What may be said in good conscience of a model whose AUC, corrected for selection, has this interval."""
-    found = grade(auc, control)
+def verdict(auc: Interval, control: ControlCheck | None = None, margin: Margin | None = None) -> str:
+    """What may be said in good conscience of a model whose AUC, corrected for selection, has this interval.
+
+    With `margin`, first how far it is above the best trivial baseline.
+    """
+    found = grade(auc, control, margin)
     if found is Grade.LEAK and control is not None:
         return _leak(control)
+    return _by_itself(auc, found) if margin is None else f"{against(auc, margin)} {_by_itself(auc, found)}"
+
+
+def against(auc: Interval, margin: Margin) -> str:
+    """How far a winner with this corrected AUC is above the best trivial baseline, or that it is not shown to be."""
+    gap, mine = margin.difference, f"{auc.value:.2f}"
+    reached = f"“{margin.best}” reaches without any network"
+    if gap.low > 0:
+        return (
+            f"The winner's AUC of {mine} is {gap.value:.2f} (95% interval {gap.low:.2f} to {gap.high:.2f}) above the "
+            f"best trivial baseline, the {margin.auc:.2f} that {reached}."
+        )
+    if gap.high < 0:
+        return (
+            f"The winner is below the best trivial baseline: its AUC of {mine} is {-gap.value:.2f} (95% interval "
+            f"{-gap.high:.2f} to {-gap.low:.2f}) less than the {margin.auc:.2f} that {reached}."
+        )
+    return (
+        f"The winner is not shown to be above the best trivial baseline: its AUC of {mine} against the "
+        f"{margin.auc:.2f} that {reached} is a difference of {signed(gap.value, 2)} (95% interval "
+        f"{signed(gap.low, 2)} to {signed(gap.high, 2)})."
+    )
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign, a real minus; 0 is +0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _by_itself(auc: Interval, found: Grade) -> str:
+    """What the interval and its grade say."""
     figures = f"AUC {auc.value:.2f}, 95% interval {auc.low:.2f} to {auc.high:.2f}; 0.5 is guessing."
     if auc.high < 0.5:
         return f"The model is worse than guessing: look for exchanged classes or a faulty split. {figures}"

@@ -12,6 +12,7 @@ from PIL import Image
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.record import Audit
 from diagram_ray.auditing.shortcuts import SERIOUS, WARN
+from diagram_ray.data.pixels import SHARES
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import audit_figures
 from diagram_ray.reporting.html import environment
@@ -30,7 +31,10 @@ WORDS = {
     "picture_part": "breast, part of the prepared picture",
     "grey_mean": "grey level, mean",
     "grey_sd": "grey level, sd",
-    **{f"grey_p{share:02d}": f"grey level, {share}th percentile" for share in (5, 25, 50, 75, 95)},
+    **{f"grey_p{share:02d}": f"grey level, {share}th percentile" for share in SHARES},
+    "picture_mean": "brightness of the prepared picture, mean",
+    "picture_sd": "brightness of the prepared picture, sd",
+    **{f"picture_p{share:02d}": f"brightness of the prepared picture, {share}th percentile" for share in SHARES},
     "label_part": "film labels, part of the image",
     "border_part": "film border, part of the image",
     "rows": "rows of the file",

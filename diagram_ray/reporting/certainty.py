@@ -11,6 +11,7 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.comparison import Comparison, Tested, compare, holm
 from diagram_ray.evaluation.operating import Operating
 from diagram_ray.evaluation.power import MOST, POWER, Power, power_line
+from diagram_ray.evaluation.verdict import signed
 from diagram_ray.reporting.facts import Facts, mapping, plain
 from diagram_ray.results import TrialState
 
@@ -124,7 +125,7 @@ def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]
     return [
         {
             "name": name,
-            "difference": _signed(it.corrected.difference.value),
+            "difference": signed(it.corrected.difference.value),
             "auc": f"{it.auc[0]:.3f}, {it.auc[1]:.3f}",
             **{test: _words(getattr(it, test), adjusted[test][at]) for test in TESTS},
         }
@@ -135,13 +136,9 @@ def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]
 def _words(tested: Tested, p: float) -> dict[str, str]:
     interval = tested.difference
     return {
-        "interval": f"{_signed(interval.low)} to {_signed(interval.high)}",
+        "interval": f"{signed(interval.low)} to {signed(interval.high)}",
         "p": f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}",
     }
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _span(found: Operating) -> str:

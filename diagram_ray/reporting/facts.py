@@ -18,7 +18,7 @@ from diagram_ray.evaluation.repeated import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade, verdict
 from diagram_ray.places import Place
-from diagram_ray.results import Study, TrialState
+from diagram_ray.results import BASELINE_SCORES, Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.importance import Importance, importances
 from diagram_ray.search.space import parse_space
@@ -29,6 +29,7 @@ TRIAL_COLUMNS = [
 ]
 CURVE_COLUMNS = ["trial", "fold", "epoch", "auc"]
 PREDICTION_COLUMNS = ["trial", "repeat", "fold", "image_id", "patient_id", "label", "score"]
+BASELINE_COLUMNS = ["group", "fold", "image_id", "patient_id", "label", "score"]
 
 
 class Facts:
@@ -99,7 +100,24 @@ class Facts:
     @cached_property
     def estimates(self) -> Estimates | None:
         """None if no trial is complete."""
-        return None if self.number is None else estimate(self.predictions, self.number)
+        if self.number is None:
+            return None
+        return estimate(self.predictions, self.number, baselines=self.baseline_scores)
+
+    @cached_property
+    def baseline_scores(self) -> pd.DataFrame | None:
+        """Of trivial features; None if they were not measured."""
+        if self.unmeasured:
+            return None
+        return _with(self.study.baseline_predictions, BASELINE_COLUMNS, self.study.path / BASELINE_SCORES)
+
+    @cached_property
+    def unmeasured(self) -> str:
+        """Why nothing is known of trivial baselines; empty if something is."""
+        found = self.study.baselines
+        if found is None:
+            return f"tune --resume {self.study.path} does it, in seconds and without training"
+        return str(found.get("unmeasured", ""))
 
     @cached_property
     def repeated(self) -> RepeatedEstimate | None:
@@ -150,12 +168,17 @@ class Facts:
         """In words."""
         if self.estimates is None:
             return f"No trial is complete ({self.states}), so there is nothing to say about the images yet."
-        return verdict(self.estimates.corrected.auc, self.control)
+        found = verdict(self.estimates.corrected.auc, self.control, self.estimates.margin)
+        if not self.unmeasured:
+            return found
+        return f"{found} What trivial baselines reach on these folds was not measured: {self.unmeasured}."
 
     @property
     def grade(self) -> Grade:
         """NONE if no trial is complete."""
-        return Grade.NONE if self.estimates is None else grade(self.estimates.corrected.auc, self.control)
+        if self.estimates is None:
+            return Grade.NONE
+        return grade(self.estimates.corrected.auc, self.control, self.estimates.margin)
 
     @property
     def states(self) -> str:

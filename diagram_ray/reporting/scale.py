@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diagram_ray.evaluation.estimates import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
 
 LOWEST = 0.4
@@ -18,6 +19,14 @@ class Line:
     interval: Interval
     look: str = ""
     """`main` for the estimate that counts, `chance` where the interval is what chance allows."""
+
+
+def chance(control: ControlCheck | None) -> list[Line]:
+    """The no-signal control's line, if there was one."""
+    if control is None:
+        return []
+    allowed = Interval(control.value, control.low, control.high)
+    return [Line("No-signal control, and what chance allows", allowed, "chance")]
 
 
 def draw(lines: Sequence[Line]) -> dict[str, Any]:

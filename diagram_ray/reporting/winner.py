@@ -12,8 +12,9 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import certainty, findings, further, pictures
+from diagram_ray.reporting.baselines import beside_baselines
 from diagram_ray.reporting.facts import Facts, plain
-from diagram_ray.reporting.scale import Line, draw
+from diagram_ray.reporting.scale import Line, chance, draw
 
 PLURAL = {"image": "images", "breast": "breasts", "patient": "patients"}
 UNITS = {
@@ -41,6 +42,7 @@ def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
         "selection": _selection(estimates),
         "control": _control(facts),
         "leakage": _leakage(facts),
+        "baselines": beside_baselines(facts, estimates),
         "units": _units(facts),
         "decisions": certainty.decisions(facts),
         "settings": certainty.settings(facts),
@@ -96,10 +98,7 @@ def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
         lines.append(Line(f"Mean over folds of {len(facts.repeated.means)} repeats", facts.repeated.auc))
     if facts.nested is not None:
         lines.append(Line("Nested CV: what the search finds", facts.nested.auc))
-    if facts.control is not None:
-        chance = Interval(facts.control.value, facts.control.low, facts.control.high)
-        lines.append(Line("No-signal control, and what chance allows", chance, "chance"))
-    return lines
+    return [*lines, *chance(facts.control)]
 
 
 def _units(facts: Facts) -> str:

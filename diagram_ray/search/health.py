@@ -17,6 +17,7 @@ from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.fidelity import Ladder, decide_by_rank
 from diagram_ray.search.files import MODEL, TrialFiles, best_of, read_scores
 from diagram_ray.search.findings import Finding, check_auc, check_same, inside, superfluous
+from diagram_ray.search.health_of_baselines import examine_baselines
 from diagram_ray.search.health_of_cells import examine_cells
 from diagram_ray.search.ledger import FILE
 from diagram_ray.search.leftovers import leftovers
@@ -36,6 +37,7 @@ def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -
         _decisions(trials, study, ladder),
         _tables(folder, trials),
         examine_cells(folder, trials, study, ladder),
+        examine_baselines(folder),
     )
     return [finding for part in parts for finding in part]
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.mapping import open_training_data
-from diagram_ray.data.shards import read_info, read_sides
+from diagram_ray.data.shards import read_info, read_manifest, read_sides
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.errors import UsageError
 from diagram_ray.places import Place
@@ -33,6 +34,8 @@ class Materials:
     """Weights that the trials start with."""
     sides: pa.Table | None = None
     """image_id and laterality of the images; None leaves it unrecorded."""
+    manifest: pd.DataFrame | None = None
+    """What is known of the images' files; None: nothing."""
 
 
 def load(plan: Plan) -> Materials:
@@ -56,7 +59,8 @@ def load(plan: Plan) -> Materials:
         initial = read_initial(plan.study.init_from, fit_to_data(plan.base, data), data, splits)
         if plan.resume and plan.out is not None:
             _check_same_weights(plan.out, initial)
-    return Materials(data, splits, info, initial, read_sides(plan.data, data.image_ids))
+    sides, manifest = read_sides(plan.data, data.image_ids), read_manifest(plan.data)
+    return Materials(data, splits, info, initial, sides, manifest)
 
 
 def _check_same(folder: Place, info: dict[str, Any]) -> None:

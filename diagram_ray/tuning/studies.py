@@ -43,11 +43,12 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
             "stopped, and what is done is kept; go on: python -m diagram_ray.tune --resume %s", result["study"]
         )
         raise KeyboardInterrupt
-    from diagram_ray.report import write_report
+    from diagram_ray.reporting.page import make_report
 
-    report = write_report([result["study"]])
+    report, (found,) = make_report([result["study"]])
+    typer.echo(f"verdict: {found['verdict']}")
     typer.echo(f"report: {report}")
-    return result | {"report": str(report)}
+    return result | {"verdict": found["verdict"], "baselines": found["baselines"], "report": str(report)}
 
 
 def _log_runs(study: str) -> None:

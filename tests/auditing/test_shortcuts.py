@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from diagram_ray.auditing.features import ALL_FILE, GROUPS, Group, Kind, encoded, plain_folder, with_derived
 from diagram_ray.auditing.findings import Severity
-from diagram_ray.auditing.shortcuts import SERIOUS, WARN, Question, Score, ask, groups, score, shortcut_findings
+from diagram_ray.auditing.learner import Question
+from diagram_ray.auditing.shortcuts import SERIOUS, WARN, Score, ask, groups, score, shortcut_findings
 from diagram_ray.data.splits import make_splits
 from diagram_ray.evaluation.resampling import Interval
 

@@ -1,0 +1,97 @@
+"""Trivial baselines of a study: what grey levels, breast size and the files' facts tell, on the study's own folds.
+
+The same features and the same small learner as the audit's shortcut check, but with the study's target, classes and
+folds, so that each image is scored by a model that has not seen its patient and the scores can be paired with those of
+the trials. What the pixels tell is computed from the pictures that the networks get; what the files tell comes from the
+dataset's manifest.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diagram_ray.auditing.description import PICTURE, picture_numbers
+from diagram_ray.auditing.features import ALL_BREAST, ALL_FILE, EVERYTHING, GROUPS, Floats, Group, with_derived
+from diagram_ray.auditing.learner import Question, scores_of
+from diagram_ray.config import DataConfig
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.splits import Splits
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.metrics import auc
+
+BASELINES = (*GROUPS, ALL_FILE, ALL_BREAST, EVERYTHING)
+VERSION = 1
+"""Of the features and the learner: another one measures anew."""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What trivial features reach."""
+
+    scores: pd.DataFrame
+    """`group, fold, image_id, patient_id, label, score`, out of fold."""
+    groups: list[dict[str, Any]]
+    """Each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`."""
+    absent: list[str]
+    """Groups that nothing is known of, or that are the same for all images."""
+
+
+def identity(data: TrainingData, splits: Splits) -> str:
+    """What baselines depend on, in short: where it is the same, they are."""
+    asked = f"{VERSION} {data.fingerprint} {data.classes} {splits.to_json()} {data.labels.tolist()}"
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def question(data: TrainingData, splits: Splits, manifest: pd.DataFrame | None, config: DataConfig) -> Question:
+    """The study's question to trivial features. `config` says what its target and classes are made of.
+
+    Raises DataError if the training part of a fold has images of one class only.
+    """
+    frame = pd.DataFrame({"image_id": data.image_ids, "patient_id": data.patient_ids})
+    frame = pd.concat([frame, picture_numbers(data.images)], axis=1)
+    if manifest is not None:
+        told = manifest.drop(columns=["patient_id", *PICTURE, config.target], errors="ignore")  # the target is no hint
+        frame = frame.merge(told, on="image_id", how="left", validate="one_to_one")
+    folds = frame["patient_id"].map(splits.patients).to_numpy().astype(np.int64)
+    for fold in range(splits.n_folds):
+        if len(set(data.labels[folds != fold].tolist())) < 2:
+            raise DataError(f"fold {fold}: the images of the other folds are all of one class")
+    words = {*data.classes, *(value for values in (config.classes or {}).values() for value in values)}
+    patients = pd.factorize(frame["patient_id"])[0]
+    return Question(with_derived(frame), data.labels, folds, patients, tuple(sorted(words)))
+
+
+def measure(asked: Question, stopping: Callable[[], bool]) -> Baselines | None:
+    """Asks one group of features after the other; None if it was stopped.
+
+    Raises DataError if nothing is known of the images, or a fold has images of one class only.
+    """
+    tables: list[pd.DataFrame] = []
+    groups: list[dict[str, Any]] = []
+    for group in BASELINES:
+        if stopping():
+            return None
+        if (scores := scores_of(asked, group)) is not None:
+            tables.append(_table(asked, group, scores))
+            groups.append(_summary(group, tables[-1]))
+    if not tables:
+        raise DataError("what is known of the images is the same for all of them, so nothing can be told by it")
+    names = {group["name"] for group in groups}
+    absent = [group.name for group in BASELINES if group.name not in names]
+    return Baselines(pd.concat(tables, ignore_index=True), groups, absent)
+
+
+def _table(asked: Question, group: Group, scores: Floats) -> pd.DataFrame:
+    ids = asked.images[["image_id", "patient_id"]]
+    told = ids.assign(group=group.name, fold=asked.folds.astype(np.int32), label=asked.labels, score=scores)
+    return told[["group", "fold", "image_id", "patient_id", "label", "score"]]
+
+
+def _summary(group: Group, table: pd.DataFrame) -> dict[str, Any]:
+    folds = [auc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in table.groupby("fold")]
+    told = {"name": group.name, "kind": group.kind.value, "note": group.note}
+    return {**told, "auc_mean": float(np.mean(folds)), "fold_auc": folds}

@@ -1,0 +1,97 @@
+"""How far a search's winner is above trivial baselines on the same images and folds.
+
+Both sides are the highest of several: the winner of the trials, the best baseline of the groups of features. So both
+are chosen anew in each resample of the patients, on those that were drawn, and measured on those that were not, as
+BBC-CV does it (`evaluation/bbc.py`). The difference has neither side's luck of selection in it, and its interval knows
+that both were measured on the same patients. Models are taken as they are: it is not said what others, trained anew,
+would have made of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.bbc import Bags, Corrected, corrected, spread
+from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
+from diagram_ray.evaluation.resampling import LEVEL, Interval, percentile_interval
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What one group of trivial features reaches."""
+
+    name: str
+    auc: Interval
+    """Mean over folds, bootstrapped by patient."""
+    difference: Interval
+    """The winner's corrected AUC less it."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The winner beside the baselines."""
+
+    best: str
+    """The group with the highest AUC."""
+    auc: float
+    """Of the best baseline, corrected for having been the highest of several."""
+    difference: Interval
+    """The winner's corrected AUC less that."""
+    baselines: tuple[Baseline, ...]
+    """Each group; the highest AUC first."""
+
+    @property
+    def above(self) -> bool:
+        """Whether the winner is shown to be above the best of them."""
+        return self.difference.low > 0
+
+
+def beside(predictions: pd.DataFrame, baselines: pd.DataFrame) -> tuple[OutOfFold, tuple[str, ...]]:
+    """The trials' scores followed by the baselines', and the baselines' names.
+
+    `baselines` has `group, fold, image_id, patient_id, label, score`. Raises DataError unless they were measured on the
+    images, labels and folds of the trials.
+    """
+    names = tuple(str(name) for name in baselines["group"].unique())
+    first = int(predictions["trial"].max()) + 1
+    numbers = baselines["group"].map({name: first + at for at, name in enumerate(names)})
+    try:
+        return out_of_fold(pd.concat([predictions, baselines.assign(trial=numbers, repeat=0)])), names
+    except DataError:
+        raise DataError(
+            "baselines.parquet: was not measured on the images, labels and folds of predictions.parquet; remove it, "
+            "and tune --resume measures the baselines anew"
+        ) from None
+
+
+def margin(trials: Bags, baselines: Bags, names: Sequence[str]) -> Margin:
+    """`names` are the baselines' G names; trials and baselines were measured in the same resamples."""
+    winner, best = corrected(trials), corrected(baselines)
+    found = [
+        Baseline(
+            name,
+            percentile_interval(float(baselines.whole[at]), baselines.inside[at]),
+            _difference(winner, float(baselines.whole[at]), trials, baselines.part(slice(at, at + 1))),
+        )
+        for at, name in enumerate(names)
+    ]
+    found.sort(key=lambda each: -each.auc.value)
+    return Margin(found[0].name, best.auc.value, _difference(winner, best.auc.value, trials, baselines), tuple(found))
+
+
+def _difference(winner: Corrected, other: float, trials: Bags, others: Bags) -> Interval:
+    """The winner's corrected AUC less `other`, the interval by the spread of their paired measurements."""
+    value = winner.auc.value - other
+    if not winner.resamples:
+        return Interval(value, -1.0, 1.0)
+    chosen = trials.inside.argmax(axis=0) * len(others.whole) + others.inside.argmax(axis=0)
+    pairs, mine = np.unique(chosen, return_inverse=True)
+    one, two = np.divmod(pairs, len(others.whole))
+    inside, outside = trials.inside[one] - others.inside[two], trials.outside[one] - others.outside[two]
+    measured = outside[mine, np.arange(len(mine))]
+    reach = float(norm.ppf(0.5 + LEVEL / 2)) * spread(measured, mine, inside, outside)
+    return Interval(value, max(-1.0, value - reach), min(1.0, value + reach))
