@@ -21,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from diagram_ray.evaluation.bbc import bbc
+from diagram_ray.evaluation.baselines import margin
+from diagram_ray.evaluation.bbc import bags, bbc
 from diagram_ray.evaluation.comparison import corrected_t
 from diagram_ray.evaluation.delong import delong, paired_delong
 from diagram_ray.evaluation.nested import nested_estimate
@@ -148,6 +149,29 @@ def correction(name: str, world: World, studies: int, resamples: int, ladder: La
     found = [_corrected(complete(data, ladder), truth, resamples, study) for study, (data, truth) in enumerate(drawn)]
     naive, corrected = zip(*found, strict=True)
     print(f"{name:44} naive {np.mean(naive):+.4f}   BBC-CV {_words(list(corrected))} in {studies}", flush=True)
+
+
+def margins(name: str, trials: World, baselines: World, shared: float, studies: int, resamples: int) -> None:
+    """The winner's distance from the best trivial baseline, beside the true one of the two that were chosen.
+
+    `shared`: the correlation of the baselines' scores with the first configuration's, within a class.
+    """
+    random, plain, found = np.random.default_rng(7), list[float](), list[tuple[float, bool]]()
+    names = tuple(map(str, range(baselines.configurations)))
+    for study in range(studies):
+        data, truth = draw(trials, random)
+        gains = baselines.gain + baselines.spread * random.normal(size=baselines.configurations)
+        common = data.scores[0] - norm.ppf(truth[0]) * math.sqrt(2) * data.labels
+        noise = math.sqrt(shared) * common + math.sqrt(1 - shared) * scores(baselines, data.patients, random)
+        every = np.vstack([data.scores, noise + gains[:, None] * data.labels])
+        both = OutOfFold(tuple(range(len(every))), every, data.labels, data.folds, data.patients)
+        measured = bags(both, resamples, study)
+        mine, theirs = (measured.part(part) for part in (slice(len(truth)), slice(len(truth), None)))
+        true = truth[mine.whole.argmax()] - norm.cdf(gains / math.sqrt(2))[theirs.whole.argmax()]
+        told = margin(mine, theirs, names).difference
+        plain.append(mine.whole.max() - theirs.whole.max() - true)
+        found.append((told.value - true, _holds(told, true)))
+    print(f"{name:44} plain {np.mean(plain):+.4f}   margin {_words(found)} in {studies}", flush=True)
 
 
 def _corrected(
@@ -283,12 +307,20 @@ def parts(studies: int) -> list[Callable[[], None]]:
         ("noise, 20 configurations alike by 0.5", World(20, 0.5), WHOLE, 1),
         ("noise, 20 configurations, nothing alike", World(20), WHOLE, 1),
     ]
+    beside = [
+        ("winner 0.76 ± 0.02 of 20, baseline noise of 16", World(20, 0.85, 1.0, 0.09), World(16, 0.5), 0.0),
+        ("winner 0.76 ± 0.02 of 20, 0.71 ± 0.03 of 16", World(20, 0.85, 1.0, 0.09), World(16, 0.5, 0.8, 0.12), 0.3),
+        ("noise of 20, noise of 16", World(20, 0.85), World(16, 0.5), 0.0),
+        ("0.92 ± 0.02 of 20, 0.92 ± 0.02 of 16", World(20, 0.85, 2.0, 0.2), World(16, 0.5, 2.0, 0.2), 0.3),
+        ("the same, 100 images", World(20, 0.85, 2.0, 0.2, images=100), World(16, 0.5, 2.0, 0.2), 0.3),
+    ]
     return [
         *(partial(selection, name, world, studies, 100, rungs) for name, world, rungs in of_many),
         *(partial(coverage, name, world, 2 * studies, 600) for name, world in of_one),
         partial(differences, 4 * studies),
         partial(definition, 50),
         *(partial(correction, name, world, more * studies, 100, rungs) for name, world, rungs, more in corrections),
+        *(partial(margins, *each, studies, 100) for each in beside),
     ]
 
 
