@@ -26,6 +26,7 @@ def beside_baselines(facts: Facts, estimates: Estimates) -> dict[str, Any]:
     groups = [Line(_capital(each.name), each.auc) for each in found.baselines]
     winner = Line("The winner, corrected for selection", estimates.corrected.auc, "main")
     return {
+        "unmeasured": "",
         "scale": draw([winner, *groups, *chance(facts.control)]),
         "rows": [(_capital(each.name), notes.get(each.name, ""), *_gap(each.difference)) for each in found.baselines],
         "best": _gap(found.difference),

@@ -18,7 +18,7 @@ from diagram_ray.evaluation.repeated import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade, verdict
 from diagram_ray.places import Place
-from diagram_ray.results import BASELINE_SCORES, Study, TrialState
+from diagram_ray.results import BASELINE_SCORES, BASELINES, Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.importance import Importance, importances
 from diagram_ray.search.space import parse_space
@@ -100,9 +100,7 @@ class Facts:
     @cached_property
     def estimates(self) -> Estimates | None:
         """None if no trial is complete."""
-        if self.number is None:
-            return None
-        return estimate(self.predictions, self.number, baselines=self.baseline_scores)
+        return None if self.number is None else estimate(self.predictions, self.number, baselines=self.baseline_scores)
 
     @cached_property
     def baseline_scores(self) -> pd.DataFrame | None:
@@ -114,10 +112,12 @@ class Facts:
     @cached_property
     def unmeasured(self) -> str:
         """Why nothing is known of trivial baselines; empty if something is."""
+        if self.number is None:
+            return "no trial is complete"
         found = self.study.baselines
         if found is None:
             return f"tune --resume {self.study.path} does it, in seconds and without training"
-        return str(found.get("unmeasured", ""))
+        return str(found.get("unmeasured", f"{BASELINES} does not say why"))
 
     @cached_property
     def repeated(self) -> RepeatedEstimate | None:

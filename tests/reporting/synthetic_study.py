@@ -46,6 +46,8 @@ class Recipe:
     reason: str = "loss_image is NaN in fold 3 after epoch 2"
     none_complete: bool = False
     control: float | None = 0.51
+    baselines: tuple[float, ...] = ()
+    """AUC of groups of trivial features; none are written for an empty one."""
     dataset: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, str] = ("benign", "cancer")
     sides: bool = True
@@ -83,6 +85,8 @@ class _Maker:
             sides = self.images["image_id"].str[-1].map({"0": "L", "1": "L", "2": "R", "3": "R"})
             table = pa.table({"image_id": list(self.images["image_id"]), "laterality": list(sides)})
             write_table(self.folder / "images.parquet", table)
+        if self.recipe.baselines:
+            self._write_baselines()
         self._write_documents(any(trial.state is TrialState.COMPLETE for trial in trials.values()))
         return self.folder
 
@@ -162,6 +166,21 @@ class _Maker:
                 for name, level in (("adversarial", 1.3), ("patch", 0.6), ("image", 0.7), ("generator", 0.8)):
                     row[f"loss_{name}"] = float(level * (0.4 + 0.6 * np.exp(-epoch / 4)) + 0.02 * self.rng.normal())
                 self.curves.append(row | {"accuracy": 0.8, "seconds": 0.7})
+
+    def _write_baselines(self) -> None:
+        """One group of features for each AUC."""
+        random = np.random.default_rng(self.recipe.seed + 1)
+        tables, groups = [], []
+        for number, quality in enumerate(self.recipe.baselines):
+            labels, name = self.images["label"].to_numpy(), f"group {number}"
+            score = np.sqrt(2) * norm.ppf(quality) * labels + random.normal(size=len(labels))
+            tables.append(self.images.assign(group=name, score=score))
+            parts = tables[-1].groupby("fold")
+            fold_auc = [auc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in parts]
+            groups.append({"name": name, "kind": "breast", "note": f"Note {number}.", "fold_auc": fold_auc})
+        pd.concat(tables).to_parquet(self.folder / "baselines.parquet")
+        found = {"identity": "x", "groups": groups, "absent": ["scanner"], "unmeasured": "", "seconds": 1.0}
+        (self.folder / "baselines.json").write_text(json.dumps(found), encoding="utf-8")
 
     def _write_documents(self, complete: bool) -> None:
         recipe = self.recipe
