@@ -161,6 +161,22 @@ def test_the_sides_of_the_images_stand_in_the_folder(undisturbed: Path) -> None:
     assert set(images["laterality"]) == {"L"}
 
 
+def test_the_trivial_baselines_are_on_the_studys_folds_and_stay_as_they_are(
+    undisturbed: Path, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, tmp_path / "copy"))
+    study, before = Study.load(out), (out / "baselines.json").read_bytes()
+    table = study.baseline_predictions
+    assert (table["patient_id"].map(study.splits["patients"]) == table["fold"]).all()
+    assert set(table.groupby("group")["image_id"].nunique()) == {study.predictions["image_id"].nunique()}
+    run(out)
+    assert (out / "baselines.json").read_bytes() == before, "with the seconds that it took"
+    for name in ("baselines.json", "baselines.parquet"):
+        (out / name).unlink()
+    run(out)
+    pd.testing.assert_frame_equal(Study.load(out).baseline_predictions, table, check_exact=True)
+
+
 def test_only_the_winners_models_stay_and_no_checkpoint(undisturbed: Path) -> None:
     trials = table(undisturbed)
     complete = trials[trials["state"] == "COMPLETE"]
