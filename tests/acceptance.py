@@ -11,6 +11,8 @@ from pathlib import Path
 from diagram_ray import Study
 
 TRIALS, FOLDS, AUC, CONTROL = 12, 5, 0.90, 0.06
+BASELINES = 0.05
+"""Of the study's time that trivial baselines may take."""
 
 
 def broken_promises(study: Study) -> Iterator[str]:
@@ -22,6 +24,11 @@ def broken_promises(study: Study) -> Iterator[str]:
         yield f"the best AUC is {study.best['auc_mean']:.3f}; promised: {AUC} or more"
     if study.control is None or abs(study.control["auc_mean"] - 0.5) > CONTROL:
         yield f"the no-signal control is {study.control}; promised: 0.5 ± {CONTROL}"
+    found, whole = study.baselines or {"unmeasured": "they are missing"}, study.document.get("seconds", 0.0)
+    if found["unmeasured"]:
+        yield f"trivial baselines were not measured: {found['unmeasured']}"
+    elif found["seconds"] > BASELINES * whole:
+        yield f"trivial baselines took {found['seconds']} s of {whole:.0f} s; promised: {BASELINES:.0%} or less"
     report = (study.path / "report.html").read_text(encoding="utf-8")
     if "<html" not in report or 'src="http' in report:
         yield "the report is not a self-contained page"
