@@ -7,28 +7,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import isotropic_opening
 
+from diagram_ray.data.film_edges import film_border, tails
 from diagram_ray.errors import DataError
 
 EXTREME = 0.05
 """Part of an image's range, at either end, in which a pixel may be background."""
-WHITE = 0.9
-"""Part of an image's range above which a line along the edge may be film border."""
 UNDECIDED = 0.05
 """Difference between the parts of nearly white and nearly black pixels below which the header tells the polarity."""
 TISSUE = 0.06
 """Part of the range between background and white above which a pixel is tissue rather than background."""
+BACKGROUND = 0.1
+"""Part of the range below which the commonest grey level is the background's."""
+HAZE = 0.2
+"""Part of the range below which the background ends, however uneven it is."""
+FEW = 0.1
+"""Part of that level's pixels below which a level is no longer background."""
 BRIGHT = 0.5
 """Part of the range above which what is outside the breast is a film label: letters, stickers, tape."""
 SMALLEST_BREAST = 0.04
 """Part of the image that the breast must cover."""
-WIDEST_BORDER = 0.1
-"""Part of the image's height or width that may be a white film border on each side."""
-STRIP = 0.03
-"""Part of the image's height that a border along its top or bottom covers where it is grey or ends midway."""
-STRIP_STEP = 0.12
-"""Part of the range by which such a border is brighter than what follows it."""
-STRIP_COLUMNS = 0.25
-"""Part of the columns that such a border runs over, at least: the slanting edge of a muscle is no border."""
 AMBIGUOUS = 0.06
 """Where the halves of the breast differ by less than this part of its area, the laterality decides its side."""
 STICKER = (0.001, 0.03)
@@ -53,6 +50,8 @@ class Anatomy:
     """Bright things outside the breast, without the film border."""
     border: Mask
     """White stripes along the edges."""
+    tails: Mask
+    """Grey stripes along the edges that led off the breast."""
 
 
 def is_inverted(small: Float, header: bool) -> bool:
@@ -69,17 +68,33 @@ def is_inverted(small: Float, header: bool) -> bool:
 def find_breast(small: Float) -> Anatomy:
     """The breast is the largest connected area of tissue, its holes filled. Raises DataError if it is too small.
 
-    `small` (h, w): tissue brighter than the background. A sticker that touches the breast is cut off.
+    `small` (h, w): tissue brighter than the background. A sticker that touches the breast is cut off, and so is the
+    glow that runs on from it along the film's edge.
     """
     relative = _relative(small)
-    background = float(np.median(relative[relative < EXTREME]))
-    border = _film_border(relative) | _edge_strips(relative)
-    tissue = (relative > background + TISSUE) & ~border
+    border = film_border(relative)
+    tissue = (relative > _end_of_background(relative)) & ~border
     breast = _largest(tissue)
-    sticker = _sticker(small, breast)
-    if sticker.any():
-        breast = _largest(tissue & ~sticker)
-    return Anatomy(breast, _labels((relative > BRIGHT) & ~breast & ~border, breast), border)
+    sticker, cut = _sticker(small, breast), tails(breast, border)
+    if sticker.any() or cut.any():
+        breast = _largest(tissue & ~sticker & ~cut)
+    cut &= ~breast
+    return Anatomy(breast, _labels((relative > BRIGHT) & ~breast & ~border & ~cut, breast), border, cut)
+
+
+def _end_of_background(relative: Float) -> float:
+    """The grey level from which on a pixel is tissue.
+
+    The background is the commonest of the dark levels; where it is uneven, as on scans that kept the film's own haze,
+    it ends where few pixels are left of it.
+    """
+    width = 0.005
+    counts, edges = np.histogram(relative, np.arange(-EXTREME, HAZE + width, width))
+    counts = np.convolve(counts, np.ones(3) / 3, "same")
+    peak = int(counts[edges[1:] < BACKGROUND].argmax())
+    few = np.flatnonzero(counts[peak:] < FEW * counts[peak])
+    level = max(float(edges[peak]), float(np.median(relative[relative < EXTREME])))
+    return max(level + TISSUE, float(edges[peak + few[0]]) if few.size else 0)
 
 
 def chest_wall_is_right(breast: Mask, laterality: str | None) -> bool:
@@ -126,34 +141,6 @@ def _opened(tissue: Mask, radius: int) -> Mask:
     """
     opened: Mask = isotropic_opening(np.pad(tissue, radius, mode="symmetric"), radius)  # type: ignore[no-untyped-call]
     return opened[radius:-radius, radius:-radius]
-
-
-def _film_border(relative: Float) -> Mask:
-    """White stripes along the edges: lines there that are nearly white from end to end."""
-    border = np.zeros(relative.shape, dtype=bool)
-    for axis in (0, 1):
-        white = (relative > WHITE).mean(axis=1 - axis) > 0.9
-        limit = round(WIDEST_BORDER * len(white))
-        lines = np.zeros(len(white), dtype=bool)
-        lines[:limit] = np.logical_or.accumulate(white[:limit][::-1])[::-1]
-        lines[-limit:] |= np.logical_or.accumulate(white[-limit:])
-        border |= lines[:, None] if axis == 0 else lines[None, :]
-    return border
-
-
-def _edge_strips(relative: Float) -> Mask:
-    """Borders along the top and the bottom that are not white throughout: in each column what lies between the edge
-    and a drop of brightness near it, be that to the background or to tissue."""
-    found = np.zeros(relative.shape, dtype=bool)
-    depth = max(1, round(STRIP * len(relative)))
-    for lines, marked in ((relative, found), (relative[::-1], found[::-1])):
-        beyond = np.median(lines[depth : 2 * depth], axis=0)
-        run = np.logical_and.accumulate(lines[:depth] > beyond + STRIP_STEP, axis=0)
-        strip = ~run[-1] & (run & (lines[:depth] > BRIGHT)).any(axis=0)
-        if strip.mean() >= STRIP_COLUMNS:
-            marked[:depth] |= run & strip
-            marked[1 : depth + 1] |= run & strip  # the drop itself
-    return found
 
 
 def _sticker(small: Float, breast: Mask) -> Mask:

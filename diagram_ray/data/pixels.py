@@ -52,7 +52,8 @@ class Standardised:
     breast: NDArray[np.bool_]
     """The breast on the working copy."""
     foreign: NDArray[np.bool_]
-    """Film labels and white borders on the working copy: blanked wherever they come into a picture."""
+    """Film labels, white borders and glow along the edges on the working copy: blanked wherever they come into a
+    picture."""
     working_factor: int
     """Original pixels per pixel of the working copy."""
     film: dict[str, float]
@@ -99,7 +100,7 @@ def standardise(mammogram: Mammogram, size: tuple[int, int], laterality: str | N
     pixels, offset = _place(levels, size, mirrored)
     return Standardised(
         pixels, inverted, mirrored, crop, scale, offset, (float(low), float(high)), breast,
-        anatomy.labels | anatomy.border, factor, _film(small, anatomy),
+        anatomy.labels | anatomy.border | anatomy.tails, factor, _film(small, anatomy),
     )  # fmt: skip
 
 

@@ -109,6 +109,85 @@ def test_a_patch_shows_neither_label_nor_border(mirrored: bool) -> None:
     assert np.abs(plain[:, :16].astype(int) - patch[:, :16]).mean() < 600, "tissue is as it was"
 
 
+def bordered(film: np.ndarray, thick: int, level: float = 4095) -> np.ndarray:
+    """The film with a white border over its chest wall's edge, its last column blurred."""
+    film = film.copy()
+    film[:, : thick - 1] = level
+    film[:, thick - 1] = (level + film[:, thick]) / 2
+    return film
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_white_border_beside_the_breast_is_removed_on_any_edge(turn: int) -> None:
+    """The tissue behind it hides no more of it than the film does."""
+    for seed in range(3):
+        film = bordered(draw(seed, label=False), 6)
+        expected = np.rot90(np.arange(film.shape[1]) < 6 + np.zeros((len(film), 1)), turn)
+        anatomy = find_breast(np.ascontiguousarray(np.rot90(film, turn)))
+        assert (anatomy.border == expected).mean() > 0.995
+        assert not (anatomy.breast & expected).any()
+
+
+def test_a_border_is_removed_where_the_muscle_is_as_white() -> None:
+    film = bordered(draw(1, label=False), 6)
+    film[60:140, 6:30] = 4000
+    border = find_breast(film).border
+    assert border[60:140, :6].all()
+    assert not border[60:140, 8:].any(), "the muscle was cut"
+
+
+def test_a_border_begins_behind_a_dark_margin() -> None:
+    film = bordered(draw(1, label=False), 9)
+    film[:, :2] = 60
+    assert find_breast(film).border[:, :8].all()
+
+
+def test_bright_tissue_at_the_chest_wall_is_no_border() -> None:
+    """An edge of tissue slants or bends; only what is straight is a border."""
+    film = draw(2, label=False)
+    y, x = np.mgrid[: film.shape[0], : film.shape[1]]
+    film[(x < 18 - np.abs(y - 150) / 5) & (film > 700)] = 4000
+    anatomy = find_breast(film)
+    assert not anatomy.border.any()
+    assert anatomy.breast[140:160, :18].all()
+
+
+@pytest.mark.parametrize("edge", ["chest wall", "top"])
+def test_the_glow_along_an_edge_is_cut_off_the_breast(edge: str) -> None:
+    """It fades into the film: 0.4 of the range at the edge, gone 14 pixels from it."""
+    for seed in range(3):
+        film = draw(seed, label=False)
+        film[: film.shape[0] // 2 if edge == "top" else 0] = film[
+            film.shape[0] // 2
+        ]  # reaches the upper edge, as an MLO
+        clean = find_breast(film).breast
+        far = np.arange(film.shape[0])[:, None] if edge == "top" else np.arange(film.shape[1])[None]
+        film = np.maximum(film, np.clip(0.4 * (1 - far / 14), 0, 1).astype(np.float32) * 4095)
+        anatomy = find_breast(film)
+        assert (anatomy.breast & ~clean).sum() < 0.02 * clean.sum()
+        assert (anatomy.breast & clean).sum() > 0.99 * clean.sum()
+        assert anatomy.tails.sum() > 500
+        assert anatomy.labels.sum() == anatomy.border.sum() == 0, "glow is told as neither"
+
+
+def test_a_breast_that_tapers_off_loses_nothing() -> None:
+    y, x = np.mgrid[:300, :220]
+    film = np.where((x < 150 * (1 - np.abs(y - 150) / 140)) | ((x < 60) & (y < 150)), 2000.0, 60.0).astype(np.float32)
+    anatomy = find_breast(film)
+    assert not anatomy.tails.any()
+    assert (anatomy.breast == (film > 1000)).mean() > 0.995
+
+
+def test_an_uneven_background_is_not_breast() -> None:
+    film = draw(4, label=False)
+    clean = find_breast(film).breast
+    haze = np.linspace(0.03, 0.1, film.shape[1], dtype=np.float32) * 4095
+    film = np.maximum(film, haze + np.random.default_rng(0).normal(0, 20, film.shape).astype(np.float32))
+    film[250:280, 150:200] = 0  # blacked out
+    breast = find_breast(film).breast
+    assert (breast == clean).mean() > 0.99
+
+
 @pytest.mark.real
 def test_a_real_sticker_that_touches_the_breast(real_data: Path, tmp_path: Path) -> None:
     """mdb006: its white label ran into the breast's area. Found by eye on contact sheets of all 322 films."""
