@@ -1,7 +1,7 @@
 """From a decoded mammogram to the picture that networks see, and to patches in the same polarity, side and grey scale.
 
     stored pixels -> polarity undone -> film borders trimmed -> breast found -> cropped -> chest wall to the left
-                  -> grey levels from the breast's own range to 0..65535, background 0 -> resized, padded
+                  -> grey levels from the breast's own range to 1..65535, background 0 -> resized, padded
 
 The breast is found on a copy of about 512 pixels; the crop and the resizing work on the full image.
 """
@@ -22,8 +22,9 @@ from diagram_ray.errors import DataError
 WORKING_SIDE = 512
 """The breast is found at about this many pixels on the longer side."""
 LEVELS = 65535
-RANGE = (1.0, 99.5)
-"""Percentiles of the breast's grey levels that become 0 and 65535."""
+RANGE = (1.0, 99.9)
+"""Percentiles of the breast's grey levels that become 0 and 65535. A tenth of the pixels are brighter in 0.5 % of
+CBIS-DDSM's mass boxes; brighter than the 99.5th percentile in 14 %."""
 SHARES = (5, 25, 50, 75, 95)
 """Percentiles of the breast's grey levels that are told."""
 
@@ -36,7 +37,7 @@ class Standardised:
     """A mammogram made comparable, and how it was made, so that a region can follow it."""
 
     pixels: NDArray[np.uint16]
-    """(H, W): 0 is background, 65535 the breast's brightest; the chest wall is at the left edge."""
+    """(H, W): 0 is background alone, 1 the breast's darkest, 65535 its brightest; the chest wall is at the left."""
     inverted: bool
     """Bright was dark in the file."""
     mirrored: bool
@@ -48,7 +49,8 @@ class Standardised:
     offset: int
     """Rows of padding above the breast."""
     levels: tuple[float, float]
-    """The original grey levels (after undoing the polarity) that became 0 and 65535."""
+    """The original grey levels (after undoing the polarity) that became 0 and 65535. The breast's own 0 is 1 in
+    `pixels`, and stays 0 in patches."""
     breast: NDArray[np.bool_]
     """The breast on the working copy."""
     foreign: NDArray[np.bool_]
@@ -96,7 +98,7 @@ def standardise(mammogram: Mammogram, size: tuple[int, int], laterality: str | N
     shape = _scaled_shape(crop, scale, size)
     picture = _resize(mammogram.pixels, crop, shape)
     inside = _resize(breast.astype(np.float32), tuple(edge / factor for edge in crop), shape) > 0.5
-    levels = _to_levels(-picture if inverted else picture, (float(low), float(high))) * inside
+    levels = np.maximum(_to_levels(-picture if inverted else picture, (float(low), float(high))), 1) * inside
     pixels, offset = _place(levels, size, mirrored)
     return Standardised(
         pixels, inverted, mirrored, crop, scale, offset, (float(low), float(high)), breast,

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from diagram_ray.data.breast import is_inverted
 from diagram_ray.data.mammogram import Mammogram, read_mammogram
@@ -73,6 +74,28 @@ def test_output_is_the_breast_alone_over_the_full_range(draw_breast: DrawBreast)
     assert standard.pixels.max() == 65535
     assert (standard.pixels == 0).mean() > 0.1
     assert standard.pixels[:, -1].max() == 0, "something of the film label is left"
+
+
+def test_zero_is_background_alone(draw_breast: DrawBreast) -> None:
+    film = draw_breast(1)
+    film[140:152, 40:52] = 60  # as dark as the film, amid the breast
+    pixels = standardise(Mammogram(film), SIZE).pixels
+    assert (pixels == 0).mean() > 0.1
+    assert (pixels == 1).sum() > 20
+    filled = ndimage.binary_fill_holes(np.pad(pixels > 0, 1))[1:-1, 1:-1]
+    assert ((pixels > 0) == filled).all()
+
+
+def test_a_small_bright_lesion_keeps_its_contrast(draw_breast: DrawBreast) -> None:
+    """It covers about 0.4 % of the breast, and is brighter than all else there."""
+    film = np.minimum(draw_breast(2, label=False), 3000)
+    y, x = np.mgrid[: film.shape[0], : film.shape[1]]
+    radius = np.hypot(y - 150, x - 50)
+    film[radius < 5.5] = 4000 - 150 * radius[radius < 5.5]
+    image = Mammogram(film)
+    patch = cut_patch(image, standardise(image, SIZE), (145, 45, 155, 55), 11)
+    assert (patch == 65535).mean() < 0.3
+    assert patch[5, 5] > patch[5, 1] + 0.08 * 65535
 
 
 def test_a_label_joined_by_a_bright_line_along_the_edge_is_removed(draw_breast: DrawBreast) -> None:
