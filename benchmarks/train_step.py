@@ -8,8 +8,7 @@ bare       tensors already in memory and on the device, the same three updates, 
 idiomatic  as tutorials have it: Dataset and DataLoader (shuffled; on a GPU with workers that stay and pinned memory),
            augmentation image by image by the same functions, float32 in PyTorch's own memory format,
            Adam as it comes for each of the three steps, real and generated patches through F one after the other,
-           gradients of all networks in every step, each loss read by .item(), PyTorch's own layers throughout. Nothing
-           in it is slowed down on purpose
+           gradients of all networks in every step, each loss read by .item(). Nothing in it is slowed down on purpose
 
 Prints images per second (whole images; each comes with `--patches` / `--images` patches) and the ratios. On a GPU also
 the rate of arithmetic, the share of what a large matrix product reaches there, and the memory.
@@ -31,7 +30,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.models import DiaGRAM
-from diagram_ray.models.pixels import ToPixels
 from diagram_ray.training.augment import draw_transforms, to_tensor, transform
 from diagram_ray.training.descent import Descent
 from diagram_ray.training.device import autocast
@@ -133,20 +131,9 @@ class Pixels(Dataset[tuple[Tensor, int]]):
         return transform(picture, maps)[0], int(self.labels[index])
 
 
-def with_usual_layers(model: DiaGRAM) -> DiaGRAM:
-    """`model` with PyTorch's convolutions where it has layers of its own (`models/pixels.py`)."""
-    first = model.features.layers[0]
-    model.features.layers[0] = torch.nn.Conv2d(1, first.out_channels, 4, stride=2, padding=1)
-    if model.generator is not None:
-        place = next(i for i, layer in enumerate(model.generator.layers) if isinstance(layer, ToPixels))
-        last = model.generator.layers[place]
-        model.generator.layers[place] = torch.nn.ConvTranspose2d(last.in_channels, 1, 4, stride=2, padding=1)
-    return model
-
-
 def idiomatic(task: Task, workers: int) -> Epoch:
     """The usual way."""
-    training, data, model = task.config.training, task.data, with_usual_layers(task.model()).to(task.device).train()
+    training, data, model = task.config.training, task.data, task.model().to(task.device).train()
     rate = training.learning_rate
     adam = {
         "d": torch.optim.Adam([*model.features.parameters(), *model.discriminator.parameters()], rate.discriminator),

@@ -43,8 +43,12 @@ class ModelConfig(Frozen):
     """Channels of G's last hidden layer; G starts with 8 times as many."""
     latent_size: int = Field(default=100, ge=1)
     """n, the length of z ~ U[-1, 1]^n."""
-    norm: Literal["group", "batch"] = "group"
-    """Normalisation layers. `group` does not mix the samples of a batch."""
+    norm: Literal["weight-standardised", "group", "batch"] = "weight-standardised"
+    """`weight-standardised`: group norm after convolutions of standardised weights. `group`: group norm alone, which
+    hardly learned real films. `batch` mixes the samples of a batch."""
+    pixels: Literal["breast", "range"] = "breast"
+    """What F sees: `breast` brings each image's and patch's breast to mean 0 and variance 1, with the background at 0;
+    `range` leaves pixels as they are prepared, in [-1, 1] with the background at -1."""
     gan: bool = True
     """False: the variant without G and without the real/fake neuron (Sect. 3.1)."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
 from diagram_ray.models.features import REDUCTION
-from diagram_ray.models.norm import norm_layer
+from diagram_ray.models.norm import convolution, norm_layer
 
 STRIDES = (1, 1, 2, 1, 2, 1)
 """Of the six residual blocks. Two halvings: E's last maps are 1/64 of the image, a few per breast."""
@@ -26,12 +26,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
         self.stride = stride
-        self.first = nn.Conv2d(channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.first = convolution(config.norm, channels, channels, side=3, stride=stride)
         self.first_norm = norm_layer(config.norm, channels)
-        self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.second = convolution(config.norm, channels, channels, side=3)
         self.second_norm = norm_layer(config.norm, channels)
-        for convolution in (self.first, self.second):
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        for layer in (self.first, self.second):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, maps: Tensor) -> Tensor:
         """The block's maps."""

@@ -1,11 +1,12 @@
 """The generator network G (paper Sect. 2.2)."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
 from diagram_ray.models.norm import norm_layer
-from diagram_ray.models.pixels import ToPixels
 
 DOUBLINGS = 4
 
@@ -24,11 +25,10 @@ class Generator(nn.Module):
         self.latent_size = config.latent_size
         self.start = nn.Linear(config.latent_size, 8 * g * self.side**2)
         layers: list[nn.Module] = []
-        for into in (8 * g, 4 * g, 2 * g):
+        for into, out in pairwise((8 * g, 4 * g, 2 * g, g, 1)):
             layers += [norm_layer(config.norm, into), nn.ReLU()]
-            layers.append(nn.ConvTranspose2d(into, into // 2, kernel_size=4, stride=2, padding=1, bias=False))
-        layers += [norm_layer(config.norm, g), nn.ReLU(), ToPixels(g), nn.Tanh()]
-        self.layers = nn.Sequential(*layers)
+            layers.append(nn.ConvTranspose2d(into, out, kernel_size=4, stride=2, padding=1, bias=out == 1))
+        self.layers = nn.Sequential(*layers, nn.Tanh())
         self._initialise()
 
     def _initialise(self) -> None:

@@ -1,15 +1,60 @@
-"""Normalisation layers, and the one thing batch normalisation needs to work with two kinds of input."""
+"""How the networks are normalised: standardised weights, normalisation layers, and the scale of the pixels."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-Norm = Literal["group", "batch"]
+Norm = Literal["weight-standardised", "group", "batch"]
 
 GROUPS = 8
+SMALLEST_VARIANCE = 1e-10
+"""Added to a filter's variance: a filter of equal weights becomes 0, not undefined."""
+SMALLEST_PIXEL_VARIANCE = 1e-4
+"""Added to the variance of pixels, which lie in [-1, 1]: the noise of an even patch is not blown up."""
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """A convolution with each filter brought to mean 0 and variance 1 / fan-in by weight standardisation.
+
+    Qiao et al. 2019, "Micro-batch training with batch-channel normalization and weight standardization". Such filters
+    do not answer to what is the same everywhere, such as the black background of a mammogram.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The convolution's maps."""
+        return self._conv_forward(maps, standardised_filters(self.weight), self.bias)
+
+
+def standardised_filters(weight: Tensor) -> Tensor:
+    """Filters (out, in, h, w), each with mean 0 and variance 1 / (in * h * w)."""
+    last = weight.permute(0, 2, 3, 1)  # channels last, as the weights lie in memory
+    rows = last.flatten(1)
+    fan_in = rows.shape[1]
+    rows = F.layer_norm(rows, (fan_in,), eps=SMALLEST_VARIANCE) * fan_in**-0.5
+    return rows.view(last.shape).permute(0, 3, 1, 2)
+
+
+def convolution(norm: Norm, into: int, out: int, side: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution of `side` x `side` kernels, padded by 1, as the kind of normalisation after it wants it."""
+    kind = StandardisedConv2d if norm == "weight-standardised" else nn.Conv2d
+    return kind(into, out, side, stride=stride, padding=1, bias=False)
+
+
+def standardised_pixels(pixels: Tensor) -> Tensor:
+    """Images or patches (B, 1, H, W) in [-1, 1] with mean 0 and variance 1 over the breast, and 0 outside of it.
+
+    Outside is what is -1 exactly, as the background of prepared images is. Each image or patch by itself.
+    """
+    breast = (pixels > -1.0).to(pixels.dtype)
+    count = breast.sum(dim=(2, 3), keepdim=True).clamp(min=1.0)
+    mean = (pixels * breast).sum(dim=(2, 3), keepdim=True) / count
+    centred = (pixels - mean) * breast
+    variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
+    return centred * (variance + SMALLEST_PIXEL_VARIANCE).rsqrt()
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:

@@ -29,9 +29,32 @@ DECAY = 0.1
 class Paper:
     theta: dict[str, Tensor]
     norm: str
+    pixels: str
     gan: bool
     optimizer: str
     moments: dict[str, dict[str, tuple[Tensor, Tensor, int]]] = field(default_factory=dict)
+
+    def filters(self, name: str) -> Tensor:
+        """The weights of a convolution of F or E, each filter standardised where that is asked for."""
+        weight = self.theta[f"{name}.weight"]
+        if self.norm != "weight-standardised" or name == "features.layers.0":
+            return weight
+        fan_in = weight[0].numel()
+        each = []
+        for w in weight:
+            centred = w - w.sum() / fan_in
+            each.append(centred / torch.sqrt((centred**2).sum() / fan_in + 1e-10) / fan_in**0.5)
+        return torch.stack(each)
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Mean 0 and variance 1 of each sample's pixels above -1; the others are 0."""
+        each = []
+        for sample in x:
+            breast = sample[sample > -1]
+            mean = breast.sum() / len(breast)
+            sd = torch.sqrt(((breast - mean) ** 2).sum() / len(breast) + 1e-4)
+            each.append(torch.where(sample > -1, (sample - mean) / sd, 0))
+        return torch.stack(each)
 
     def normalise(self, x: Tensor, name: str) -> Tensor:
         b, c, h, w = x.shape
@@ -57,9 +80,11 @@ class Paper:
         return (torch.exp(2 * x) - 1) / (torch.exp(2 * x) + 1)
 
     def features(self, x: Tensor) -> Tensor:
+        if self.pixels == "breast":
+            x = self.standardise(x)
         for place, norm in ((0, None), (2, 3), (5, 6), (8, 9)):
             bias = self.theta.get(f"features.layers.{place}.bias")
-            x = F.conv2d(x, self.theta[f"features.layers.{place}.weight"], bias, stride=2, padding=1)
+            x = F.conv2d(x, self.filters(f"features.layers.{place}"), bias, stride=2, padding=1)
             if norm is not None:
                 x = self.normalise(x, f"features.layers.{norm}")
             x = torch.where(x > 0, x, 0.2 * x)
@@ -72,9 +97,9 @@ class Paper:
     def classify(self, x: Tensor) -> Tensor:
         for block, stride in enumerate((1, 1, 2, 1, 2, 1)):
             name = f"classifier.blocks.{block}"
-            y = F.conv2d(x, self.theta[f"{name}.first.weight"], stride=stride, padding=1)
+            y = F.conv2d(x, self.filters(f"{name}.first"), stride=stride, padding=1)
             y = self.normalise(y, f"{name}.first_norm").clamp(min=0)
-            y = self.normalise(F.conv2d(y, self.theta[f"{name}.second.weight"], padding=1), f"{name}.second_norm")
+            y = self.normalise(F.conv2d(y, self.filters(f"{name}.second"), padding=1), f"{name}.second_norm")
             x = (y + (x if stride == 1 else halve(x))).clamp(min=0)
         pooled = x.mean(dim=3).mean(dim=2)
         return softmax(pooled @ self.theta["classifier.output.weight"].T + self.theta["classifier.output.bias"])
@@ -147,9 +172,12 @@ def halve(x: Tensor) -> Tensor:
 # --- the comparison -------------------------------------------------------------------------------------------------
 
 
-def make(norm: str = "group", gan: bool = True, optimizer: str = "adam") -> tuple[DiaGRAM, Optimizers, Paper]:
+def make(
+    norm: str = "weight-standardised", gan: bool = True, optimizer: str = "adam"
+) -> tuple[DiaGRAM, Optimizers, Paper]:
     torch.manual_seed(0)
-    config = ModelConfig(width=4, generator_width=4, latent_size=LATENT, norm=norm, gan=gan)
+    pixels = "breast" if norm == "weight-standardised" else "range"
+    config = ModelConfig(width=4, generator_width=4, latent_size=LATENT, norm=norm, pixels=pixels, gan=gan)
     model = DiaGRAM(config).double()
     with torch.no_grad():  # away from the initial values, where some gradients are zero
         for parameter in model.parameters():
@@ -158,7 +186,7 @@ def make(norm: str = "group", gan: bool = True, optimizer: str = "adam") -> tupl
         optimizer=optimizer, learning_rate=LearningRates(**RATES), betas=BETAS, weight_decay=DECAY, k=1
     )
     theta = {name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()}
-    return model, Optimizers(model, training), Paper(theta, norm, gan, optimizer)
+    return model, Optimizers(model, training), Paper(theta, norm, pixels, gan, optimizer)
 
 
 def draw(k: int, gan: bool) -> tuple[list[InnerBatch], Tensor | None]:
@@ -167,12 +195,18 @@ def draw(k: int, gan: bool) -> tuple[list[InnerBatch], Tensor | None]:
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=random, dtype=torch.float64) * 2 - 1
 
+    def images() -> Tensor:
+        """A third of them is background."""
+        pixels = uniform(N, 1, 80, 48)
+        pixels[..., 32:] = -1.0
+        return pixels
+
     batches = [
         InnerBatch(
             patches=uniform(M, 1, 32, 32),
             patch_labels=torch.tensor([0, 1, 1]),
             noise=uniform(M, LATENT) if gan else None,
-            images=uniform(N, 1, 80, 48),
+            images=images(),
             image_labels=torch.tensor([1, 0]),
         )
         for _ in range(k)
@@ -182,7 +216,7 @@ def draw(k: int, gan: bool) -> tuple[list[InnerBatch], Tensor | None]:
 
 @pytest.mark.parametrize(
     ("norm", "gan", "optimizer", "k"),
-    [*itertools.product(("group", "batch"), (True, False), ("adam", "sgd"), (1, 2, 3))],
+    [*itertools.product(("weight-standardised", "group", "batch"), (True, False), ("adam", "sgd"), (1, 2, 3))],
 )
 def test_an_iteration_moves_every_parameter_as_the_paper_says(norm: str, gan: bool, optimizer: str, k: int) -> None:
     model, optimizers, paper = make(norm, gan, optimizer)

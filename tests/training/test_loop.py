@@ -174,10 +174,12 @@ def test_weights_that_are_no_numbers_are_noticed_when_scored(small: Small, data:
         made.score(np.arange(4))
 
 
+PLAIN = {"model__norm": "group", "model__pixels": "range"}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "group": {},
-    "batch_k2": {"model__norm": "batch", "training__k": 2},
-    "without_gan_sgd": {"model__gan": False, "training__optimizer": "sgd"},
+    "default": {},
+    "group": PLAIN,
+    "batch_k2": PLAIN | {"model__norm": "batch", "training__k": 2},
+    "without_gan_sgd": PLAIN | {"model__gan": False, "training__optimizer": "sgd"},
 }
 
 

@@ -115,7 +115,8 @@ def test_the_output_layer_is_made_anew_for_other_classes(
     ("changes", "message"),
     [
         ({"model__width": 16}, "model.width = 8, and model.width = 16 was asked for"),
-        ({"model__norm": "batch"}, "model.norm = 'group', and model.norm = 'batch' was asked for"),
+        ({"model__pixels": "range"}, "model.pixels = 'breast', and model.pixels = 'range' was asked for"),
+        ({"model__norm": "batch"}, "model.norm = 'weight-standardised', and model.norm = 'batch' was asked for"),
     ],
 )
 def test_another_model_is_refused(
