@@ -34,6 +34,10 @@ class DataConfig(Frozen):
     """Class name -> values of the target column; images with other values are left out. None: the dataset's own."""
 
 
+BEFORE_PIXELS = {"pixels": "range"}
+"""What `model.pixels` was before it was a setting."""
+
+
 class ModelConfig(Frozen):
     """The four networks (paper Sect. 2.2)."""
 
@@ -181,6 +185,17 @@ def build(kind: type[C], values: Mapping[str, Any], where: str) -> C:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(_explain(kind, error, where)) from None
+
+
+def build_recorded(values: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """The configuration of a study or a model on disk, where every setting of its day is written.
+
+    A setting that is not there came later, and gets the value that does what was done before it. Raises ConfigError.
+    """
+    recorded = dict(values)
+    if isinstance(model := recorded.get("model"), Mapping):
+        recorded["model"] = {**BEFORE_PIXELS, **model}
+    return build(ExperimentConfig, recorded, where)
 
 
 def override(config: C, values: Mapping[str, Any], where: str) -> C:

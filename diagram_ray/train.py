@@ -23,7 +23,7 @@ import typer
 import yaml
 
 from diagram_ray import cli
-from diagram_ray.config import ExperimentConfig, build, override
+from diagram_ray.config import ExperimentConfig, build_recorded, override
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.places import Place, absolute, check_uri, reached
 from diagram_ray.results import write_atomic
@@ -170,7 +170,7 @@ def _read_request(folder: Place, data: str | None, checkpoints: str | None) -> R
         raise UsageError(f"{folder}: nothing to resume: the training is finished")
     document = read_yaml(path)
     try:
-        experiment = build(ExperimentConfig, document["experiment"], str(path))
+        experiment = build_recorded(document["experiment"], str(path))
         initial = document["init_from"] or {}
         return Request(
             absolute(data) if data else str(document["data"]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from diagram_ray.config import ExperimentConfig, build
+from diagram_ray.config import ExperimentConfig, build_recorded
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
@@ -52,7 +52,7 @@ def read_plan(folder: Place) -> Plan:
     document, where = read_yaml(folder / DOCUMENT), str(folder / DOCUMENT)
     try:
         # As it was run: the defaults of this version may be others.
-        base = build(ExperimentConfig, document["experiment"], where)
+        base = build_recorded(document["experiment"], where)
         study, _ = build_study(document["study"], where, start=lambda _: base)
         return Plan(study, base, str(document["dataset"]["uri"]), folder, resume=True)
     except (KeyError, TypeError, ValueError) as error:

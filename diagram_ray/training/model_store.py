@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diagram_ray.config import ExperimentConfig, build
+from diagram_ray.config import ExperimentConfig, build_recorded
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.errors import DataError, told
 from diagram_ray.models import DiaGRAM, outline
@@ -183,7 +183,7 @@ def _parse_card(path: Place) -> ModelCard:
         raise DataError(
             f"{path}: format_version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
         )
-    experiment = build(ExperimentConfig, _field(document, "experiment", dict, path), f"{path}: experiment")
+    experiment = build_recorded(_field(document, "experiment", dict, path), f"{path}: experiment")
     classes = _list(document, "classes", str, path)
     size = _list(document, "image_size", int, path)
     if len(size) != 2:

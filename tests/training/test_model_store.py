@@ -72,6 +72,14 @@ def test_a_failure_while_writing_leaves_the_old_folder(
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
+def test_a_model_from_before_pixels_was_a_setting_sees_them_as_it_learned_to(folder: Path) -> None:
+    experiment = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["experiment"]
+    del experiment["model"]["pixels"]
+    change(folder, experiment=experiment)
+    card, (model,) = read_models(folder)
+    assert card.experiment.model.pixels == model.features.pixels == "range"
+
+
 def test_a_study_folder_stands_for_its_best(folder: Path) -> None:
     study = folder.parent / "study"
     study.mkdir()
