@@ -38,11 +38,35 @@ BEFORE_PIXELS = {"pixels": "range"}
 """What `model.pixels` was before it was a setting."""
 
 
-class ModelConfig(Frozen):
-    """The four networks (paper Sect. 2.2)."""
+class MultiInstanceConfig(Frozen):
+    """How `model.classifier: multi-instance` is trained (Zhu et al. 2017). The numbers are guesses: no data set of ours
+    has chosen them."""
 
+    rule: Literal["max", "assigned", "sparse"] = "sparse"
+    """Which positions the loss looks at: the likeliest; all, of which the likeliest `positions` have the image's class
+    and the others the first one; or the likeliest, with a price on the probabilities of all."""
+    positions: int = Field(default=4, ge=1)
+    """k of the label assignment."""
+    sparsity: float = Field(default=1e-4, ge=0.0)
+    """mu, the price of the sum of all positions' probabilities."""
+
+
+class ModelConfig(Frozen):
+    """The four networks (paper Sect. 2.2), or others in the place of F and E."""
+
+    features: Literal["paper", "residual", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"] = "paper"
+    """F, down to 1/16 of the image: the paper's four layers, or the beginning of a residual network or of an
+    EfficientNet-Lite."""
+    classifier: Literal["paper", "backbone", "linear", "multi-instance"] = "paper"
+    """E: the paper's six residual blocks; the rest of the network that F is the beginning of (of the paper's F the same
+    six blocks); an output layer alone; or that of Zhu et al. 2017, for two classes."""
+    pretrained: bool | str = False
+    """Weights that F, and E as its `backbone`, start with. True: of ImageNet, by the extra `pretrained`; or a
+    .safetensors file, by its absolute path or URI. For an EfficientNet-Lite, which then keeps its statistics."""
+    multi_instance: MultiInstanceConfig = MultiInstanceConfig()
     width: int = Field(default=32, ge=4, multiple_of=4)
-    """Channels of F's first layer; F ends in, and E works with, 8 times as many."""
+    """Channels of the first layer of F, the paper's or the residual one, which ends in 8 times as many. An
+    EfficientNet-Lite has its own."""
     generator_width: int = Field(default=32, ge=4, multiple_of=4)
     """Channels of G's last hidden layer; G starts with 8 times as many."""
     latent_size: int = Field(default=100, ge=1)
@@ -61,6 +85,23 @@ class ModelConfig(Frozen):
     """m, set from the data."""
     patch_size: int = Field(default=32, ge=16, multiple_of=16)
     """s in pixels, set from the data."""
+
+    @field_validator("pretrained")
+    @classmethod
+    def _has_weights(cls, value: bool | str, info: ValidationInfo) -> bool | str:
+        features = info.data.get("features", "efficientnet-lite0")
+        if value and features in ("paper", "residual"):
+            raise ValueError(f"there are weights for EfficientNet-Lite 0 to 2, and model.features is {features!r}")
+        if isinstance(value, str) and not (value.endswith(".safetensors") and (value[0] == "/" or "://" in value)):
+            raise ValueError("must be true, false, or an absolute path or URI that ends in .safetensors")
+        return value
+
+    @field_validator("num_classes")
+    @classmethod
+    def _two_instances(cls, value: int, info: ValidationInfo) -> int:
+        if value != 2 and info.data.get("classifier") == "multi-instance":
+            raise ValueError("model.classifier: multi-instance is for two classes")
+        return value
 
 
 class LearningRates(Frozen):
@@ -141,7 +182,8 @@ class TrainingConfig(Frozen):
     """False: whole images only, by the step on L_i (Eq. 7), without patches and GAN: the paper's supervised fine-tuning
     (Sect. 2.4)."""
     freeze: int = Field(default=0, ge=0, le=4)
-    """F's first layers that keep the weights they start with."""
+    """F's first levels, each of which halves the maps, that keep the weights they start with; 4: all of F. A level is a
+    layer of the paper's F, and a few blocks of others."""
     features_rate: float = Field(default=1.0, gt=0.0)
     """Factor on F's learning rates; below 1 its weights stay nearer to those they start with."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -1,58 +1,35 @@
-"""The extended classification network E (paper Sect. 2.2, Eq. 3)."""
+"""The extended classification network E (paper Sect. 2.2, Eq. 3), and the others that may stand in its place.
 
-import math
+Which layers it has is `model.classifier`: the paper's six residual blocks, the rest of the network that F is the
+beginning of, or none before the output layer.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
+from diagram_ray.models import efficientnet, residual
 from diagram_ray.models.features import REDUCTION
-from diagram_ray.models.norm import convolution, norm_layer
+from diagram_ray.models.residual import ResidualBlock
 
 STRIDES = (1, 1, 2, 1, 2, 1)
-"""Of the six residual blocks. Two halvings: E's last maps are 1/64 of the image, a few per breast."""
-CELL = REDUCTION * math.prod(STRIDES)
-"""Pixels of an image, along each side, that one position of E's last maps stands for."""
-
-
-class ResidualBlock(nn.Module):
-    """Two normalised 3×3 convolutions with a shortcut (He et al., CVPR 2016; paper Fig. 1b).
-
-    (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride)). Where the block halves the map, so does its shortcut,
-    by averaging: the channels stay the same, so it needs no parameters.
-    """
-
-    def __init__(self, channels: int, stride: int, config: ModelConfig) -> None:
-        super().__init__()
-        self.stride = stride
-        self.first = convolution(config.norm, channels, channels, side=3, stride=stride)
-        self.first_norm = norm_layer(config.norm, channels)
-        self.second = convolution(config.norm, channels, channels, side=3)
-        self.second_norm = norm_layer(config.norm, channels)
-        for layer in (self.first, self.second):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """The block's maps."""
-        inner = F.relu(self.first_norm(self.first(maps)))
-        inner = self.second_norm(self.second(inner))
-        shortcut = maps if self.stride == 1 else F.avg_pool2d(maps, self.stride, ceil_mode=True)
-        return F.relu(inner + shortcut)
+"""Of the paper's six residual blocks. Two halvings: the last maps are 1/64 of the image, a few per breast."""
 
 
 class ExtendedClassifier(nn.Module):
-    """Six residual blocks, global average pooling, dropout and the output layer.
+    """Blocks, global average pooling, dropout and the output layer.
 
-    (B, 8 * width, H, W) -> (B, m) logits, for any H and W; their softmax is P(y = i | I).
+    F's maps (B, channels, H, W) -> (B, m) logits, for any H and W; their softmax is P(y = i | I).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
-        channels = 8 * config.width
-        self.blocks = nn.Sequential(*(ResidualBlock(channels, stride, config) for stride in STRIDES))
+        self.blocks, ends, halvings = _blocks(config, channels)
+        self.cell = REDUCTION * 2**halvings
+        """Pixels of an image, along each side, that one position of the last maps stands for."""
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(channels, config.num_classes)
+        self.output = nn.Linear(ends, config.num_classes)
         nn.init.normal_(self.output.weight, std=0.02)
         nn.init.zeros_(self.output.bias)
 
@@ -62,17 +39,20 @@ class ExtendedClassifier(nn.Module):
         logits: Tensor = self.output(self.dropout(pooled) if dropout is None else pooled * dropout)
         return logits.to(self.output.weight.dtype)  # the losses need it, where autocast is on
 
-    def local_logits(self, maps: Tensor) -> Tensor:
+    def local_logits(self, maps: Tensor, dropout: Tensor | None = None) -> Tensor:
         """The class activation maps with the bias (Zhou et al., CVPR 2016, Eqs. 1 and 2): (B, m, h, w).
 
         At each position, the logits of an image that looked everywhere as it does there. Pooling and the output layer
         are linear, so the mean over the positions is the image's logits.
         """
-        logits = F.conv2d(self.blocks(maps), self.output.weight[:, :, None, None], self.output.bias)
+        last = self.blocks(maps)
+        if dropout is not None:
+            last = last * dropout[:, :, None, None]
+        logits = F.conv2d(last, self.output.weight[:, :, None, None], self.output.bias)
         return logits.to(self.output.weight.dtype)
 
     def sample_dropout(self, count: int, random: torch.Generator) -> Tensor | None:
-        """What the inputs of the output layer are multiplied with, for `count` images: (count, 8 * width) on the CPU.
+        """What the inputs of the output layer are multiplied with, for `count` images: (count, channels) on the CPU.
 
         None without dropout.
         """
@@ -80,3 +60,36 @@ class ExtendedClassifier(nn.Module):
         if kept == 1.0:
             return None
         return torch.empty(count, self.output.in_features).bernoulli_(kept, generator=random).div_(kept)
+
+
+class MultiInstanceClassifier(ExtendedClassifier):
+    """The multi-instance network of Zhu et al. (MICCAI 2017): an image is as malignant as its most malignant position.
+
+    One logistic regression on F's maps is applied at every position; the image's logits are those of the position
+    where the last of two classes is likeliest. `training.losses.instance_loss` has the three ways to train it. In
+    place of their AlexNet, F is what `model.features` says.
+    """
+
+    def forward(self, maps: Tensor, dropout: Tensor | None = None) -> Tensor:
+        """The logits of images' feature maps; with the `dropout` drawn before, if it is given."""
+        local = self.local_logits(maps, dropout).flatten(2)
+        likeliest = (local[:, 1] - local[:, 0]).argmax(dim=1)
+        return local.gather(2, likeliest[:, None, None].expand(-1, 2, 1)).squeeze(2)
+
+
+def make_classifier(config: ModelConfig, channels: int) -> ExtendedClassifier:
+    """E for maps of `channels`, as `model.classifier` says."""
+    kind = MultiInstanceClassifier if config.classifier == "multi-instance" else ExtendedClassifier
+    return kind(config, channels)
+
+
+def _blocks(config: ModelConfig, channels: int) -> tuple[nn.Sequential, int, int]:
+    """What stands before the pooling, the channels it ends in, and how often it halves the maps."""
+    if config.classifier in ("linear", "multi-instance"):
+        return nn.Sequential(), channels, 0
+    if config.classifier == "backbone" and config.features == "residual":
+        return nn.Sequential(*residual.rest(channels, config.norm)), channels, 1
+    if config.classifier == "backbone" and config.features != "paper":
+        return *efficientnet.rest(config.features, None if config.pretrained else config.norm), 1
+    blocks = (ResidualBlock(channels, channels, stride, config.norm) for stride in STRIDES)
+    return nn.Sequential(*blocks), channels, sum(stride == 2 for stride in STRIDES)

@@ -7,7 +7,6 @@ channel, whose weights are the sums of those for red, green and blue.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Callable[[int], nn.Module]
-"""Channels -> a normalisation layer."""
+from diagram_ray.models.norm import Norm, norm_layer, standardised_filters
 
 STEM, HEAD = 32, 1280
 """Channels of the first and the last convolution."""
@@ -107,26 +105,26 @@ class StoredBatchNorm(nn.Module):
 
 
 class SameConv(nn.Conv2d):
-    """A convolution without bias whose maps are ceil(H / stride) by ceil(W / stride), with zeros as evenly around as
-    possible, and the odd one at the right and bottom: TensorFlow's padding, with which the weights were trained.
+    """A convolution without bias whose maps are ceil(H / stride) by ceil(W / stride).
+
+    Zeros stand as evenly around as possible, and the odd one at the right and bottom: TensorFlow's padding, with which
+    the published weights were trained. `norm` is None for a network with stored statistics.
     """
 
-    def __init__(self, into: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(into, out, kernel, stride, padding=(kernel // 2) * (stride == 1), groups=groups, bias=False)
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-        if groups > 1:
-            with torch.no_grad():
-                self.weight.mul_(math.sqrt(groups))  # the fan-out of a map, which PyTorch counts for all of them
+    def __init__(self, into: int, out: int, kernel: int, norm: Norm | None, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(into, out, kernel, stride, groups=groups, bias=False)
+        nn.init.normal_(self.weight, std=math.sqrt(2.0 * groups / (kernel * kernel * out)))
+        self.standardised = norm == "weight-standardised"
 
     def forward(self, maps: Tensor) -> Tensor:
         """The convolution's maps."""
+        weight = standardised_filters(self.weight) if self.standardised else self.weight
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
-            return super().forward(maps)
-        missing = [max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in maps.shape[2:]]
-        down, across = missing
-        padding = (across // 2, across - across // 2, down // 2, down - down // 2)
-        return super().forward(F.pad(maps, padding))
+            return F.conv2d(maps, weight, padding=kernel // 2, groups=self.groups)
+        down, across = (max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in maps.shape[2:])
+        padded = F.pad(maps, (across // 2, across - across // 2, down // 2, down - down // 2))
+        return F.conv2d(padded, weight, stride=stride, groups=self.groups)
 
 
 class Block(nn.Module):
@@ -135,17 +133,17 @@ class Block(nn.Module):
     (B, into, H, W) -> (B, out, ceil(H / stride), ceil(W / stride)).
     """
 
-    def __init__(self, block: BlockPlan, norm: Norm) -> None:
+    def __init__(self, block: BlockPlan, norm: Norm | None) -> None:
         super().__init__()
         inner = block.into * block.expansion
-        if block.expansion > 1:
-            self.expand = SameConv(block.into, inner, 1)
-            self.expand_norm = norm(inner)
-        self.depthwise = SameConv(inner, inner, block.kernel, block.stride, groups=inner)
-        self.depthwise_norm = norm(inner)
-        self.project = SameConv(inner, block.out, 1)
-        self.project_norm = norm(block.out)
         self.expands = block.expansion > 1
+        if self.expands:
+            self.expand = SameConv(block.into, inner, 1, norm)
+            self.expand_norm = _norm_layer(norm, inner)
+        self.depthwise = SameConv(inner, inner, block.kernel, norm, block.stride, groups=inner)
+        self.depthwise_norm = _norm_layer(norm, inner)
+        self.project = SameConv(inner, block.out, 1, norm)
+        self.project_norm = _norm_layer(norm, block.out)
         self.adds = block.stride == 1 and block.into == block.out
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -157,44 +155,54 @@ class Block(nn.Module):
         return out
 
 
-class Pointed(nn.Module):
-    """A convolution, a normalisation and a ReLU6: the first layer of the network, and its last."""
+class EndLayer(nn.Module):
+    """A convolution, a normalisation and a ReLU6: the first layer of the network, and its last.
 
-    def __init__(self, convolution: SameConv, norm: Norm) -> None:
+    The first layer's filters are not standardised, as in the paper's F.
+    """
+
+    def __init__(self, into: int, out: int, kernel: int, norm: Norm | None, stride: int = 1) -> None:
         super().__init__()
-        self.convolution = convolution
-        self.norm = norm(convolution.out_channels)
+        self.convolution = SameConv(into, out, kernel, norm if into > 1 else None, stride)
+        self.norm = _norm_layer(norm, out)
 
     def forward(self, maps: Tensor) -> Tensor:
         """The layer's maps."""
         return F.relu6(self.norm(self.convolution(maps)))
 
 
-def levels(name: str, norm: Norm) -> tuple[nn.Sequential, int]:
+def levels(name: str, norm: Norm | None) -> tuple[list[nn.Sequential], int]:
     """Of the network `name`: its layers at 1/2, 1/4, 1/8 and 1/16 of the image, and the channels they end in.
 
-    (B, 1, H, W) in [-1, 1] -> (B, channels, ceil(H / 16), ceil(W / 16)).
+    (B, 1, H, W) in [-1, 1] -> (B, channels, ceil(H / 16), ceil(W / 16)). `norm` is that of a network to be trained from
+    scratch; None: batch normalisation by stored statistics, for published weights.
     """
     stages = plan(name)
     made = [_numbered(stages, places, norm) for places in LEVELS]
-    made[0]["stem"] = Pointed(SameConv(1, STEM, 3, 2), norm)
+    made[0]["stem"] = EndLayer(1, STEM, 3, norm, stride=2)
     made[0].move_to_end("stem", last=False)
-    return nn.Sequential(*map(nn.Sequential, made)), stages[LEVELS[-1][-1]][-1].out
+    return [nn.Sequential(layers) for layers in made], stages[LEVELS[-1][-1]][-1].out
 
 
-def rest(name: str, norm: Norm) -> tuple[nn.Sequential, int]:
+def rest(name: str, norm: Norm | None) -> tuple[nn.Sequential, int]:
     """Of the network `name`: the layers after those of `levels`, and the channels they end in.
 
     (B, channels, H, W) -> (B, 1280, ceil(H / 2), ceil(W / 2)).
     """
     stages = plan(name)
     made = _numbered(stages, REST, norm)
-    made["head"] = Pointed(SameConv(stages[-1][-1].out, HEAD, 1), norm)
+    made["head"] = EndLayer(stages[-1][-1].out, HEAD, 1, norm)
     return nn.Sequential(made), HEAD
 
 
-def _numbered(stages: list[list[BlockPlan]], places: tuple[int, ...], norm: Norm) -> "OrderedDict[str, nn.Module]":
+def _numbered(
+    stages: list[list[BlockPlan]], places: tuple[int, ...], norm: Norm | None
+) -> "OrderedDict[str, nn.Module]":
     return OrderedDict((str(block.number), Block(block, norm)) for place in places for block in stages[place])
+
+
+def _norm_layer(norm: Norm | None, channels: int) -> nn.Module:
+    return StoredBatchNorm(channels) if norm is None else norm_layer(norm, channels)
 
 
 PUBLISHED = {

@@ -30,7 +30,7 @@ from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 Start = Callable[[str], ExperimentConfig]
 """What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
-FROM_WEIGHTS = ("model.width", "model.norm", "model.pixels")
+FROM_WEIGHTS = tuple(f"model.{key}" for key in ("features", "classifier", "pretrained", "width", "norm", "pixels"))
 """Keys that are given by the weights where a study has `init_from`."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
 

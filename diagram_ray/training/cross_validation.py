@@ -164,8 +164,8 @@ class CrossValidation:
             models = {f"fold-{number}": self._model(weights[number]) for number in sorted(weights)}
             folds = {f"fold-{number}": run.fold for number, run in sorted(self._runs.items())}
             seen = {name: seen_patients(self.data, fold, self.initial) for name, fold in folds.items()}
-            started = self.initial.fingerprints if self.initial else ()
-            write_models(folder, card_for(self.config, self.data, started), models, seen)
+            started = (self.initial.fingerprints, self.initial.card) if self.initial else ()
+            write_models(folder, card_for(self.config, self.data, *started), models, seen)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from here bit by bit, given the same `identity`; tensors and plain values only.

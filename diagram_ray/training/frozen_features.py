@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits
-from diagram_ray.models.efficientnet import StoredBatchNorm, levels, rest
+from diagram_ray.models.efficientnet import levels, rest
 from diagram_ray.training.augment import to_tensor
 from diagram_ray.training.pretrained import load_pretrained
 
@@ -64,7 +64,7 @@ def frozen_features(
 
 
 def _trunk(network: str, pretrained: bool | str) -> nn.Module:
-    first, last = levels(network, StoredBatchNorm)[0], rest(network, StoredBatchNorm)[0]
+    first, last = nn.Sequential(*levels(network, None)[0]), rest(network, None)[0]
     load_pretrained(first, 1, network, pretrained)
     load_pretrained(last, 0, network, pretrained)
     return nn.Sequential(first, last).eval()

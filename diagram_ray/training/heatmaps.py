@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diagram_ray.evaluation.heatmap import Heat, heatmap_png
-from diagram_ray.models.classifier import CELL
 from diagram_ray.training.predictor import Predictor
 
 FOLDER = "heatmaps"
@@ -35,7 +34,9 @@ class Heatmaps:
     def _write(self, pixels: NDArray[np.uint16], scores: NDArray[np.float64], local: NDArray[np.float64]) -> str:
         classes = self._predictor.card.classes
         shown = 1 if len(classes) == 2 else int(scores.argmax())
-        heat = Heat(local[shown], CELL, classes[shown], float(scores[shown]), len(self._predictor.models))
+        heat = Heat(
+            local[shown], self._predictor.cell, classes[shown], float(scores[shown]), len(self._predictor.models)
+        )
         self.count += 1
         name = f"{FOLDER}/{self.count:06d}.png"
         (self._folder / name).write_bytes(heatmap_png(pixels, heat))

@@ -9,6 +9,7 @@ from diagram_ray.config import ExperimentConfig, flatten, override
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits
 from diagram_ray.errors import MismatchError
+from diagram_ray.training.pretrained_file import weights_file
 
 SHOWN = 3
 """Differences that are named; more are counted."""
@@ -27,10 +28,12 @@ def identity_of(config: ExperimentConfig, data: TrainingData, splits: Splits | N
     """What a run is: every setting, the dataset with its question, the splits, and `more` that decides the result.
 
     The labels are part of it, because a question other than the dataset's own (or the control's shuffled labels) has
-    the same fingerprint.
+    the same fingerprint. So is the file of pretrained weights, which a name alone does not tell.
     """
     folds = None if splits is None else hashlib.sha256(splits.to_json().encode()).hexdigest()
     labels = hashlib.sha256(data.labels.tobytes() + data.patch_labels.tobytes()).hexdigest()
+    if config.model.pretrained and more.get("initial") is None:
+        more["pretrained_weights"] = weights_file(config.model.features, config.model.pretrained).digest
     return {**flatten(config), "dataset": data.fingerprint, "labels": labels, "splits": folds, **more}
 
 

@@ -26,6 +26,7 @@ from diagram_ray.training.gan_health import SAMPLES, GanHealth
 from diagram_ray.training.identity import fit_to_data
 from diagram_ray.training.lanes import Lane
 from diagram_ray.training.prefetch import prefetched
+from diagram_ray.training.pretrained import start_pretrained
 from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
 from diagram_ray.training.scoring import probabilities
@@ -46,7 +47,8 @@ class Trainer:
     `fold` is a part of the seed of everything drawn, and is named in messages. `initial` are weights, by their names
     in the model, that training starts with in the place of random ones. The processes of `context` train one model:
     each makes its own Trainer with the same arguments, and all of them call the same methods. Raises DataError if the
-    training part has no patches or too few images, ConfigError if batch norm is asked for in more than one process.
+    training part has no patches or too few images, ConfigError if batch norm is asked for in more than one process or
+    pretrained weights are not there.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Trainer:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if initial is not None:
             self.model.load_state_dict(self.model.state_dict() | dict(initial))
+        else:
+            start_pretrained(self.model)
         self.model.features.first(training.freeze).requires_grad_(False)
         self._in_training = for_training(self.model, training.compile)
         self._optimizers = Optimizers(self.model, training)

@@ -30,6 +30,7 @@ from diagram_ray.places import Place, on_disk, put_folder
 from diagram_ray.results import write_atomic
 from diagram_ray.search.files import MODEL
 from diagram_ray.store import StorePath
+from diagram_ray.training.pretrained_file import weights_file
 from diagram_ray.yaml_text import read_yaml
 
 FORMAT_VERSION = 1
@@ -52,6 +53,8 @@ class ModelCard:
     """Of the dataset it was trained on."""
     initial: tuple[str, ...] = ()
     """Fingerprints of the datasets that the weights it started with had been trained on."""
+    pretrained: str = ""
+    """Whose weights it started with before those, under which licence, and their SHA-256; empty: random ones."""
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.experiment.model.num_classes:
@@ -61,10 +64,15 @@ class ModelCard:
             raise DataError(f"image_size {self.image_size}: allowed are {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
 
 
-def card_for(experiment: ExperimentConfig, data: TrainingData, initial: tuple[str, ...] = ()) -> ModelCard:
-    """The card of a model trained on `data`; `experiment` fits the data."""
+def card_for(
+    experiment: ExperimentConfig, data: TrainingData, initial: tuple[str, ...] = (), before: ModelCard | None = None
+) -> ModelCard:
+    """The card of a model trained on `data`; `experiment` fits the data. `before` is that of what it started with."""
     height, width = data.images.shape[1:]
-    return ModelCard(experiment, data.classes, (height, width), data.fingerprint, initial)
+    pretrained = before.pretrained if before is not None else ""
+    if before is None and experiment.model.pretrained:
+        pretrained = weights_file(experiment.model.features, experiment.model.pretrained).source
+    return ModelCard(experiment, data.classes, (height, width), data.fingerprint, initial, pretrained)
 
 
 def write_models(folder: Place, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
@@ -162,6 +170,7 @@ def _document(card: ModelCard) -> str:
         "image_size": list(card.image_size),
         "fingerprint": card.fingerprint,
         "initial": list(card.initial),
+        **({"pretrained": card.pretrained} if card.pretrained else {}),
         "experiment": card.experiment.model_dump(mode="json"),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -190,8 +199,9 @@ def _parse_card(path: Place) -> ModelCard:
         raise DataError(f"{path}: image_size {size}: expected [H, W]")
     fingerprint = _field(document, "fingerprint", str, path)
     initial = _list({"initial": [], **document}, "initial", str, path)
+    pretrained = _field({"pretrained": "", **document}, "pretrained", str, path)
     try:
-        return ModelCard(experiment, tuple(classes), (size[0], size[1]), fingerprint, tuple(initial))
+        return ModelCard(experiment, tuple(classes), (size[0], size[1]), fingerprint, tuple(initial), pretrained)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

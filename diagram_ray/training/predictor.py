@@ -31,6 +31,11 @@ class Predictor:
         """From a model folder, or from a study (its best configuration's fold models). Raises DataError."""
         return cls(*read_models(reached(folder)), device)
 
+    @property
+    def cell(self) -> int:
+        """Pixels along each side that one position of `local_log_odds` stands for."""
+        return self.models[0].classifier.cell
+
     def read(self, path: str) -> NDArray[np.uint16]:
         """An image file as the models were shown theirs: (H, W) uint16. Raises DataError naming the reason."""
         return standardise(read_mammogram(path), self.card.image_size).pixels
@@ -63,7 +68,8 @@ class Predictor:
 
         They are those of an image that looked everywhere as it does there (`ExtendedClassifier.local_logits`), in the
         mean over the models. With two classes, their mean over the positions is the mean of the models' log-odds for
-        the image. A position stands for `models.classifier.CELL` pixels along each side, from the top left corner.
+        the image, except of multi-instance networks, where the likeliest position is the image's. A position stands
+        for `cell` pixels along each side, from the top left corner.
         """
         found = []
         for model in self.models:

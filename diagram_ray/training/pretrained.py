@@ -1,4 +1,4 @@
-"""Pretrained weights into networks. Nothing is unpickled but tensors."""
+"""Pretrained weights of the networks that F and E may be. Nothing is unpickled but tensors."""
 
 import pickle
 from collections.abc import Mapping
@@ -10,9 +10,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diagram_ray.errors import DataError, told
+from diagram_ray.models import DiaGRAM
 from diagram_ray.models.efficientnet import published_name
 from diagram_ray.places import on_disk
 from diagram_ray.training.pretrained_file import WeightsFile, weights_file
+
+
+def start_pretrained(model: DiaGRAM) -> None:
+    """Gives F, and E as the rest of the same network, the weights of `model.pretrained`, if there are to be any.
+
+    Raises what `load_pretrained` raises.
+    """
+    config = model.config
+    if config.pretrained:
+        load_pretrained(model.features.layers, 1, config.features, config.pretrained)
+        if config.classifier == "backbone":
+            load_pretrained(model.classifier.blocks, 0, config.features, config.pretrained)
 
 
 def load_pretrained(part: nn.Module, depth: int, network: str, pretrained: bool | str) -> None:

@@ -147,9 +147,9 @@ class TrainingRun:
         self._write_curves()
         if len(self.fold.test_images):
             write_table(folder / "predictions.parquet", self._predictions())
-        started = task.initial.fingerprints if task.initial else ()
+        started = (task.initial.fingerprints, task.initial.card) if task.initial else ()
         seen = {"model": seen_patients(task.data, self.fold, task.initial)}
-        put_models(folder, card_for(self.trainer.config, task.data, started), {"model": self.trainer.result}, seen)
+        put_models(folder, card_for(self.trainer.config, task.data, *started), {"model": self.trainer.result}, seen)
 
     def _predictions(self) -> pa.Table:
         data, tested = self.task.data, self.fold.test_images

@@ -31,6 +31,7 @@ def sizes(config: ExperimentConfig, image_size: tuple[int, int], folds: int) -> 
     backward pass. What a device and its libraries need for themselves comes on top.
     """
     model = outline(config.model)
+    model.features.first(config.training.freeze).requires_grad_(False)
     with torch.device("meta"):
         return {
             "parameters": float(_count(model)),
@@ -70,15 +71,21 @@ def _count(network: nn.Module | None) -> int:
     return sum(parameter.numel() for parameter in network.parameters()) if network is not None else 0
 
 
+def _moved(network: nn.Module | None) -> int:
+    """Without what is frozen."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad) if network is not None else 0
+
+
 def _held(model: DiaGRAM, config: ExperimentConfig) -> int:
     """Numbers of one fold that stay from step to step: weights, gradients, copies, and Adam's two for each weight of
     each optimizer that moves it. F is moved by two."""
-    training, all_of_them = config.training, _count(model)
-    moved = _count(model.features) + _count(model.classifier)
+    training = config.training
+    of_features = _moved(model.features)
+    moved = of_features + _moved(model.classifier)
     if training.multi_task:
-        moved += _count(model.features) + _count(model.discriminator) + _count(model.generator)
+        moved += of_features + _moved(model.discriminator) + _moved(model.generator)
     copies = bool(training.ema_decay) + bool(training.validation_part)
-    return (2 + copies) * all_of_them + (2 * moved if training.optimizer == "adam" else 0)
+    return (1 + copies) * _count(model) + _moved(model) + (2 * moved if training.optimizer == "adam" else 0)
 
 
 def _kept(model: DiaGRAM, config: ExperimentConfig, image_size: tuple[int, int]) -> int:

@@ -16,7 +16,7 @@ from diagram_ray.config import TrainingConfig
 from diagram_ray.models import DiaGRAM, PatchLogits
 from diagram_ray.models.norm import frozen_statistics
 from diagram_ray.training.descent import Descent, Losses
-from diagram_ray.training.losses import adversarial_loss, generator_loss, image_loss, patch_loss
+from diagram_ray.training.losses import adversarial_loss, generator_loss, image_loss, instance_loss, patch_loss
 from diagram_ray.training.optimizers import EagerAdamW, EagerSGD
 
 
@@ -112,11 +112,15 @@ def update_discriminator(model: DiaGRAM, optimizer: Optimizer, batch: InnerBatch
 
 
 def update_classifier(model: DiaGRAM, optimizer: Optimizer, batch: InnerBatch, descent: Descent) -> Losses:
-    """Descends (theta_f, theta_e) on the mean of L_i."""
+    """Descends (theta_f, theta_e) on the mean of L_i; of a multi-instance network, on that of its own loss."""
 
     def losses(part: slice) -> Losses:
         dropout = batch.dropout[part] if batch.dropout is not None else None
-        return {"image": image_loss(model(batch.images[part], dropout), batch.image_labels[part], n)}
+        images, labels = batch.images[part], batch.image_labels[part]
+        if model.config.classifier != "multi-instance":
+            return {"image": image_loss(model(images, dropout), labels, n)}
+        local = model.classifier.local_logits(model.features(images), dropout)
+        return {"image": instance_loss(local, labels, model.config.multi_instance, n)}
 
     n = len(batch.images) if batch.n is None else batch.n
     return descent.step("classifier", optimizer, len(batch.images), ("image",), losses)

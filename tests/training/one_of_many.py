@@ -59,6 +59,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training.features_rate": 0.5,
         "training.freeze": 1,
     },
+    "pretrained": {
+        "model.features": "efficientnet-lite0",
+        "model.pretrained": True,
+        "model.classifier": "linear",
+        "training.freeze": 2,
+        "training.features_rate": 0.1,
+        "training.image_batch": 5,
+    },
+    "multi_instance": {"model.classifier": "multi-instance", "training.multi_task": False, "model.dropout": 0.2},
     "images_only": {"training.multi_task": False, "model.gan": False, "model.dropout": 0.2},
 }
 

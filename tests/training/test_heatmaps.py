@@ -16,13 +16,14 @@ from diagram_ray import predict as command
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.evaluation.heatmap import Heat, heatmap_png, upsampled
 from diagram_ray.models import DiaGRAM
-from diagram_ray.models.classifier import CELL
 from diagram_ray.training.augment import to_tensor
 from diagram_ray.training.model_store import ModelCard, write_models
 from diagram_ray.training.predictor import Predictor
 
 Small = Callable[..., ExperimentConfig]
 SIZE = (256, 192)
+CELL = 64
+"""Of the paper's E."""
 CLASSES = ("benign", "cancer")
 
 
@@ -60,7 +61,7 @@ def test_the_mean_over_the_positions_is_the_logit(small: Small, rows: int, colum
     torch.testing.assert_close(without_bias, logits - model.classifier.output.bias, atol=1e-4, rtol=1e-4)
     cells = tuple(-(-(side // 16) // 4) for side in (rows, columns))
     assert local.shape[2:] == cells
-    assert CELL == 64
+    assert model.classifier.cell == CELL
 
 
 def test_the_models_of_folds_are_averaged(small: Small) -> None:
