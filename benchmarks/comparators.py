@@ -36,7 +36,7 @@ BASE = {
     "training.learning_rate": {"discriminator": 1e-3, "classifier": 1e-3, "generator": 3e-4},
 }
 IMAGES = {"model.gan": False, "training.multi_task": False}
-LITE = {"model.features": "efficientnet-lite0", "model.pretrained": True}
+LITE = {"model.features": "efficientnet-lite0", "model.pretrained": True, "model.pixels": "range"}
 GENTLE = {"training.freeze": 2, "training.features_rate": 0.1}
 ARMS: dict[str, dict[str, Any]] = {
     "DiaGRAM": {},

@@ -26,7 +26,7 @@ class ExtendedClassifier(nn.Module):
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
         self.blocks, ends, halvings = _blocks(config, channels)
-        self.cell = REDUCTION * 2**halvings
+        self.cell: int = REDUCTION * 2**halvings
         """Pixels of an image, along each side, that one position of the last maps stands for."""
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(ends, config.num_classes)

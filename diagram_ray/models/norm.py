@@ -39,7 +39,7 @@ def standardised_filters(weight: Tensor) -> Tensor:
 
 
 def convolution(norm: Norm, into: int, out: int, side: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution of `side` x `side` kernels, padded by half of that, as the kind of normalisation after it wants it."""
+    """A convolution of `side` x `side` kernels, padded by half of that, as the normalisation after it wants it."""
     kind = StandardisedConv2d if norm == "weight-standardised" else nn.Conv2d
     return kind(into, out, side, stride=stride, padding=(side - 1) // 2, bias=False)
 
