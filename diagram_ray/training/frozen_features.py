@@ -34,8 +34,8 @@ def frozen_feature_scores(
     """Out-of-fold probabilities of the last class: (N,), in the order of `data.images`.
 
     For each fold of `splits` a logistic regression is fitted to the standardised features of its training images;
-    `strength` is the inverse of its penalty (scikit-learn's C); its default was good on CBIS-DDSM's masses, and is a guess
-    for other data. Raises ConfigError if the weights are not installed,
+    `strength` is the inverse of its penalty (scikit-learn's C); its default was good on CBIS-DDSM's masses
+    and is a guess for other data. Raises ConfigError if the weights are not installed,
     and what `Splits.fold` raises.
     """
     features = frozen_features(data.images, network, pretrained, device)
