@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
 from diagram_ray.models import efficientnet, residual
-from diagram_ray.models.features import REDUCTION
+from diagram_ray.models.features import reduction
 from diagram_ray.models.residual import ResidualBlock
 
-STRIDES = (1, 1, 2, 1, 2, 1)
-"""Of the paper's six residual blocks. Two halvings: the last maps are 1/64 of the image, a few per breast."""
+STRIDES = {4: (2, 1, 2, 1, 2, 1), 16: (1, 1, 2, 1, 2, 1)}
+"""Of the paper's six residual blocks, by the reduction of F. The last maps are 1/32 or 1/64 of the image."""
+WIDTHS = 8
+"""E's last maps have so many times as many channels as the first layer of the paper's F."""
 
 
 class ExtendedClassifier(nn.Module):
@@ -26,7 +28,7 @@ class ExtendedClassifier(nn.Module):
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
         self.blocks, ends, halvings = _blocks(config, channels)
-        self.cell: int = REDUCTION * 2**halvings
+        self.cell: int = reduction(config) * 2**halvings
         """Pixels of an image, along each side, that one position of the last maps stands for."""
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(ends, config.num_classes)
@@ -91,5 +93,14 @@ def _blocks(config: ModelConfig, channels: int) -> tuple[nn.Sequential, int, int
         return nn.Sequential(*residual.rest(channels, config.norm)), channels, 1
     if config.classifier == "backbone" and config.features != "paper":
         return *efficientnet.rest(config.features, None if config.pretrained else config.norm), 1
-    blocks = (ResidualBlock(channels, channels, stride, config.norm) for stride in STRIDES)
-    return nn.Sequential(*blocks), channels, sum(stride == 2 for stride in STRIDES)
+    return _of_the_paper(config, channels)
+
+
+def _of_the_paper(config: ModelConfig, channels: int) -> tuple[nn.Sequential, int, int]:
+    """Six residual blocks. The first two halvings of F's finer maps double their channels."""
+    strides, blocks, into = STRIDES[reduction(config)], [], channels
+    for stride in strides:
+        out = 2 * into if stride == 2 and into < WIDTHS * config.width and config.features == "paper" else into
+        blocks.append(ResidualBlock(into, out, stride, config.norm))
+        into = out
+    return nn.Sequential(*blocks), into, strides.count(2)

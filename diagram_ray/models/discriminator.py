@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from diagram_ray.config import ModelConfig
-from diagram_ray.models.features import REDUCTION
+from diagram_ray.models.features import reduction
 
 
 class PatchLogits(NamedTuple):
@@ -20,13 +20,13 @@ class PatchLogits(NamedTuple):
 class Discriminator(nn.Module):
     """A single fully connected layer over a patch's feature maps: m class neurons and, with the GAN, one real/fake.
 
-    F's maps (B, channels, s // 16, s // 16) -> PatchLogits.
+    F's maps (B, channels, s // reduction, s // reduction) -> PatchLogits.
     """
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
         self.num_classes = config.num_classes
-        inputs = channels * (config.patch_size // REDUCTION) ** 2
+        inputs = channels * (config.patch_size // reduction(config)) ** 2
         self.neurons = nn.Linear(inputs, config.num_classes + config.gan)
         nn.init.normal_(self.neurons.weight, std=0.02)
         nn.init.zeros_(self.neurons.bias)

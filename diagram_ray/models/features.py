@@ -1,7 +1,7 @@
 """The feature extraction network F (paper Sect. 2.2): shared by patches, generated patches and whole images.
 
-Which convolutions it has is `model.features`: the paper's four layers, or the beginning of another network. All of them
-halve the maps four times, so a 32×32 patch becomes 2×2 maps, and an image maps of 1/16.
+Which convolutions it has is `model.features`: the paper's four layers, or the beginning of another network. The paper's
+reduce a 32×32 patch to 8×8 maps, or to 2×2 with `model.reduction: 16`, as the other networks do.
 """
 
 from itertools import accumulate, pairwise
@@ -12,19 +12,17 @@ from diagram_ray.config import ModelConfig
 from diagram_ray.models import efficientnet, residual
 from diagram_ray.models.norm import convolution, norm_layer, standardised_pixels
 
-REDUCTION = 16
-"""F's maps are this many times smaller than its input."""
 SLOPE = 0.2
 
 Levels = tuple[list[list[nn.Module]], int]
-"""Layers at 1/2, 1/4, 1/8 and 1/16 of the image, and the channels they end in."""
+"""Layers, in four parts, and the channels they end in."""
 
 
 class FeatureExtractor(nn.Module):
-    """Four levels of layers, each of which halves the maps.
+    """Four levels of layers.
 
-    (B, 1, H, W) in [-1, 1] -> (B, channels, H / 16, W / 16), for sides that are multiples of 16; of others the paper's
-    layers round down and the other networks up. H and W are at least 16.
+    (B, 1, H, W) in [-1, 1] -> (B, channels, H / reduction, W / reduction), for sides that are multiples of `reduction`;
+    others are rounded up, by the paper's layers that reduce by 16 down. H and W are at least 16.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -32,6 +30,7 @@ class FeatureExtractor(nn.Module):
         levels, self.channels = _levels(config)
         self.layers = nn.Sequential(*(layer for level in levels for layer in level))
         self._ends = [0, *accumulate(map(len, levels))]
+        self.reduction = reduction(config)
         self.pixels = config.pixels
 
     def first(self, count: int) -> nn.Sequential:
@@ -53,18 +52,27 @@ def _levels(config: ModelConfig) -> Levels:
     return [[level] for level in made], channels
 
 
-def _of_the_paper(config: ModelConfig) -> Levels:
-    """Four 4×4 convolutions of stride 2, each followed by a leaky ReLU; layers 2 to 4 are normalised.
+def reduction(config: ModelConfig) -> int:
+    """How many times smaller than its input F's maps are."""
+    return config.reduction if config.features == "paper" else 16
 
-    The first layer is not: standardised filters there made F learn the grain of its training images by heart.
+
+def _of_the_paper(config: ModelConfig) -> Levels:
+    """Four convolutions, each followed by a normalisation and a leaky ReLU.
+
+    The filters of the first layer are not standardised: filters of mean 0 do not see an even bright area, only grain
+    and edges. They made F learn the grain of made-up training images (bright disks in noise) by heart.
     """
-    w = config.width
+    w, fine = config.width, config.reduction == 4
+    side, strides = (3, (2, 1, 2, 1)) if fine else (4, (2, 2, 2, 2))
+    channels = (w, w, 2 * w, 2 * w) if fine else (w, 2 * w, 4 * w, 8 * w)
     levels: list[list[nn.Module]] = []
-    for into, out in pairwise((1, w, 2 * w, 4 * w, 8 * w)):
+    for stride, (into, out) in zip(strides, pairwise((1, *channels)), strict=True):
         first = into == 1
-        # Filters of mean 0 do not see an even bright area, only grain and edges: the first layer's are as they are.
-        layer = nn.Conv2d(1, w, 4, 2, 1) if first else convolution(config.norm, into, out, side=4, stride=2)
+        layer = (
+            nn.Conv2d(1, w, side, 2, 1, bias=not fine) if first else convolution(config.norm, into, out, side, stride)
+        )
         nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-        normalised = [] if first else [norm_layer(config.norm, out)]
+        normalised = [] if first and not fine else [norm_layer(config.norm, out)]
         levels.append([layer, *normalised, nn.LeakyReLU(SLOPE)])
-    return levels, 8 * w
+    return levels, channels[-1]

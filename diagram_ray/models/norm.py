@@ -26,7 +26,8 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """The convolution's maps."""
-        return self._conv_forward(maps, standardised_filters(self.weight), self.bias)
+        found: Tensor = self._conv_forward(maps, standardised_filters(self.weight), self.bias)
+        return found
 
 
 def standardised_filters(weight: Tensor) -> Tensor:
@@ -34,8 +35,9 @@ def standardised_filters(weight: Tensor) -> Tensor:
     last = weight.permute(0, 2, 3, 1)  # channels last, as the weights lie in memory
     rows = last.flatten(1)
     fan_in = rows.shape[1]
-    rows = F.layer_norm(rows, (fan_in,), eps=SMALLEST_VARIANCE) * fan_in**-0.5
-    return rows.view(last.shape).permute(0, 3, 1, 2)
+    rows = F.layer_norm(rows, (fan_in,), eps=SMALLEST_VARIANCE) / math.sqrt(fan_in)
+    standardised: Tensor = rows.view(last.shape).permute(0, 3, 1, 2)
+    return standardised
 
 
 def convolution(norm: Norm, into: int, out: int, side: int, stride: int = 1) -> nn.Conv2d:

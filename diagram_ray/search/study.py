@@ -30,7 +30,9 @@ from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 Start = Callable[[str], ExperimentConfig]
 """What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
-FROM_WEIGHTS = tuple(f"model.{key}" for key in ("features", "classifier", "pretrained", "width", "norm", "pixels"))
+FROM_WEIGHTS = tuple(
+    f"model.{key}" for key in ("features", "classifier", "pretrained", "reduction", "width", "norm", "pixels")
+)
 """Keys that are given by the weights where a study has `init_from`."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
 

@@ -30,7 +30,7 @@ FINE_TUNING = {"model.gan": False, "training.multi_task": False, "training.epoch
 """Supervised, for 20 epochs (paper Sect. 3)."""
 KEPT = ("features.", "classifier.")
 OUTPUT = "classifier.output."
-SAME = ("features", "classifier", "pretrained", "width", "norm", "pixels")
+SAME = ("features", "classifier", "pretrained", "reduction", "width", "norm", "pixels")
 """Settings of the model that F and E cannot be loaded without."""
 
 Weights = Mapping[str, Tensor]

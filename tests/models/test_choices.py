@@ -11,9 +11,10 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.models import DiaGRAM, outline
 from diagram_ray.models.classifier import MultiInstanceClassifier
 
-FEATURES = {"paper": 32, "residual": 32, "efficientnet-lite0": 112, "efficientnet-lite2": 120}
+FEATURES = {"paper": 8, "residual": 32, "efficientnet-lite0": 112, "efficientnet-lite2": 120}
 """And the channels that F ends in, at a width of 4."""
 CELLS = {"paper": 64, "backbone": 32, "linear": 16, "multi-instance": 16}
+"""Of F that reduces by 16."""
 ALL = list(itertools.product(FEATURES, CELLS))
 
 
@@ -35,7 +36,8 @@ def pixels(count: int, height: int, width: int) -> Tensor:
 @pytest.mark.parametrize(("features", "classifier"), ALL)
 def test_every_network_classifies_images_and_patches_and_judges_them(features: str, classifier: str) -> None:
     model = make(features, classifier)
-    assert model.features(pixels(1, 96, 64)).shape == (1, FEATURES[features], 6, 4)
+    reduction = 4 if features == "paper" else 16
+    assert model.features(pixels(1, 96, 64)).shape == (1, FEATURES[features], 96 // reduction, 64 // reduction)
     assert model(pixels(3, 96, 64)).shape == (3, 2)
     assert model(pixels(1, 17, 45)).shape == (1, 2)
     assert model.generator is not None
@@ -65,7 +67,9 @@ def test_local_logits_stand_for_cells_and_make_up_the_images_logits(features: st
     model = make(features, classifier).eval()
     images = pixels(3, 192, 128)
     local, logits = model.classifier.local_logits(model.features(images)), model(images)
-    cell = 64 if (features, classifier) == ("paper", "backbone") else CELLS[classifier]
+    cell = CELLS[classifier]
+    if features == "paper":
+        cell = 32 if classifier in ("paper", "backbone") else 4
     assert model.classifier.cell == cell
     assert local.shape == (3, 2, 192 // cell, 128 // cell)
     if classifier == "multi-instance":
@@ -93,8 +97,9 @@ def test_an_outline_has_the_parts_of_the_network_and_the_numbers_are_the_same_ag
 def test_the_first_levels_are_those_that_halve_the_maps(features: str) -> None:
     model = make(features)
     maps = torch.rand(1, 1, 64, 64)
-    for count in range(5):
-        assert model.features.first(count)(maps).shape[2:] == (64 >> count, 64 >> count)
+    sides = (64, 32, 32, 16, 16) if features == "paper" else (64, 32, 16, 8, 4)
+    for count, side in enumerate(sides):
+        assert model.features.first(count)(maps).shape[2:] == (side, side)
     everything = list(model.features.first(4).parameters())
     assert [id(weight) for weight in everything] == [id(weight) for weight in model.features.parameters()]
 

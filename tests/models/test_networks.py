@@ -27,25 +27,34 @@ def test_the_networks_have_the_layers_of_the_paper() -> None:
     assert len(layers(model.features, nn.Conv2d)) == 4
     assert [type(layer) for layer in model.discriminator.children()] == [nn.Linear]
     assert len(model.classifier.blocks) == 6
-    assert len(layers(model.classifier, nn.Conv2d)) == 12
+    assert len(layers(model.classifier, nn.Conv2d)) == 12 + 2, "and those that widen shortcuts"
+    assert len(layers(small(reduction=16).classifier, nn.Conv2d)) == 12
 
 
 @given(
-    height=st.integers(16, 90), width=st.integers(16, 90), norm=st.sampled_from(["group", "batch"]), m=st.integers(2, 4)
+    height=st.integers(16, 90),
+    width=st.integers(16, 90),
+    norm=st.sampled_from(["weight-standardised", "group", "batch"]),
+    m=st.integers(2, 4),
+    reduction=st.sampled_from([4, 16]),
 )
 @settings(max_examples=25, deadline=None)
-def test_images_of_any_size_are_classified(height: int, width: int, norm: str, m: int) -> None:
-    model = small(norm=norm, num_classes=m).eval()
+def test_images_of_any_size_are_classified(height: int, width: int, norm: str, m: int, reduction: int) -> None:
+    model = small(norm=norm, num_classes=m, reduction=reduction).eval()
     maps = model.features(torch.rand(2, 1, height, width))
-    assert maps.shape == (2, 32, height // 16, width // 16)
+    if reduction == 4:
+        assert maps.shape == (2, 8, -(-height // 4), -(-width // 4))
+    else:
+        assert maps.shape == (2, 32, height // 16, width // 16)
     assert model(torch.rand(2, 1, height, width)).shape == (2, m)
 
 
 @pytest.mark.parametrize("size", [16, 32, 48])
 @pytest.mark.parametrize("width", [4, 12])
 @pytest.mark.parametrize("gan", [True, False])
-def test_patches_of_any_allowed_size_are_judged(size: int, width: int, gan: bool) -> None:
-    model = small(patch_size=size, width=width, generator_width=width, gan=gan, num_classes=3)
+@pytest.mark.parametrize("reduction", [4, 16])
+def test_patches_of_any_allowed_size_are_judged(size: int, width: int, gan: bool, reduction: int) -> None:
+    model = small(patch_size=size, width=width, generator_width=width, gan=gan, num_classes=3, reduction=reduction)
     judged = model.discriminator(model.features(torch.rand(5, 1, size, size)))
     assert judged.class_logits.shape == (5, 3)
     assert model.discriminator.neurons.out_features == 3 + gan

@@ -30,6 +30,7 @@ class Paper:
     theta: dict[str, Tensor]
     norm: str
     pixels: str
+    reduction: int
     gan: bool
     optimizer: str
     moments: dict[str, dict[str, tuple[Tensor, Tensor, int]]] = field(default_factory=dict)
@@ -82,9 +83,11 @@ class Paper:
     def features(self, x: Tensor) -> Tensor:
         if self.pixels == "breast":
             x = self.standardise(x)
-        for place, norm in ((0, None), (2, 3), (5, 6), (8, 9)):
+        strides = (2, 1, 2, 1) if self.reduction == 4 else (2, 2, 2, 2)
+        places = ((0, 1), (3, 4), (6, 7), (9, 10)) if self.reduction == 4 else ((0, None), (2, 3), (5, 6), (8, 9))
+        for stride, (place, norm) in zip(strides, places, strict=True):
             bias = self.theta.get(f"features.layers.{place}.bias")
-            x = F.conv2d(x, self.filters(f"features.layers.{place}"), bias, stride=2, padding=1)
+            x = F.conv2d(x, self.filters(f"features.layers.{place}"), bias, stride=stride, padding=1)
             if norm is not None:
                 x = self.normalise(x, f"features.layers.{norm}")
             x = torch.where(x > 0, x, 0.2 * x)
@@ -95,12 +98,15 @@ class Paper:
         return maps.reshape(len(maps), -1) @ weight.T + bias
 
     def classify(self, x: Tensor) -> Tensor:
-        for block, stride in enumerate((1, 1, 2, 1, 2, 1)):
+        for block, stride in enumerate((2 if self.reduction == 4 else 1, 1, 2, 1, 2, 1)):
             name = f"classifier.blocks.{block}"
             y = F.conv2d(x, self.filters(f"{name}.first"), stride=stride, padding=1)
             y = self.normalise(y, f"{name}.first_norm").clamp(min=0)
             y = self.normalise(F.conv2d(y, self.filters(f"{name}.second"), padding=1), f"{name}.second_norm")
-            x = (y + (x if stride == 1 else halve(x))).clamp(min=0)
+            x = x if stride == 1 else halve(x)
+            if y.shape[1] != x.shape[1]:
+                x = self.normalise(F.conv2d(x, self.filters(f"{name}.widen.0")), f"{name}.widen.1")
+            x = (y + x).clamp(min=0)
         pooled = x.mean(dim=3).mean(dim=2)
         return softmax(pooled @ self.theta["classifier.output.weight"].T + self.theta["classifier.output.bias"])
 
@@ -176,8 +182,9 @@ def make(
     norm: str = "weight-standardised", gan: bool = True, optimizer: str = "adam"
 ) -> tuple[DiaGRAM, Optimizers, Paper]:
     torch.manual_seed(0)
-    pixels = "breast" if norm == "weight-standardised" else "range"
-    config = ModelConfig(width=4, generator_width=4, latent_size=LATENT, norm=norm, pixels=pixels, gan=gan)
+    pixels, reduction = ("breast", 4) if norm == "weight-standardised" else ("range", 16)
+    settings = {"norm": norm, "pixels": pixels, "reduction": reduction, "gan": gan}
+    config = ModelConfig(width=4, generator_width=4, latent_size=LATENT, **settings)
     model = DiaGRAM(config).double()
     with torch.no_grad():  # away from the initial values, where some gradients are zero
         for parameter in model.parameters():
@@ -186,7 +193,7 @@ def make(
         optimizer=optimizer, learning_rate=LearningRates(**RATES), betas=BETAS, weight_decay=DECAY, k=1
     )
     theta = {name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()}
-    return model, Optimizers(model, training), Paper(theta, norm, pixels, gan, optimizer)
+    return model, Optimizers(model, training), Paper(theta, **settings, optimizer=optimizer)
 
 
 def draw(k: int, gan: bool) -> tuple[list[InnerBatch], Tensor | None]:

@@ -171,7 +171,8 @@ def test_the_loss_of_multi_instance_networks_is_the_papers(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", ["max", "assigned", "sparse"])
 def test_multi_instance_networks_find_a_bright_square(rule: str, small: Small, data: TrainingData) -> None:
-    config = small(**VARIANTS["multi-instance"], model__multi_instance__rule=rule, training__epochs=12)
+    rules = {"model__reduction": 16, "model__multi_instance__rule": rule}
+    config = small(**VARIANTS["multi-instance"], **rules, training__epochs=12)
     made = train(config, data, 12)
     scores = made.score(np.arange(16, 24))
     labels = data.labels[16:24]

@@ -22,8 +22,9 @@ from diagram_ray.training.predictor import Predictor
 
 Small = Callable[..., ExperimentConfig]
 SIZE = (256, 192)
-CELL = 64
+CELL = 32
 """Of the paper's E."""
+COARSE = {"model__reduction": 16, "model__norm": "group"}
 CLASSES = ("benign", "cancer")
 
 
@@ -59,7 +60,7 @@ def test_the_mean_over_the_positions_is_the_logit(small: Small, rows: int, colum
     torch.testing.assert_close(local.mean(dim=(2, 3)), logits, atol=1e-4, rtol=1e-4)
     without_bias = (local - model.classifier.output.bias[:, None, None]).mean(dim=(2, 3))
     torch.testing.assert_close(without_bias, logits - model.classifier.output.bias, atol=1e-4, rtol=1e-4)
-    cells = tuple(-(-(side // 16) // 4) for side in (rows, columns))
+    cells = tuple(-(-side // CELL) for side in (rows, columns))
     assert local.shape[2:] == cells
     assert model.classifier.cell == CELL
 
@@ -72,7 +73,7 @@ def test_the_models_of_folds_are_averaged(small: Small) -> None:
     alone = [predictor(small(), model).local_log_odds(images) for model in models]
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-12)
     np.testing.assert_allclose(together[:, 0], -together[:, 1])
-    assert together.shape == (2, 2, 4, 3)
+    assert together.shape == (2, 2, 8, 6)
     assert not np.allclose(alone[0], alone[1])
     for model, found in zip(models, alone, strict=True):
         with torch.inference_mode():
@@ -96,9 +97,13 @@ def lesions(seed: int, count: int) -> tuple[NDArray[np.uint16], NDArray[np.intp]
 
 @pytest.fixture(scope="module")
 def lesion_model(small: Small) -> DiaGRAM:
-    """Trained on bright disks until it tells every one."""
+    """Trained on bright disks until it tells every one.
+
+    F reduces by 16. Where it reduces by 4, a position of E's last maps sees most of the image, and the map of a network
+    that has been taught by labels alone need not point at what the label is owed to: here it does in a quarter.
+    """
     torch.manual_seed(0)
-    model = DiaGRAM(small(model__gan=False).model)
+    model = DiaGRAM(small(model__gan=False, **COARSE).model)
     images, labels, _ = lesions(1, 32)
     pixels, wanted = to_tensor(images, torch.device("cpu")), torch.from_numpy(labels)
     optimizer = torch.optim.Adam([*model.features.parameters(), *model.classifier.parameters()], lr=0.004)
@@ -112,21 +117,21 @@ def lesion_model(small: Small) -> DiaGRAM:
 
 def test_a_model_of_bright_lesions_points_at_them(small: Small, lesion_model: DiaGRAM) -> None:
     images, labels, centres = lesions(2, 40)
-    reader = predictor(small(model__gan=False), lesion_model)
+    reader = predictor(small(model__gan=False, **COARSE), lesion_model)
     scores = reader.predict_array(images)[:, 1]
     assert ((scores > 0.5) == labels).mean() > 0.9
     local = reader.local_log_odds(images)[:, 1]
     found = 0
     for image in np.flatnonzero(labels):
-        row, column = np.unravel_index(upsampled(local[image], CELL, SIZE).argmax(), SIZE)
-        found += bool(np.hypot(row - centres[image][0], column - centres[image][1]) < 1.25 * CELL)
+        row, column = np.unravel_index(upsampled(local[image], 64, SIZE).argmax(), SIZE)
+        found += bool(np.hypot(row - centres[image][0], column - centres[image][1]) < 80)
     assert found >= 0.85 * labels.sum()
 
 
 @pytest.mark.parametrize("shape", [(96, 72), (128, 128), (64, 30), (512, 384), (70, 200)])
 def test_a_map_lies_where_its_positions_are(shape: tuple[int, int]) -> None:
     """At the centre of a position stands its own value, halfway between two their mean; outside it goes on evenly."""
-    cells = tuple(-(-(side // 16) // 4) for side in shape)
+    cells = tuple(-(-side // CELL) for side in shape)
     local = np.random.default_rng(0).random(cells)
     drawn = upsampled(local, CELL, shape)
     assert drawn.shape == shape
@@ -135,7 +140,7 @@ def test_a_map_lies_where_its_positions_are(shape: tuple[int, int]) -> None:
     along = np.stack([np.interp(columns, np.arange(cells[1]), line) for line in local])
     expected = np.stack([np.interp(rows, np.arange(cells[0]), line) for line in along.T], axis=1)
     np.testing.assert_allclose(drawn, expected, atol=1e-12)
-    np.testing.assert_allclose(drawn[:20, :20], local[0, 0])
+    np.testing.assert_allclose(drawn[: CELL // 2, : CELL // 2], local[0, 0])
 
 
 def picture(heat: Heat) -> NDArray[np.uint8]:
@@ -149,7 +154,7 @@ def picture(heat: Heat) -> NDArray[np.uint8]:
 def test_colours_stand_on_the_side_that_the_map_says() -> None:
     """The map's upper half speaks for the class, its lower half against: orange above, blue below."""
     local = np.concatenate([np.full((2, 3), 4.0), np.full((2, 3), -4.0)])
-    drawn = picture(Heat(local, CELL, "cancer", 0.5, 1)).astype(int)
+    drawn = picture(Heat(local, 64, "cancer", 0.5, 1)).astype(int)
     height, width = drawn.shape[:2]
     left, right = drawn[:, : int(width * 0.4)], drawn[:, width // 2 : int(width * 0.86)]
     assert (np.ptp(left, axis=2) < 30).mean() > 0.99, "grey on the left"
@@ -167,7 +172,7 @@ def test_colours_stand_on_the_side_that_the_map_says() -> None:
 
 
 def test_where_a_map_says_little_the_image_alone_is_seen() -> None:
-    drawn = picture(Heat(np.full((4, 3), 0.02), CELL, "cancer", 0.5, 1)).astype(int)
+    drawn = picture(Heat(np.full((4, 3), 0.02), 64, "cancer", 0.5, 1)).astype(int)
     shown = drawn[:, : int(drawn.shape[1] * 0.8)]
     assert (np.ptp(shown, axis=2) < 30).mean() > 0.99
 

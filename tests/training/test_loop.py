@@ -174,7 +174,7 @@ def test_weights_that_are_no_numbers_are_noticed_when_scored(small: Small, data:
         made.score(np.arange(4))
 
 
-PLAIN = {"model__norm": "group", "model__pixels": "range"}
+PLAIN = {"model__norm": "group", "model__pixels": "range", "model__reduction": 16}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "group": PLAIN,

@@ -27,7 +27,17 @@ def test_multiply_adds_of_every_convolution_by_hand() -> None:
     for stride in (1, 1, 2, 1, 2, 1):
         maps = tuple(-(-side // stride) for side in maps)
         count += 2 * maps[0] * maps[1] * channels * channels * 9
-    assert multiply_adds(DiaGRAM(SMALL.model), (height, width)) == count + channels * 2
+    coarse = override(SMALL, {"model.reduction": 16}, "").model
+    assert multiply_adds(DiaGRAM(coarse), (height, width)) == count + channels * 2
+
+
+def test_multiply_adds_of_every_convolution_by_hand_where_f_reduces_by_4() -> None:
+    w = 4
+    count = 32 * 24 * (w + w * w) * 9 + 16 * 12 * (2 * w * w + 2 * w * 2 * w) * 9
+    count += 8 * 6 * (4 * w * 2 * w * 9 + 3 * 4 * w * 4 * w * 9 + 4 * w * 2 * w)
+    count += 4 * 3 * (8 * w * 4 * w * 9 + 3 * 8 * w * 8 * w * 9 + 8 * w * 4 * w)
+    count += 2 * 2 * 4 * (8 * w * 8 * w * 9)
+    assert multiply_adds(DiaGRAM(SMALL.model), (64, 48)) == count + 8 * w * 2
 
 
 def test_what_is_kept_for_the_backward_pass_is_what_real_tensors_keep() -> None:

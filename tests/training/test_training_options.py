@@ -100,7 +100,7 @@ def test_frozen_layers_keep_weights_and_statistics(freeze: int, small: Small, da
     made = trainer(small(training__freeze=freeze, model__norm="batch"), data)
     before = weights(made.model)
     made.advance()
-    places = {1: (0,), 2: (2, 3), 3: (5, 6), 4: (8, 9)}
+    places = {1: (0, 1), 2: (3, 4), 3: (6, 7), 4: (9, 10)}
     kept = tuple(f"features.layers.{place}." for layer in range(1, freeze + 1) for place in places[layer])
     assert moved(before, made.model) == {name for name in before if not name.startswith(kept or ("-",))}
     state = made.state_dict()
@@ -114,7 +114,7 @@ def test_the_rate_of_f_is_lower_in_both_steps(small: Small, data: TrainingData) 
     before = weights(one.model)
     one.advance()
     other.advance()
-    for name in ("features.layers.0.weight", "features.layers.8.weight"):
+    for name in ("features.layers.0.weight", "features.layers.9.weight"):
         assert (one.model.state_dict()[name] - before[name]).abs().max() > 1e-5
         assert (other.model.state_dict()[name] - before[name]).abs().max() < 1e-7
     assert not moved(before, other.model) <= {name for name in before if name.startswith("features")}
