@@ -97,7 +97,9 @@ def test_a_sequence_that_the_file_calls_unknown() -> None:
     inner = struct.pack("<HHI", 0x0009, 0x1003, 2**32 - 1) + end[1]
     item = struct.pack("<HHI", 0xFFFE, 0xE000, 2**32 - 1) + element * 3 + inner + end[0]
     unknown = struct.pack("<HH2sHI", 0x0009, 0x1010, b"UN", 0, 2**32 - 1) + item * MANY + end[1]
-    for repeated in (unknown, unknown * 2):
+    explicit = struct.pack("<HH2sHI", 0x0029, 0x1010, b"SQ", 0, 2**32 - 1) + item[:8]
+    explicit += struct.pack("<HH2sH", 0x0029, 0x1002, b"LO", 2) + b"ab" + end[0] + end[1]
+    for repeated in (unknown, unknown + explicit):
         image = read_dicom(plain[:place] + repeated + plain[place:])
         assert image.laterality == "R"
         np.testing.assert_array_equal(image.pixels, GREY)
