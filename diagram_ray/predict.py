@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from diagram_ray.data.dicom_kind import Allowed
     from diagram_ray.training.heatmaps import Heatmaps
     from diagram_ray.training.predictor import Predictor
 
@@ -42,6 +43,10 @@ Inputs = Annotated[list[str], typer.Argument(metavar="FILES|DIR|DATASET", help="
 Out = Annotated[str, typer.Option("--out", help="Folder or URI to write; must be new or empty")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
 Maps = Annotated[bool, typer.Option("--heatmaps", help="Draws each image beside its class activation map")]
+AnyModality = Annotated[bool, typer.Option("--any-modality", help="Reads DICOM images that are no mammograms, too")]
+ForProcessing = Annotated[
+    bool, typer.Option("--for-processing", help="Reads DICOM images FOR PROCESSING, too: for a model trained on such")
+]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
@@ -65,16 +70,20 @@ def predict(
     out: Out,
     heatmaps: Maps = False,
     device: Device = "auto",
+    any_modality: AnyModality = False,
+    for_processing: ForProcessing = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
 
     def work() -> dict[str, Any]:
+        from diagram_ray.data.dicom_kind import Allowed
+
         source, target = reached(model), reached(out)
         cli.check_free(target)
         sources = [_source(given) for given in inputs]
-        return _predict_all(load(source, device), sources, target, heatmaps)
+        return _predict_all(load(source, device), sources, target, Allowed(any_modality, for_processing), heatmaps)
 
     cli.run(work, as_json=as_json, debug=debug)
 
@@ -105,7 +114,7 @@ def _source(given: str) -> str | list[str]:
 
 
 def _predict_all(
-    predictor: "Predictor", sources: list[str | list[str]], out: Place, heatmaps: bool = False
+    predictor: "Predictor", sources: list[str | list[str]], out: Place, allowed: "Allowed", heatmaps: bool
 ) -> dict[str, Any]:
     from diagram_ray.training.heatmaps import Heatmaps
     from diagram_ray.training.model_store import new_folder
@@ -113,7 +122,7 @@ def _predict_all(
     rejects = _Rejects()
     with new_folder(out, last="predictions.csv") as folder:
         drawn = Heatmaps(predictor, folder) if heatmaps else None
-        rows = list(_rows(predictor, _pictures(predictor, sources, rejects), drawn))
+        rows = list(_rows(predictor, _pictures(predictor, sources, rejects, allowed), drawn))
         if not rows:
             first = f"; the first, {rejects[0]['path']}: {rejects[0]['reason']}" if rejects else ""
             raise DataError(f"none of {len(rejects)} images could be used{first}")
@@ -125,14 +134,16 @@ def _predict_all(
     return result | ({"heatmaps": drawn.count} if drawn else {})
 
 
-def _pictures(predictor: "Predictor", sources: list[str | list[str]], rejects: _Rejects) -> "Iterator[Picture]":
+def _pictures(
+    predictor: "Predictor", sources: list[str | list[str]], rejects: _Rejects, allowed: "Allowed"
+) -> "Iterator[Picture]":
     for source in sources:
         if isinstance(source, str):
             yield from _dataset(source, predictor.card.image_size)
             continue
         for path in source:
             try:
-                yield path, predictor.read(path)
+                yield path, predictor.read(path, allowed)
             except DataError as error:
                 rejects.append({"path": path, "reason": str(error)})
 

@@ -28,6 +28,7 @@ from diagram_ray import cli
 from diagram_ray.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from diagram_ray.data.dicom_kind import Allowed
     from diagram_ray.data.readers import Asked
     from diagram_ray.data.records import Index
     from diagram_ray.distributed.tally import Tally
@@ -56,6 +57,9 @@ class Format(StrEnum):
     folder = "folder"
 
 
+OF_DICOM = (Format.cbis_ddsm, Format.inbreast, Format.folder)
+"""Formats whose images are DICOM files, or may be."""
+
 Source = Annotated[
     str | None,
     typer.Option("--source", help="The data set's folder or URI. phantom: where its DICOM files are to be kept"),
@@ -82,6 +86,12 @@ Pattern = Annotated[
 ]
 Keep = Annotated[
     str | None, typer.Option("--keep-columns", metavar="A,B", help="folder: further columns of the table to keep")
+]
+AnyModality = Annotated[
+    bool, typer.Option("--any-modality", help="Takes DICOM images that are no mammograms by Modality or SOP class, too")
+]
+ForProcessing = Annotated[
+    bool, typer.Option("--for-processing", help="Takes DICOM images FOR PROCESSING (raw detector values), too")
 ]
 Patients = Annotated[
     int | None,
@@ -110,6 +120,8 @@ def prepare(
     positive: Positive = None,
     patient_pattern: Pattern = None,
     keep_columns: Keep = None,
+    any_modality: AnyModality = False,
+    for_processing: ForProcessing = False,
     patients: Patients = None,
     seed: Seed = None,
     difficulty: Difficulty = None,
@@ -122,12 +134,16 @@ def prepare(
         _check_options(format_, source, patch_size, {
             "--normals": (normals or None, Format.ddsm), "--table": (table, Format.folder),
             "--positive": (positive, Format.folder), "--patient-pattern": (patient_pattern, Format.folder),
-            "--keep-columns": (keep_columns, Format.folder), "--patients": (patients, Format.phantom),
+            "--keep-columns": (keep_columns, Format.folder), "--any-modality": (any_modality or None, *OF_DICOM),
+            "--for-processing": (for_processing or None, *OF_DICOM), "--patients": (patients, Format.phantom),
             "--seed": (seed, Format.phantom), "--difficulty": (difficulty, Format.phantom),
         })  # fmt: skip
         size = _size(image_size) if image_size else PHANTOM_SIZE if format_ == Format.phantom else FULL_SIZE
         _check_place(out, update)
-        making = Making(size, patch_size, background_patches, _secret(key) if key else None, update)
+        from diagram_ray.data.dicom_kind import Allowed
+
+        allowed = Allowed(any_modality, for_processing)
+        making = Making(size, patch_size, background_patches, _secret(key) if key else None, update, allowed)
         if format_ == Format.phantom:
             chosen = patients or PHANTOM_PATIENTS, seed or 0, PHANTOM_DIFFICULTY if difficulty is None else difficulty
             with _raw_phantom(source, out, *chosen) as raw:
@@ -153,6 +169,8 @@ class Making:
     key: bytes | None = None
     """None: the public one for phantoms, the user's own for all else."""
     update: bool = False
+    allowed: "Allowed | None" = None
+    """DICOM images that are taken although they are no mammograms, or FOR PROCESSING; None: mammograms only."""
 
 
 def prepare_phantom(
@@ -188,6 +206,7 @@ def _prepare_source(format_: Format, source: str, out: str, asked: "Asked", maki
 
 def prepare_index(index: "Index", out: str, source_format: str, root: str, making: Making) -> dict[str, Any]:
     """Prepares what a reader found in the folder `root`, on a Ray cluster or this machine; returns dataset.json."""
+    from diagram_ray.data.dicom_kind import USUAL
     from diagram_ray.data.preparation import Options
     from diagram_ray.distributed.ingest import prepare_dataset
     from diagram_ray.distributed.session import ray_session
@@ -196,7 +215,9 @@ def prepare_index(index: "Index", out: str, source_format: str, root: str, makin
     if wanted is None:
         wanted = 0 if any(record.regions or record.masks for record in index.records) else 4
     key = making.key or _secret(None)
-    options = Options(making.image_size, making.patch_size, wanted, key, index.classes[0], root)
+    options = Options(
+        making.image_size, making.patch_size, wanted, key, index.classes[0], root, making.allowed or USUAL
+    )
     with ray_session(), _progress() as show:
         info = prepare_dataset(index, out, options, source_format, show, making.update)
     counts = info["counts"]
@@ -256,7 +277,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _check_options(
-    format_: Format, source: str | None, patch_size: int, of_one_format: dict[str, tuple[object, Format]]
+    format_: Format, source: str | None, patch_size: int, of_some_formats: dict[str, tuple[object, *tuple[Format, ...]]]
 ) -> None:
     """What does not go together is refused, not ignored."""
     if patch_size % 16:
@@ -265,9 +286,9 @@ def _check_options(
         raise UsageError(f"--source {source}: phantoms are made in a local folder")
     if format_ != Format.phantom and not source:
         raise UsageError(f"prepare {format_.value}: --source is missing: the folder that holds the data set's files")
-    for name, (value, only) in of_one_format.items():
-        if value is not None and format_ != only:
-            raise UsageError(f"{name} is for prepare {only.value}, not for prepare {format_.value}")
+    for name, (value, *formats) in of_some_formats.items():
+        if value is not None and format_ not in formats:
+            raise UsageError(f"{name} is for prepare {' or '.join(formats)}, not for prepare {format_.value}")
 
 
 def _check_place(out: str, update: bool) -> None:

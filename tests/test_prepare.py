@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import CTImageStorage
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -23,8 +24,11 @@ from diagram_ray.data.phantom.ddsm_files import make_ddsm_phantom
 from diagram_ray.data.readers import Asked, open_index, root_of
 from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import Index
+from diagram_ray.data.shards import read_rejects
 from diagram_ray.distributed.tally import Tally
 from diagram_ray.prepare import PUBLIC_KEY, Making, _progress, app
+from tests.data.conftest import draw
+from tests.data.dicom_files import as_bytes, dicom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -60,6 +64,11 @@ def refusal(*arguments: str) -> str:
             "--keep-columns is for prepare folder, not for prepare mias",
         ),
         (["cbis-ddsm", "--source", "x", "--normals"], "--normals is for prepare ddsm, not for prepare cbis-ddsm"),
+        (
+            ["mias", "--source", "x", "--any-modality"],
+            "--any-modality is for prepare cbis-ddsm or inbreast or folder, not for prepare mias",
+        ),
+        (["phantom", "--for-processing"], "--for-processing is for prepare cbis-ddsm or inbreast or folder, not for"),
         (["folder", "--source", "x", "--patients", "9"], "--patients is for prepare phantom, not for prepare folder"),
         (["ddsm"], "prepare ddsm: --source is missing"),
         (["ddsm", "--source", "nowhere"], "nowhere: no such folder"),
@@ -133,6 +142,34 @@ def test_a_table_from_start_to_end(tmp_path: Path, own_key: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert "nothing has changed" in again.stderr
     assert json.loads(again.stdout.splitlines()[-1]) == info
+
+
+@pytest.mark.ray
+def test_other_kinds_of_dicom_are_taken_when_asked_for(tmp_path: Path, own_key: Path) -> None:
+    kinds: dict[str, dict[str, object]] = {
+        "mg": {"Modality": "MG"},
+        "raw": {"Modality": "MG", "PresentationIntentType": "FOR PROCESSING"},
+        "ct": {"Modality": "CT", "SOPClassUID": CTImageStorage},
+    }
+    for label in ("benign", "malignant"):
+        (tmp_path / "films" / label).mkdir(parents=True)
+        for number, (kind, changes) in enumerate(kinds.items()):
+            file = tmp_path / "films" / label / f"{label}{number}_{kind}.dcm"
+            file.write_bytes(as_bytes(dicom(draw(number, 240, 180).astype(np.uint16), **changes)))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "diagram_ray.prepare", "folder", "--source", str(tmp_path / "films")]
+    command += ["--out", str(out), "--image-size", "96x64", "--for-processing", "--json"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    info = json.loads(result.stdout.splitlines()[-1])
+    assert info["allowed"] == {"any_modality": False, "for_processing": True}
+    assert (info["counts"]["images"], info["counts"]["rejects"]) == (4, 2)
+    reasons = set(read_rejects(str(out))["reason"])
+    assert reasons == {
+        "is not a mammogram: (0008,0016) SOP Class is CT Image Storage, (0008,0060) Modality is CT; "
+        "--any-modality reads it all the same"
+    }
 
 
 def test_phantoms_that_are_there_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, uid
-from pydicom.encaps import get_frame
 
-from diagram_ray.data.dicom_header import Limited
+from diagram_ray.data.dicom_library import Dataset, get_frame, uid
 from diagram_ray.data.gdcm_process import decode_with_gdcm
 from diagram_ray.data.packbits import unpack
 from diagram_ray.errors import DataError
@@ -33,11 +31,13 @@ NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVR
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
-LARGEST_JPEG_2000 = 24_000_000
-"""Pixels: the decoder takes 25 bytes for each."""
 READ = (*NATIVE, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, *JPEG, *JPEG_LS, *JPEG_2000)
 _FRAME_HEADERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)
 """Markers of the JPEG (baseline to lossless) and JPEG-LS frame headers."""
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+"""The box that a JP2 file begins with (ISO/IEC 15444-1 I.5.1)."""
+MOST_BOXES = 100
+"""Before the codestream of a JP2 file. Usual are three."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def stored_pixels(header: Dataset) -> NDArray[np.integer]:
     if frame.syntax not in READ:
         name = frame.syntax.name if frame.syntax.is_transfer_syntax else "unknown"
         raise DataError(f"its transfer syntax ({name}) is not read; convert it to a lossless one, such as JPEG-LS")
-    coded = get_frame(Limited(header.PixelData), 0, number_of_frames=1)
+    coded = get_frame(header.PixelData, 0, number_of_frames=1)
     if frame.syntax == uid.RLELossless:
         return _values(_run_lengths(coded, frame), frame, frame.high)
     return _coded(coded, frame)
@@ -111,14 +111,11 @@ def _coded(coded: bytes, frame: Frame) -> NDArray[np.integer]:
     """A JPEG, JPEG-LS or JPEG 2000 frame."""
     if frame.syntax == uid.JPEGExtended12Bit and frame.stored != 8:
         raise DataError("JPEG Extended with 12 bits is not read; convert it to a lossless transfer syntax")
+    if frame.syntax in JPEG_2000:
+        coded = _codestream(coded)
     stated = coded_size(coded)
     if stated is None or stated[:2] != (frame.rows, frame.columns):
         raise DataError(f"is {frame.rows} x {frame.columns} pixels by its header; its coded frame says otherwise")
-    if frame.syntax in JPEG_2000 and frame.pixels > LARGEST_JPEG_2000:
-        raise DataError(
-            f"is {frame.rows} x {frame.columns} pixels of JPEG 2000; at most {LARGEST_JPEG_2000} are read: convert it "
-            "to another lossless transfer syntax, such as JPEG-LS"
-        )
     if frame.syntax in JPEG:
         width, bits = frame.allocated, frame.stored
     else:  # these coders have a precision of their own, and GDCM's pixels are as wide as it needs
@@ -134,6 +131,26 @@ def _coded(coded: bytes, frame: Frame) -> NDArray[np.integer]:
     raw = np.frombuffer(decoded, f"<u{width // 8}", frame.pixels)
     own = Frame(frame.syntax, frame.rows, frame.columns, width, bits, bits - 1, frame.signed)
     return _values(raw, own, bits - 1)
+
+
+def _codestream(coded: bytes) -> bytes:
+    """What DICOM wants of a JPEG 2000 frame (PS3.5 A.4.4), out of the JP2 file that some makers store in its place.
+
+    Such a file is boxes: a length, a name, the content (ISO/IEC 15444-1 I.4). Without the one wanted it stays as it is.
+    """
+    place = 0 if coded.startswith(_JP2) else len(coded)
+    for _ in range(MOST_BOXES):
+        if place + 16 > len(coded):
+            break
+        length, name, long = struct.unpack(">I4sQ", coded[place : place + 16])
+        start, end = (place + 16, place + long) if length == 1 else (place + 8, place + length)
+        end = end if length else len(coded)  # the last box may leave its length open
+        if name == b"jp2c":
+            return coded[start:end]
+        if end < start:
+            break
+        place = end
+    return coded
 
 
 def coded_size(coded: bytes) -> tuple[int, int, int] | None:

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
+from diagram_ray.data.dicom_library import Dataset
 from diagram_ray.errors import DataError
 
 TAGS = (
@@ -59,8 +59,8 @@ def grey_levels(stored: NDArray[np.integer], header: Dataset, inverted: bool) ->
 
 def _rescaled(stored: NDArray[np.integer], header: Dataset) -> Float:
     """The modality's table, else its slope and intercept, where the file has them (PS3.3 C.11.1)."""
-    if table := header.get("ModalityLUTSequence"):
-        return _looked_up(stored, table[0], "Modality")
+    if table := _table(header, "ModalityLUTSequence"):
+        return _looked_up(stored, table, "Modality")
     slope, intercept = _number(header, "RescaleSlope", 1.0), _number(header, "RescaleIntercept", 0.0)
     if slope == 0:
         raise DataError("(0028,1053) Rescale Slope is 0: every pixel would be the same")
@@ -73,8 +73,8 @@ def _rescaled(stored: NDArray[np.integer], header: Dataset) -> Float:
 
 
 def _of_interest(greys: Float, header: Dataset) -> Float:
-    if table := header.get("VOILUTSequence"):
-        return _looked_up(greys, table[0], "VOI")
+    if table := _table(header, "VOILUTSequence"):
+        return _looked_up(greys, table, "VOI")
     if header.get("VOILUTFunction") != "SIGMOID":
         return greys
     centre, width = _number(header, "WindowCenter", np.nan), _number(header, "WindowWidth", np.nan)
@@ -88,6 +88,11 @@ def _of_interest(greys: Float, header: Dataset) -> Float:
     return np.reciprocal(greys, out=greys)
 
 
+def _table(header: Dataset, name: str) -> Dataset | None:
+    """The first item that has a LUT Descriptor; without one there is no table (PS3.3 C.11.1 and C.11.2: type 1)."""
+    return next((item for item in header.get(name) or () if item.get("LUTDescriptor") is not None), None)
+
+
 def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
     """The table's entry for each value; values beyond its ends have those of the ends (PS3.3 C.11.1.1.1).
 
@@ -99,7 +104,7 @@ def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
         raise DataError(f"the {which} LUT has {count} entries of {bits} bits; read are up to 65536 of 8 to 16 bits")
     if first >= 2**15 and values.min() < 0:
         first -= 2**16  # a negative number written as if it had no sign
-    table = _entries(item["LUTData"].value, count, which).astype(np.float32)
+    table = _entries(item.get("LUTData"), count, which).astype(np.float32)
     looked_up = values if values.dtype == np.float32 else np.empty(values.shape, dtype=np.float32)
     for start in range(0, len(values), BLOCK):
         places = np.rint(values[start : start + BLOCK]).astype(np.int64, copy=False) - first
@@ -109,6 +114,7 @@ def _looked_up(values: NDArray[Any], item: Dataset, which: str) -> Float:
 
 def _entries(data: Any, count: int, which: str) -> NDArray[np.uint16]:
     """A table's entries, from words or from bytes. Tables of 8 bits may hold two entries in a word."""
+    data = b"" if data is None else data
     raw = data if isinstance(data, bytes) else np.atleast_1d(np.array(data)).astype("<u2").tobytes()
     if len(raw) >= 2 * count:
         return np.frombuffer(raw, "<u2", count)

@@ -11,21 +11,22 @@ import warnings
 import zlib
 from collections.abc import Sequence
 
-from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
+from diagram_ray.data.dicom_library import Dataset, dcmread, tag_for_keyword, uid
+from diagram_ray.data.dicom_thinning import thinned
 from diagram_ray.data.limits import LARGEST_FILE
 from diagram_ray.errors import DataError
 
-MOST_READS = 200_000
-"""Reads of a file while its header is parsed: about two for each element. The longest real headers have some
-thousand elements."""
+MOST_READS = 20_000
+"""Reads of a file while its header is parsed: about two for each element. Most real headers have some hundred; those
+with more elements are rid of the unwanted ones first, and then none has so many."""
 NAMES = (".dcm", ".dicom")
 
 _BARE = re.compile(rb"[\x02\x08]\x00[\x00-\xff]\x00(?:[A-Z]{2}|[\x00-\xff]\x00\x00\x00)", re.DOTALL)
 """How a file without the preamble begins: an element of group 0002 or 0008."""
 _META_LENGTH = re.compile(rb"\x02\x00\x00\x00UL\x04\x00(....)", re.DOTALL)
-_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+_DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode()
+_BIG_ENDIAN = uid.ExplicitVRBigEndian.encode() + b"\0"
+_SPECIFIC_CHARACTER_SET = 0x00080005
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
@@ -40,29 +41,53 @@ def read_header(data: bytes, tags: Sequence[str], *, pixels: bool = True) -> Dat
 
     Raises DataError if the header cannot be parsed, or is far larger than a real one, or unpacks to too much.
     """
-    source = Limited(_inflated(data))
+    plain = _inflated(data)
+    try:
+        return _parsed(plain, tags, pixels)
+    except _TooLong:
+        pass
+    try:
+        return _parsed(_thinned(plain, tags), tags, pixels)
+    except _TooLong:
+        raise DataError("what is wanted of its DICOM header has too many elements or levels to be parsed") from None
+
+
+def _parsed(data: bytes, tags: Sequence[str], pixels: bool) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of values that are merely unusual
-            header = dcmread(source, force=True, specific_tags=list(tags), stop_before_pixels=not pixels)
+            header = dcmread(_Limited(data), force=True, specific_tags=list(tags), stop_before_pixels=not pixels)
             _name_syntax(header)
-    except DataError:
+    except (DataError, _TooLong):
         raise
+    except RecursionError:
+        raise _TooLong from None
     except Exception as error:  # damaged data make pydicom raise anything
         raise DataError(f"its DICOM header cannot be parsed ({type(error).__name__})") from None
     return header
 
 
-class Limited(io.BytesIO):
+def _thinned(data: bytes, tags: Sequence[str]) -> bytes:
+    """The file with the wanted elements alone."""
+    start = _meta_end(data)
+    numbers = {number for tag in tags if (number := tag_for_keyword(tag)) is not None}
+    return thinned(data, start, numbers | {_SPECIFIC_CHARACTER_SET}, big_endian=_BIG_ENDIAN in data[:start])
+
+
+class _TooLong(Exception):  # noqa: N818 - no error yet
+    """A header of very many elements or levels."""
+
+
+class _Limited(io.BytesIO):
     """A file that may be read from so many times: whatever the nesting, each element takes a read or two."""
 
     _reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As any file does. Raises DataError when it has been called too often."""
+        """As any file does. Raises _TooLong when it has been called too often."""
         self._reads += 1
         if self._reads > MOST_READS:
-            raise DataError(f"its DICOM header takes more than {MOST_READS} reads to parse")
+            raise _TooLong
         return super().read(size)
 
 
@@ -72,7 +97,7 @@ def _name_syntax(header: Dataset) -> None:
         implicit, little = header.original_encoding
         if not little:
             raise DataError("a big-endian DICOM file without a transfer syntax is not read")
-        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        header.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
 
 
 def _meta_end(data: bytes) -> int:
@@ -107,5 +132,5 @@ def _inflated(data: bytes) -> bytes:
         raise DataError(f"a deflated DICOM file that unpacks to more than {LARGEST_FILE // 2**20} MiB")
     if _DEFLATED in inside:
         raise DataError("a deflated DICOM file with another one inside")
-    plain = data[:start].replace(_DEFLATED, ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0"))
+    plain = data[:start].replace(_DEFLATED, uid.ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0"))
     return plain + inside

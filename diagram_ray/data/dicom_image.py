@@ -10,27 +10,26 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, uid
-from pydicom.multival import MultiValue
 
-from diagram_ray.data import dicom_frames, dicom_greys
+from diagram_ray.data import dicom_frames, dicom_greys, dicom_kind
 from diagram_ray.data.dicom_header import read_header
+from diagram_ray.data.dicom_kind import USUAL, Allowed, check_kind, check_single
+from diagram_ray.data.dicom_library import Dataset, MultiValue
 from diagram_ray.data.limits import check_size
 from diagram_ray.errors import DataError
 
 TAGS = (
-    "SOPClassUID",
     "NumberOfFrames",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PresentationLUTShape",
-    "SharedFunctionalGroupsSequence",
     "ImageLaterality",
     "Laterality",
     "ViewPosition",
     "ImagerPixelSpacing",
     "PixelSpacing",
     "BurnedInAnnotation",
+    *dicom_kind.TAGS,
     *dicom_frames.TAGS,
     *dicom_greys.TAGS,
 )
@@ -55,10 +54,14 @@ class DicomImage:
     burned_in: bool | None
 
 
-def read_dicom(data: bytes) -> DicomImage:
-    """The image in a DICOM file. Raises DataError, whose message is the reason alone."""
+def read_dicom(data: bytes, allowed: Allowed = USUAL) -> DicomImage:
+    """The mammogram in a DICOM file. Raises DataError, whose message is the reason alone.
+
+    What is no mammogram, or FOR PROCESSING, is refused unless it is `allowed`.
+    """
     header = read_header(data, TAGS)
     with _damage():
+        check_kind(header, allowed)
         _check(header)
         inverted = header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE"
         return DicomImage(
@@ -108,8 +111,7 @@ def spacing(header: Dataset) -> float | None:
 def _check(header: Dataset) -> None:
     if "PixelData" not in header:
         raise DataError("(7FE0,0010) Pixel Data is missing")
-    if header.get("SOPClassUID") == uid.BreastTomosynthesisImageStorage or "SharedFunctionalGroupsSequence" in header:
-        raise DataError("is a tomosynthesis or another enhanced object; only single mammograms are read")
+    check_single(header)
     frames = int(header.get("NumberOfFrames") or 1)
     if frames != 1:
         told = frames if 0 <= frames <= MOST_FRAMES else "no number of frames"

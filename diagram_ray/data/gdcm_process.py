@@ -13,6 +13,10 @@ from pathlib import Path
 from diagram_ray.data import gdcm_child
 from diagram_ray.errors import DataError
 
+LARGE = 24_000_000
+"""Pixels of a frame after which the process ends, as it would keep 90 MB and more while the picture is worked on. Films
+alone have so many, and to start another process takes a tenth of a second."""
+
 _DAMAGED = "its coded pixels cannot be decoded: they are damaged"
 
 
@@ -40,10 +44,13 @@ class _Child:
         with self._lock:
             process = self._alive()
             try:
-                return _answer(process, json.dumps({**request, "bytes": len(coded)}).encode() + b"\n", coded)
+                decoded = _answer(process, json.dumps({**request, "bytes": len(coded)}).encode() + b"\n", coded)
             except (OSError, EOFError):
                 self._end()
                 raise DataError(f"{_DAMAGED}, so much that the decoder crashed or took too long") from None
+            if int(request["rows"]) * int(request["columns"]) > LARGE:
+                self._end()
+            return decoded
 
     def _alive(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from diagram_ray.data.dicom_header import is_dicom
 from diagram_ray.data.dicom_image import read_dicom, read_mask
+from diagram_ray.data.dicom_kind import USUAL, Allowed
 from diagram_ray.data.film import is_film, read_film
 from diagram_ray.data.gzipped import unpacked
 from diagram_ray.data.limits import LARGEST_FILE, checked
@@ -41,18 +42,19 @@ class Mammogram:
     """Whether text in the pixels tells the patient, from (0028,0301); None where the file does not say."""
 
 
-def read_mammogram(path: str, film: Film | None = None) -> Mammogram:
+def read_mammogram(path: str, film: Film | None = None, allowed: Allowed = USUAL) -> Mammogram:
     """Decodes a file. Raises DataError, whose message is the reason alone: the caller knows the path.
 
     `film` says what a DDSM film's file does not; with it, pixels are 4 minus the optical density. Without it such a
-    file has its grey levels, and the shape that its header names: sides may be exchanged.
+    file has its grey levels, and the shape that its header names: sides may be exchanged. `allowed`: DICOM images that
+    are read although they are no mammograms, or FOR PROCESSING.
     """
     data = unpacked(_read_bytes(path), LARGEST_FILE)
     if film is not None or is_film(data):
         return Mammogram(checked(read_film(data, film)))
     if not is_dicom(data, path):
         return Mammogram(checked(read_picture(data)))
-    image = read_dicom(data)
+    image = read_dicom(data, allowed)
     return Mammogram(
         checked(image.pixels), image.laterality, image.view, image.spacing_mm, image.inverted, image.burned_in
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diagram_ray.data import masks
+from diagram_ray.data.dicom_kind import USUAL, Allowed
 from diagram_ray.data.identities import anonymous, hidden, names, source_folder
 from diagram_ray.data.identities import anonymous_rejects as anonymous_rejects
 from diagram_ray.data.identities import common_root as common_root
@@ -46,6 +47,8 @@ class Options:
     """The class of background patches."""
     root: str = ""
     """The folder that the data set's files are in: the manifest tells each image's folder inside it."""
+    allowed: Allowed = USUAL
+    """DICOM images that are taken although they are no mammograms, or FOR PROCESSING."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def prepare_image(record: ImageRecord, options: Options) -> Prepared | Reject:
 def _prepare(record: ImageRecord, options: Options) -> Prepared:
     if any("\ud800" <= letter <= "\udfff" for letter in record.path):
         raise DataError("the name of the file or of a folder it is in is no text; rename it")
-    mammogram = read_mammogram(record.path, record.film)
+    mammogram = read_mammogram(record.path, record.film, options.allowed)
     standard = standardise(mammogram, options.image_size, record.laterality)
     height, width = standard.crop[2] - standard.crop[0], standard.crop[3] - standard.crop[1]
     if min(height, width) < options.patch_size:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diagram_ray.data.dicom_kind import USUAL, Allowed
 from diagram_ray.data.mammogram import read_mammogram
 from diagram_ray.data.pixels import standardise
 from diagram_ray.errors import DataError
@@ -36,17 +37,20 @@ class Predictor:
         """Pixels along each side that one position of `local_log_odds` stands for."""
         return self.models[0].classifier.cell
 
-    def read(self, path: str) -> NDArray[np.uint16]:
-        """An image file as the models were shown theirs: (H, W) uint16. Raises DataError naming the reason."""
-        return standardise(read_mammogram(path), self.card.image_size).pixels
+    def read(self, path: str, allowed: Allowed = USUAL) -> NDArray[np.uint16]:
+        """An image file as the models were shown theirs: (H, W) uint16. Raises DataError naming the reason.
 
-    def predict(self, path: str | Path) -> dict[str, Any]:
+        `allowed`: DICOM images that are read although they are no mammograms, or FOR PROCESSING.
+        """
+        return standardise(read_mammogram(path, allowed=allowed), self.card.image_size).pixels
+
+    def predict(self, path: str | Path, allowed: Allowed = USUAL) -> dict[str, Any]:
         """For one image file: `path`, `probabilities` (class -> P) and `predicted` (the likeliest class).
 
-        Raises DataError naming the file and the reason.
+        `allowed` as in `read`. Raises DataError naming the file and the reason.
         """
         try:
-            pixels = self.read(str(path))
+            pixels = self.read(str(path), allowed)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         return {"path": str(path)} | self.describe(self.predict_array(pixels)[0])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom.encaps import get_frame
 
-from diagram_ray.data import gdcm_child
+from diagram_ray.data import gdcm_child, gdcm_process
 from diagram_ray.data.dicom_image import read_dicom
 from diagram_ray.data.gdcm_process import _child, decode_with_gdcm
 from diagram_ray.errors import DataError
@@ -48,6 +48,16 @@ def test_one_process_decodes_frame_after_frame(frame: bytes) -> None:
         decode_with_gdcm(request(), b"\xff\xd8" + bytes(100))
     assert decode_with_gdcm(request(), frame) == decoded
     assert _child._process is first
+
+
+def test_it_keeps_no_memory_of_a_large_frame(monkeypatch: pytest.MonkeyPatch, frame: bytes) -> None:
+    decoded = decode_with_gdcm(request(), frame)
+    assert _child._process is not None
+    monkeypatch.setattr(gdcm_process, "LARGE", GREY.size - 1)
+    assert decode_with_gdcm(request(), frame) == decoded
+    assert _child._process is None
+    monkeypatch.undo()
+    assert decode_with_gdcm(request(), frame) == decoded
 
 
 @pytest.mark.parametrize(

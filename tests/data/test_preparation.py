@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import CTImageStorage
 
 from diagram_ray.data import preparation
+from diagram_ray.data.dicom_kind import Allowed
 from diagram_ray.data.identities import keyed_hash
 from diagram_ray.data.preparation import Options, Prepared, check_distinct, prepare_image
 from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Mask, Region, Reject
@@ -44,6 +46,17 @@ def rejected(record: ImageRecord) -> Reject:
     item = prepare_image(record, options(record))
     assert isinstance(item, Reject)
     return item
+
+
+def test_what_is_no_mammogram_is_a_reject_unless_allowed(record: ImageRecord) -> None:
+    film = draw(3, 360, 240).astype(np.uint16)
+    for allowed, changes, reason in (
+        (Allowed(any_modality=True), {"SOPClassUID": CTImageStorage, "Modality": "CT"}, "CT Image Storage"),
+        (Allowed(for_processing=True), {"PresentationIntentType": "FOR PROCESSING"}, "FOR PROCESSING"),
+    ):
+        Path(record.path).write_bytes(as_bytes(dicom(film, **changes)))
+        assert reason in rejected(record).reason
+        assert isinstance(prepare_image(record, replace(options(record), allowed=allowed)), Prepared)
 
 
 def test_the_manifest_tells_what_it_should(record: ImageRecord) -> None:

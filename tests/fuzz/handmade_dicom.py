@@ -161,6 +161,9 @@ _add(
     ),
 )
 _add("elements", lambda: _start(uid.ExplicitVRLittleEndian) + b"\x09\0\x10\x10LO\2\0ab" * 2_000_000)
+_add("wide", lambda: _wide(b"\xfe\xff\0\xe0\0\0\0\0"))
+_add("wide-and-open", lambda: _wide(b"\xfe\xff\0\xe0\xff\xff\xff\xff" + b"\xfe\xff\x0d\xe0\0\0\0\0"))
+_add("wide-unknown", lambda: _wide(b"\xfe\xff\0\xe0\0\0\0\0", b"UN"))
 _add("long-value", lambda: _start(uid.ExplicitVRLittleEndian) + b"\x10\0\x10\0PN\xff\xff" + b"A^" * 40_000)
 _add(
     "many-values",
@@ -181,6 +184,13 @@ _add(
     ),
 )
 _add("charset", lambda: as_bytes(_header(SpecificCharacterSet=["ISO 2022 IR 87", "\\nonsense"])))
+
+
+def _wide(item: bytes, kind: bytes = b"SQ") -> bytes:
+    """A sequence of two million items before the picture."""
+    whole = as_bytes(_header())
+    start = len(_start(uid.ExplicitVRLittleEndian))
+    return whole[:start] + b"\x09\0\x11\x11" + kind + b"\0\0\xff\xff\xff\xff" + item * 2_000_000 + END + whole[start:]
 
 
 def _many_fragments() -> bytes:
@@ -274,6 +284,20 @@ _add("j2k-levels", lambda: _jpeg_2000(SIDE, levels=32))
 _add("j2k-layers", lambda: _jpeg_2000(SIDE, layers=65_535))
 _add("j2k-60000", lambda: _jpeg_2000(60_000, side=60_000))
 _add("j2k-no-tile", lambda: _jpeg_2000(0))
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+for _name, _boxes in (
+    ("many", b"\0\0\0\x08free" * 5_000_000), ("of-no-length", bytes(5000)), ("short", b"\0\0\0\1free" * 5000),
+    ("endless", b"\0\0\0\1jp2c" + b"\xff" * 8 + bytes(5000)), ("cut", b"\0\0\0\1jp2c"), ("itself", _JP2 * 5000),
+):  # fmt: skip
+    _add(f"jp2-{_name}", lambda boxes=_boxes: _framed(uid.JPEG2000Lossless, _JP2 + boxes))
+_add("jp2-of-the-largest", lambda: _wrapped(_jpeg_2000(SIDE)))
+
+
+def _wrapped(file: bytes) -> bytes:
+    """The file with its codestream in a box."""
+    start = file.index(b"\xff\x4f\xff\x51")
+    frame = file[start : file.rindex(b"\xff\xd9") + 2]
+    return _framed(uid.JPEG2000Lossless, _JP2 + b"\0\0\0\0jp2c" + frame, Rows=SIDE, Columns=SIDE)
 
 
 def _random(seed: int) -> bytes:

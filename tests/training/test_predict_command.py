@@ -19,6 +19,7 @@ from diagram_ray.data.shards import image_schema
 from diagram_ray.errors import DataError
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.model_store import ModelCard, write_models
+from tests.data.dicom_files import as_bytes, dicom
 
 Small = Callable[..., ExperimentConfig]
 SIZE = (64, 48)
@@ -88,6 +89,29 @@ def test_a_folder_of_files_is_predicted_and_what_cannot_be_used_is_listed(
     rejects = pd.read_csv(tmp_path / "out" / "rejects.csv")
     assert [Path(path).name for path in rejects["path"]] == ["damaged.png"]
     assert "not a picture of a kind that is read" in rejects["reason"][0]
+
+
+def test_what_is_no_mammogram_is_predicted_only_when_asked_for(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "ct.dcm").write_bytes(as_bytes(dicom(breast(0), 16, Modality="CT")))
+    (tmp_path / "raw.dcm").write_bytes(as_bytes(dicom(breast(1), 16, PresentationIntentType="FOR PROCESSING")))
+    files = [tmp_path / "ct.dcm", tmp_path / "raw.dcm"]
+    for number, (options, names) in enumerate(
+        [
+            (["--any-modality"], ["ct"]),
+            (["--for-processing"], ["raw"]),
+            (["--any-modality", "--for-processing"], ["ct", "raw"]),
+        ]
+    ):
+        out = tmp_path / f"out-{number}"
+        assert invoke(model, *files, "--out", out, "--device", "cpu", *options).exit_code == 0
+        assert [Path(path).stem for path in pd.read_csv(out / "predictions.csv")["path"]] == names
+        assert len(pd.read_csv(out / "rejects.csv")) == 2 - len(names)
+    refused = invoke(model, *files, "--out", tmp_path / "none", "--device", "cpu")
+    assert refused.exit_code == 2
+    assert "none of 2 images could be used" in refused.stderr
+    assert "Modality is CT" in refused.stderr
+    with pytest.raises(DataError, match="FOR PROCESSING"):
+        command.load(model).predict(files[1])
 
 
 def test_the_predictor_answers_as_the_command_and_as_the_model_itself(

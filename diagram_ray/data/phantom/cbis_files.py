@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
 
+from diagram_ray.data.dicom_library import uid as uids
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.cbis_case import CbisFilm, PhantomAbnormality, phantom_films, split
 from diagram_ray.data.phantom.files import new_dicom
@@ -141,7 +141,7 @@ class _Tree:
         for instance, pixels in enumerate(pictures.values(), start=1):
             path = inside / f"1-{instance}.dcm"
             uid = self._uid("image", folder, description, str(instance))
-            image = new_dicom(path, pixels, SecondaryCaptureImageStorage, uid, bits=8 * pixels.itemsize)
+            image = new_dicom(path, pixels, uids.SecondaryCaptureImageStorage, uid, bits=8 * pixels.itemsize)
             image.StudyInstanceUID, image.SeriesInstanceUID, image.InstanceNumber = study, series, instance
             image.PatientID = image.PatientName = folder
             image.Modality, image.SeriesDescription, image.BodyPartExamined = "MG", description, "BREAST"
@@ -149,8 +149,8 @@ class _Tree:
             image.save_as(path, enforce_file_format=True)
         return {name: f"{folder}/{study}/{series}/{name}.dcm" for name in pictures}
 
-    def _uid(self, *words: str) -> UID:
-        return generate_uid(entropy_srcs=[f"phantom {self._seed}", *words])
+    def _uid(self, *words: str) -> uids.UID:
+        return uids.generate_uid(entropy_srcs=[f"phantom {self._seed}", *words])
 
 
 def _tables(patients: Iterable[list[list[str]]]) -> list[tuple[str, bytes]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import UID, DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
+from diagram_ray.data.dicom_library import FileDataset, FileMetaDataset
+from diagram_ray.data.dicom_library import uid as uids
 from diagram_ray.data.phantom.lesions import Finding
 from diagram_ray.data.phantom.plan import VIEWS, PatientPlan
 
@@ -30,18 +30,20 @@ def write_dicom(
     path: Path, pixels: NDArray[np.uint16], plan: PatientPlan, view: int, seed: int, spacing: float
 ) -> None:
     """A Digital Mammography X-Ray image, MONOCHROME2, 14 of 16 bits. `pixels` is (H, W); `spacing` is in mm."""
-    uid = generate_uid(entropy_srcs=[f"phantom {seed} {plan.number} {view} {pixels.shape}"])
-    image = new_dicom(path, pixels, DigitalMammographyXRayImageStorageForPresentation, uid, bits=14)
+    uid = uids.generate_uid(entropy_srcs=[f"phantom {seed} {plan.number} {view} {pixels.shape}"])
+    image = new_dicom(path, pixels, uids.DigitalMammographyXRayImageStorageForPresentation, uid, bits=14)
     _describe(image, plan, view, seed)
     image.ImagerPixelSpacing = [f"{spacing:.6f}"] * 2
     image.save_as(path, enforce_file_format=True)
 
 
-def new_dicom(path: Path, pixels: NDArray[np.unsignedinteger], sop_class: UID, uid: UID, bits: int) -> FileDataset:
+def new_dicom(
+    path: Path, pixels: NDArray[np.unsignedinteger], sop_class: uids.UID, uid: uids.UID, bits: int
+) -> FileDataset:
     """A MONOCHROME2 image with `pixels` (H, W), uint8 or uint16, of which `bits` are used; not written yet."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, uid
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = uids.ExplicitVRLittleEndian
     image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     image.SOPClassUID, image.SOPInstanceUID = sop_class, uid
     image.Rows, image.Columns = pixels.shape
@@ -76,8 +78,8 @@ def _describe(image: FileDataset, plan: PatientPlan, view: int, seed: int) -> No
     image.PatientName = image.PatientID = plan.key
     image.PatientIdentityRemoved, image.DeidentificationMethod = "YES", "synthetic: no patient exists"
     image.StudyDate = image.AcquisitionDate = f"{plan.date}01"
-    image.StudyInstanceUID = generate_uid(entropy_srcs=[f"phantom study {seed} {plan.number}"])
-    image.SeriesInstanceUID = generate_uid(entropy_srcs=[f"phantom series {seed} {plan.number} {view}"])
+    image.StudyInstanceUID = uids.generate_uid(entropy_srcs=[f"phantom study {seed} {plan.number}"])
+    image.SeriesInstanceUID = uids.generate_uid(entropy_srcs=[f"phantom series {seed} {plan.number} {view}"])
     image.InstanceNumber = view + 1
     image.ImageLaterality, image.ViewPosition = side, projection
     image.PatientOrientation = ["P" if side == "R" else "A", "L" if projection == "CC" else "FR"]

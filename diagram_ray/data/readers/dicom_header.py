@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pydicom import Dataset
-
 from diagram_ray.data.dicom_header import read_header
 from diagram_ray.data.dicom_image import spacing
+from diagram_ray.data.dicom_library import Dataset
 
 LONGEST_HEADER = 4 * 2**20
 """Bytes read of a file. Real headers have some kilobytes."""
