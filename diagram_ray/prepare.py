@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PUBLIC_KEY = b"diagram_ray"
 """Of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
-PHANTOM_SIZE = (96, 72)
+PHANTOM_SIZE = (128, 96)
 FULL_SIZE = (512, 384)
 PHANTOM_HEIGHT = 416
 PHANTOM_PATIENTS = 120
@@ -67,7 +67,7 @@ Source = Annotated[
 Out = Annotated[str, typer.Option("--out", help="The dataset: a new folder or a URI such as s3://bucket/name")]
 Update = Annotated[bool, typer.Option("--update", help="OUT may be there: only what is new or changed is decoded")]
 Size = Annotated[
-    str | None, typer.Option("--image-size", metavar="HxW", help="Default: 512x384; 96x72 for the phantom")
+    str | None, typer.Option("--image-size", metavar="HxW", help="Default: 512x384; 128x96 for the phantom")
 ]
 PatchSize = Annotated[int, typer.Option("--patch-size", min=16, help="Side of a patch in pixels, a multiple of 16")]
 Key = Annotated[

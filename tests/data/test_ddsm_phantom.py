@@ -24,7 +24,7 @@ from diagram_ray.data.readers.ddsm.overlay import parse_chain
 from diagram_ray.data.records import ImageRecord, Index
 from diagram_ray.errors import DataError
 
-PATIENTS, SEED, DIFFICULTY, HEIGHT = 10, 3, 0.4, 208
+PATIENTS, SEED, DIFFICULTY, HEIGHT = 10, 10, 0.4, 208
 GRID = Grid(HEIGHT)
 LABELS = {"MALIGNANT": "cancer", "UNPROVEN": None, "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
 
@@ -81,7 +81,7 @@ def test_the_phantom_holds_what_the_archive_holds(
 ) -> None:
     assert {record.columns["scanner"] for record in found.records} == set(CURVES)
     assert {case.kind for case in cases} == {"cancer", "benign", "benign_without_callback", "normal"}
-    assert Counter(record.label for record in found.records)["cancer"] == 8, "two films each of 2 in 5 patients"
+    assert Counter(record.label for record in found.records)["cancer"] == 12, "two films each of 3 in 5 patients"
     assert {one.pathology for _, _, film in drawn for one in film.abnormalities} == set(LABELS)
     assert {len(one.outlines) for _, _, film in drawn for one in film.abnormalities} == {1, 2}
     assert max(len(film.abnormalities) for _, _, film in drawn) > 2

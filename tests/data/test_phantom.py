@@ -62,7 +62,7 @@ def test_reader_gets_back_what_was_planned(records: list[ImageRecord]) -> None:
             assert record.exam_id == f"{plan.key}:{plan.date}"
             assert (record.columns["birads"], record.columns["density"]) == (birads, str(plan.density))
             assert record.label == ("cancer" if birads in CANCER else None if birads == "3" else "negative")
-            assert bool(record.regions) == (birads != "1")
+            assert record.regions, "every breast has a lesion"
             assert {region.label for region in record.regions} <= {record.label}
             assert ("spiculated region" in str(record.columns["finding"])) == (birads in CANCER)
 
@@ -74,7 +74,7 @@ def test_each_patient_has_one_id_and_both_classes_are_there(records: list[ImageR
     assert len(patients) == PATIENTS
     assert all(views == set(VIEWS) for views in patients.values())
     sick = Counter(record.patient_id for record in records if record.label == "cancer")
-    assert len(sick) == round(0.4 * PATIENTS)
+    assert len(sick) == round(0.6 * PATIENTS)
     assert set(sick.values()) == {2}, "one breast, both of its views"
 
 
@@ -92,10 +92,7 @@ def test_regions_lie_on_the_lesion(records: list[ImageRecord]) -> None:
             near[max(top - 4, 0) : bottom + 4, max(left - 4, 0) : right + 4] = True
         inside += difference[near].sum()
         outside += difference[~near].sum()
-        if record.regions:
-            assert difference[near].max() > 300
-        else:
-            assert difference.max() == 0
+        assert difference[near].max() > 300
     assert outside < 0.03 * inside
 
 
@@ -205,7 +202,7 @@ def test_nothing_but_the_lesions_tells_the_diagnosis() -> None:
     """Density, polarity, names and dates are independent of it: 2500 patients, tested at p = 0.001."""
     plans = [plan_patient(11, number) for number in range(2500)]
     sick = [any(birads in CANCER for birads in plan.birads.values()) for plan in plans]
-    assert np.mean(sick) == pytest.approx(0.4)
+    assert np.mean(sick) == pytest.approx(0.6)
     properties = {
         "density": [plan.density for plan in plans],
         "polarity": [any(plan.inverted) for plan in plans],
@@ -219,7 +216,7 @@ def test_nothing_but_the_lesions_tells_the_diagnosis() -> None:
         ]
         assert chi2_contingency(counts).pvalue > 0.001, name
     sides = Counter(side for plan in plans for side, birads in plan.birads.items() if birads in CANCER)
-    assert abs(sides["L"] - sides["R"]) < 4 * np.sqrt(1000)
+    assert abs(sides["L"] - sides["R"]) < 4 * np.sqrt(1500)
     inverted = np.mean([plan.inverted for plan in plans])
     assert inverted == pytest.approx(0.02, abs=0.006)
     keys = [plan.key for plan in plans]

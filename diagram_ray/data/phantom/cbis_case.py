@@ -1,6 +1,6 @@
 """A phantom patient as CBIS-DDSM has them: films with an abnormality, in 16 bits, and a mask of each abnormality."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from skimage.draw import polygon2mask
 
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.lesions import Finding, is_cancer
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, plan_patient
+from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, plan_archived
 from diagram_ray.data.phantom.render import render_view
 
 SPECK_MM = 2.0
@@ -63,9 +63,9 @@ class CbisFilm:
 def phantom_films(seed: int, number: int, difficulty: float, grid: Grid) -> tuple[CbisFilm, ...]:
     """The films of patient `number` (from 0) that show something: none of a healthy patient.
 
-    A pure function of its arguments. No film is dark on white: CBIS-DDSM has none.
+    A pure function of its arguments.
     """
-    plan = replace(plan_patient(seed, number), inverted=(False,) * len(VIEWS))
+    plan = plan_archived(seed, number)
     films = []
     for view, (side, projection) in enumerate(VIEWS):
         rendered = render_view(plan, seed, view, difficulty, grid)

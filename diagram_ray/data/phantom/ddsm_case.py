@@ -1,6 +1,6 @@
 """A phantom patient as a case of DDSM: scanner, films in the scanner's grey levels, and what was outlined on them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from diagram_ray.data.optical_density import CURVES, scanner_of
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.lesions import Finding, is_cancer
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, plan_patient, stream
+from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, plan_archived, stream
 from diagram_ray.data.phantom.render import WHITE, render_view
 
 MOST_PATIENTS = 19_998
@@ -22,6 +22,8 @@ BLACK, CLEAR = 3.4, 0.2
 """Optical densities of the phantom's darkest and brightest pixels."""
 SPECK_MM = 2.0
 """Half the side of what a radiologist draws around one calcification."""
+
+WITHOUT_CALLBACK = "BENIGN_WITHOUT_CALLBACK"
 
 Points = NDArray[np.int64]
 
@@ -75,9 +77,9 @@ class PhantomCase:
 def phantom_case(seed: int, number: int, difficulty: float, grid: Grid) -> PhantomCase:
     """The case of patient `number` (from 0): a pure function of its arguments.
 
-    Films are of unlike heights, as films are. No film is dark on white: DDSM has none.
+    Films are of unlike heights, as films are.
     """
-    plan = replace(plan_patient(seed, number), inverted=(False,) * len(VIEWS))
+    plan = plan_archived(seed, number)
     letters = DIGITIZERS[number % 2]
     letter, digitizer = letters[stream(seed, number, Stream.SCANNER).integers(len(letters))]
     grey = _grey_levels(scanner_of(letter, digitizer.split()[0]))
@@ -85,7 +87,7 @@ def phantom_case(seed: int, number: int, difficulty: float, grid: Grid) -> Phant
     for view, (side, projection) in enumerate(VIEWS):
         rendered = render_view(plan, seed, view, difficulty, grid)
         rows = grid.height - view
-        found = _abnormalities(rendered.findings, plan.birads[side], (rows, grid.width), grid.spacing)
+        found = _abnormalities(rendered.findings, _pathology(plan, side), (rows, grid.width), grid.spacing)
         name = f"{'LEFT' if side == 'L' else 'RIGHT'}_{projection}"
         films.append(PhantomFilm(name, grey[rendered.pixels[:rows]], found))
     return PhantomCase(plan, letter, digitizer, tuple(films))
@@ -99,25 +101,32 @@ def _grey_levels(scanner: str) -> NDArray[np.uint16]:
     return (len(rising) - 1 - np.searchsorted(rising, density)).astype(np.uint16)
 
 
+def _pathology(plan: PatientPlan, side: str) -> str:
+    """Of the breast's mass. Every third patient was not called back for a benign one."""
+    birads = plan.birads[side]
+    if is_cancer(birads):
+        return "MALIGNANT"
+    return "UNPROVEN" if birads == "3" else "BENIGN" if plan.number % 3 else WITHOUT_CALLBACK
+
+
 def _abnormalities(
-    findings: list[Finding], birads: str, shape: tuple[int, int], spacing: float
+    findings: list[Finding], pathology: str, shape: tuple[int, int], spacing: float
 ) -> tuple[Outlined, ...]:
     """A malignant mass is outlined by its spicules, with the mass proper as a core; its cluster is a second one."""
     corners: dict[str, list[Points]] = {}
     for finding in findings:
         around = SPECK_MM / spacing if len(finding.points) == 1 else 0.0
         corners.setdefault(finding.name, []).append(_corners(finding.points, around, shape))
-    calcified = ("CALCIFICATION TYPE PLEOMORPHIC DISTRIBUTION CLUSTERED",)
-    if is_cancer(birads):
+    if pathology == "MALIGNANT":
         clusters = corners.get("Cluster", [])
+        calcified = ("CALCIFICATION TYPE PLEOMORPHIC DISTRIBUTION CLUSTERED",)
         lesions = ("MASS SHAPE IRREGULAR MARGINS SPICULATED-ILL_DEFINED", *(calcified if clusters else ()))
-        mass = Outlined(lesions, "MALIGNANT", (corners["Spiculated Region"][0], corners["Mass"][0]))
-        return (mass, *(Outlined(calcified, "MALIGNANT", (cluster,)) for cluster in clusters))
+        mass = Outlined(lesions, pathology, (corners["Spiculated Region"][0], corners["Mass"][0]))
+        return (mass, *(Outlined(calcified, pathology, (cluster,)) for cluster in clusters))
     smooth = ("MASS SHAPE OVAL MARGINS CIRCUMSCRIBED",)
-    pathology = "UNPROVEN" if birads == "3" else "BENIGN"
+    scattered = ("CALCIFICATION TYPE ROUND_AND_REGULAR DISTRIBUTION N/A",)
     masses = [Outlined(smooth, pathology, (mass,)) for mass in corners.get("Mass", [])]
-    coarse = ("CALCIFICATION TYPE ROUND_AND_REGULAR DISTRIBUTION N/A",)
-    specks = [Outlined(coarse, "BENIGN_WITHOUT_CALLBACK", (speck,)) for speck in corners.get("Calcification", [])]
+    specks = [Outlined(scattered, WITHOUT_CALLBACK, (speck,)) for speck in corners.get("Calcification", [])]
     return (*masses, *specks)
 
 

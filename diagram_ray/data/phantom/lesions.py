@@ -1,23 +1,30 @@
 """Lesions: what they add to the attenuation, and the outlines a radiologist would draw.
 
-Malignant: an irregular mass with spicules and a haze around it, often with a cluster of fine calcifications. Benign: a
-smooth ellipse, or a few coarse round calcifications. Malignant masses are larger and brighter where the difficulty is
-low; where it is high, shape alone tells the two apart.
+A breast with a lesion has one mass and, in some, a few calcifications. Where they lie, how large and how bright they
+are is drawn before anybody asks whether they are malignant. That decides two things only: the shape of the mass
+(`shapes`), a smooth oval or a star of spicules, and whether the calcifications are scattered or in a cluster.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from diagram_ray.data.phantom.anatomy import Field, Grid, Outline, as_field, thickness
+from diagram_ray.data.phantom.anatomy import Field, Grid, Outline, thickness
 from diagram_ray.data.phantom.plan import CANCER_BIRADS
+from diagram_ray.data.phantom.shapes import OUTERMOST, Shape, draw_shape, profile
 
-EASY = {True: (15.0, 0.95), False: (7.0, 0.33)}
-HARD = {True: (8.0, 0.19), False: (6.0, 0.15)}
-"""Radius in mm and contrast of masses (malignant or not) at difficulty 0 and 1."""
-HAZE = 0.3
-"""Density of the tissue's reaction around a malignant mass, as a part of the mass's contrast."""
+RADIUS, CONTRAST, SEPARATION = (14.0, 8.0), (0.6, 0.2), (4.4, 1.8)
+"""At difficulty 0 and 1: radius of masses in mm, attenuation in their middle, and how far apart the classes' mean
+degrees of malignancy are, in standard deviations."""
+STEEPNESS = 2.5
+"""Spiculation is the logistic function of the degree times this."""
+CALCIFIED = 0.3
+"""Part of the breasts with a mass that have calcifications."""
+CLUSTER_MM = 3.0
+"""Standard deviation of the places of a cluster's calcifications."""
 
 Points = NDArray[np.float64]
 
@@ -31,49 +38,65 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Mass:
-    """A mass as it is in the breast: the same for both of its views."""
+class Lesion:
+    """A lesion as it is in the breast: the same for both of its views."""
 
     malignant: bool
+    degree: float
+    """How malignant its shape is: N(+s/2, 1) of malignant and N(-s/2, 1) of benign ones, s by the difficulty."""
     radius: float
-    """mm"""
+    """mm, of the disc of the mass's area"""
     contrast: float
     """Attenuation added in the middle."""
     depth: float
     """Distance behind the nipple, as a part of the breast's depth."""
+    specks: int
+    """Calcifications."""
+
+    @property
+    def spiculation(self) -> float:
+        """0 to 1"""
+        return float(expit(STEEPNESS * self.degree))
 
 
-def draw_mass(rng: np.random.Generator, malignant: bool, difficulty: float) -> Mass:
-    """A mass; the higher the difficulty (0..1), the smaller, fainter and more like a benign one."""
-    easy, hard = EASY[malignant], HARD[malignant]
-    part = difficulty**3
-    radius, contrast = (a * (b / a) ** part for a, b in zip(easy, hard, strict=True))
-    return Mass(
+def separation(difficulty: float) -> float:
+    """Distance of the classes' mean degrees in standard deviations, at a difficulty of 0 to 1."""
+    return SEPARATION[0] + difficulty * (SEPARATION[1] - SEPARATION[0])
+
+
+def best_auc(difficulty: float) -> float:
+    """The AUC of an observer who knows the degree of each breast's lesion: nobody who sees images does better."""
+    return 0.5 * (1.0 + math.erf(separation(difficulty) / 2.0))
+
+
+def draw_lesion(rng: np.random.Generator, malignant: bool, difficulty: float) -> Lesion:
+    """A lesion; the higher the difficulty (0..1), the smaller, fainter and less certain in shape.
+
+    `malignant` moves the degree and changes nothing else: the other draws are the same for equal generators.
+    """
+    radius, contrast = (easy * (hard / easy) ** difficulty for easy, hard in (RADIUS, CONTRAST))
+    mean = separation(difficulty) / 2.0
+    return Lesion(
         malignant=malignant,
-        radius=float(radius * np.clip(rng.lognormal(0.0, 0.13), 0.75, 1.15)),
+        degree=float(rng.normal() + (mean if malignant else -mean)),
+        radius=float(radius * np.clip(rng.lognormal(0.0, 0.13), 0.75, 1.3)),
         contrast=float(contrast * rng.lognormal(0.0, 0.15)),
         depth=float(rng.uniform(0.25, 0.75)),
+        specks=int(rng.integers(3, 8)) if rng.random() < CALCIFIED else 0,
     )
 
 
-def add_lesions(
-    rng: np.random.Generator, masses: list[Mass], coarse: int, outline: Outline, depth: float, grid: Grid
+def add_lesion(
+    rng: np.random.Generator, lesion: Lesion, outline: Outline, depth: float, grid: Grid
 ) -> tuple[Field, list[Finding]]:
-    """What the lesions of one view add, (H, W), and their outlines.
-
-    `coarse` is the number of coarse benign calcifications, `depth` the breast's in mm.
-    """
+    """What a lesion adds in one view, (H, W), and its outlines; `depth` is the breast's in mm."""
     added = np.zeros(grid.shape, np.float32)
-    findings: list[Finding] = []
-    for mass in masses:
-        centre = _place(rng, mass.radius, mass.depth, outline, depth, grid)
-        findings += (
-            _malignant(rng, mass, centre, added, grid) if mass.malignant else _benign(rng, mass, centre, added, grid)
-        )
-    for _ in range(coarse):
-        centre = _place(rng, 2.0, float(rng.uniform(0.15, 0.85)), outline, depth, grid)
-        _speck(added, centre, 0.55 * rng.uniform(0.8, 1.2), 0.9 * rng.uniform(0.8, 1.3), grid)
-        findings.append(Finding("Calcification", _pixels([centre], grid)))
+    centre = _place(rng, 1.5 * lesion.radius, lesion.depth, outline, depth, grid)
+    shape = draw_shape(rng, lesion.spiculation)
+    _add_mass(added, lesion, shape, centre, grid)
+    findings = _outlines(lesion, shape, centre, grid)
+    if lesion.specks:
+        findings += _calcify(rng, added, lesion, outline, depth, grid)
     return added * thickness(outline), findings
 
 
@@ -83,115 +106,70 @@ def is_cancer(birads: str) -> bool:
 
 
 def _place(
-    rng: np.random.Generator, radius: float, depth_part: float, outline: Outline, depth: float, grid: Grid
+    rng: np.random.Generator, clearance: float, depth_part: float, outline: Outline, depth: float, grid: Grid
 ) -> tuple[float, float]:
     """(y, x) in mm of the permitted place nearest to the one wanted: inside the breast, clear of skin and muscle."""
     y, x = grid.axes()
     level, tip = outline.nipple
     wanted_y = level + rng.uniform(-0.55, 0.55) * depth
     wanted_x = tip - depth_part * depth
-    permitted = (outline.to_skin > 0.7 * radius + 5.0) & (outline.muscle < 0.05) & (x > 0.9 * radius)
+    permitted = (outline.to_skin > clearance) & (outline.muscle < 0.05) & (x > clearance)
     distance = np.where(permitted, (y - wanted_y) ** 2 + (x - wanted_x) ** 2, np.inf)
     row, column = np.unravel_index(int(np.argmin(distance)), grid.shape)
     return (float(row) + 0.5) * grid.spacing, (float(column) + 0.5) * grid.spacing
 
 
-def _polar(centre: tuple[float, float], grid: Grid) -> tuple[Field, Field]:
+def _add_mass(added: Field, lesion: Lesion, shape: Shape, centre: tuple[float, float], grid: Grid) -> None:
+    reach = OUTERMOST * lesion.radius * float(np.hypot(*shape.outline().T).max())
     y, x = grid.axes()
-    dy, dx = y - centre[0], x - centre[1]
-    return np.hypot(dy, dx), np.arctan2(dy, dx)
+    rows, columns = np.abs(y[:, 0] - centre[0]) < reach, np.abs(x[0] - centre[1]) < reach
+    near = np.ix_(rows, columns)
+    level = shape.level((y[rows] - centre[0]) / lesion.radius, (x[:, columns] - centre[1]) / lesion.radius)
+    added[near] += np.float32(lesion.contrast) * profile(level)
 
 
-def _benign(
-    rng: np.random.Generator, mass: Mass, centre: tuple[float, float], added: Field, grid: Grid
+def _outlines(lesion: Lesion, shape: Shape, centre: tuple[float, float], grid: Grid) -> list[Finding]:
+    """The mass; around a malignant one also the circle that holds its spicules."""
+    border = lesion.radius * shape.outline()[::5]
+    mass = Finding("Mass", _pixels(border + centre, grid))
+    if not lesion.malignant:
+        return [mass]
+    region = np.hypot(*border.T).max() * np.stack([np.sin(_AROUND), np.cos(_AROUND)], axis=1)
+    return [mass, Finding("Spiculated Region", _pixels(region + centre, grid))]
+
+
+def _calcify(
+    rng: np.random.Generator, added: Field, lesion: Lesion, outline: Outline, depth: float, grid: Grid
 ) -> list[Finding]:
-    """A circumscribed ellipse, sharply bordered."""
-    axis_ratio, turn = rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
-    radius, angle = _polar(centre, grid)
-
-    def border(at: NDArray[np.floating]) -> Field:
-        long, short = mass.radius / np.sqrt(axis_ratio), mass.radius * np.sqrt(axis_ratio)
-        return as_field(long * short / np.hypot(short * np.cos(at - turn), long * np.sin(at - turn)))
-
-    added += mass.contrast * _dome(radius / border(angle), 0.5 / mass.radius)
-    return [Finding("Mass", _contour(centre, border(_ANGLES), grid))]
-
-
-def _malignant(
-    rng: np.random.Generator, mass: Mass, centre: tuple[float, float], added: Field, grid: Grid
-) -> list[Finding]:
-    """An irregular core with a soft border, spicules, a haze and, in two of three, fine calcifications."""
-    waves = [(k, rng.normal(0.0, 0.16) / np.sqrt(k), rng.uniform(0, 2 * np.pi)) for k in range(2, 9)]
-    radius, angle = _polar(centre, grid)
-
-    def border(at: NDArray[np.floating]) -> Field:
-        lobes = sum(size * np.cos(k * at + phase) for k, size, phase in waves)
-        return as_field(mass.radius * np.clip(0.78 + lobes, 0.4, 1.3))
-
-    core = mass.contrast * _dome(radius / border(angle), 1.4 / mass.radius)
-    reach = mass.radius * rng.uniform(1.7, 2.3)
-    haze = HAZE * mass.contrast * np.exp(-((radius / (1.2 * mass.radius)) ** 2))
-    added += np.maximum(core, _spicules(rng, mass, reach, radius, angle)) + haze
-    findings = [
-        Finding("Mass", _contour(centre, border(_ANGLES), grid)),
-        Finding("Spiculated Region", _contour(centre, np.full(_ANGLES.shape, 0.95 * reach), grid)),
-    ]
-    return findings + (_cluster(rng, mass, centre, added, grid) if rng.random() < 2 / 3 else [])
+    """Calcifications of one number and brightness: in a cluster if malignant, else each somewhere in the breast."""
+    sizes, contrasts = rng.uniform(0.28, 0.5, lesion.specks), rng.uniform(0.5, 0.9, lesion.specks)
+    middle = np.array(_place(rng, 8.0, rng.uniform(0.15, 0.85), outline, depth, grid))
+    if lesion.malignant:
+        places = middle + np.clip(rng.normal(0.0, CLUSTER_MM, (lesion.specks, 2)), -7.0, 7.0)
+    else:
+        scattered = [_place(rng, 8.0, rng.uniform(0.15, 0.85), outline, depth, grid) for _ in sizes[1:]]
+        places = np.array([middle, *scattered])
+    for place, contrast, size in zip(places, contrasts, sizes, strict=True):
+        _speck(added, place, contrast, size, grid)
+    specks = [Finding("Calcification", _pixels(place[None], grid)) for place in places]
+    if not lesion.malignant:
+        return specks
+    around = 3.0 + np.hypot(*(places - middle).T).max()
+    circle = middle + around * np.stack([np.sin(_AROUND), np.cos(_AROUND)], axis=1)
+    return [Finding("Cluster", _pixels(circle, grid)), *specks]
 
 
-def _spicules(rng: np.random.Generator, mass: Mass, reach: float, radius: Field, angle: Field) -> Field:
-    """Thin bent lines from the core outwards that taper and fade."""
-    near = radius < 1.15 * reach
-    away, at = radius[near], angle[near]
-    brightest = np.zeros_like(away)
-    for start in np.linspace(0, 2 * np.pi, int(rng.integers(14, 24)), endpoint=False):
-        bend = np.clip(rng.normal(0.0, 0.25) * (away / mass.radius - 1.0) ** 2, -0.5, 0.5)
-        direction = start + rng.normal(0.0, 0.2) + bend
-        aside = (np.mod(at - direction + np.pi, 2 * np.pi) - np.pi) * away
-        end = reach * rng.uniform(0.55, 1.15)
-        fade = np.clip((end - away) / (end - 0.4 * mass.radius), 0.0, 1.0)
-        line = rng.uniform(0.5, 1.0) * fade**0.7 * np.exp(-((aside / (0.4 + 0.7 * fade)) ** 2))
-        brightest = np.maximum(brightest, line)
-    lines = np.zeros_like(radius)
-    lines[near] = 0.8 * mass.contrast * brightest
-    return lines
-
-
-def _cluster(
-    rng: np.random.Generator, mass: Mass, centre: tuple[float, float], added: Field, grid: Grid
-) -> list[Finding]:
-    """Fine calcifications about the mass."""
-    offsets = rng.normal(0.0, 0.45 * mass.radius, (int(rng.integers(6, 17)), 2))
-    specks = [(centre[0] + float(dy), centre[1] + float(dx)) for dy, dx in offsets]
-    for speck in specks:
-        _speck(added, speck, rng.uniform(0.8, 1.2) * 1.1 * mass.contrast, rng.uniform(0.28, 0.42), grid)
-    around = 3.0 + np.max(np.hypot(*offsets.T))
-    cluster = Finding("Cluster", _contour(centre, np.full(_ANGLES.shape, around), grid))
-    return [cluster, *(Finding("Calcification", _pixels([speck], grid)) for speck in specks)]
-
-
-def _speck(added: Field, centre: tuple[float, float], contrast: float, sigma: float, grid: Grid) -> None:
+def _speck(added: Field, place: Points, contrast: float, sigma: float, grid: Grid) -> None:
     """A calcification: a small bright spot, dimmed where it is smaller than a pixel."""
-    radius, _ = _polar(centre, grid)
+    y, x = grid.axes()
     seen = max(sigma, 0.5 * grid.spacing)
-    added += np.float32(contrast * (sigma / seen) ** 2) * np.exp(-((radius / seen) ** 2) / 2)
+    spot = np.exp(-(((y - place[0]) / seen) ** 2) / 2) * np.exp(-(((x - place[1]) / seen) ** 2) / 2)
+    added += np.float32(contrast * (sigma / seen) ** 2) * spot
 
 
-def _dome(part: NDArray[np.floating], softness: float) -> Field:
-    """Height of a flattened ball over its border's parts (0 middle, 1 border), with a border of the given softness."""
-    height = 0.6 + 0.4 * np.sqrt(np.clip(1.0 - part**2, 0.0, 1.0))
-    return as_field(height / (1.0 + np.exp(np.clip((part - 1.0) / softness, -30.0, 30.0))))
+_AROUND = np.linspace(0.0, 2 * np.pi, 72, endpoint=False)
 
 
-_ANGLES = np.linspace(0.0, 2 * np.pi, 72, endpoint=False)
-
-
-def _contour(centre: tuple[float, float], radii: NDArray[np.floating], grid: Grid) -> Points:
-    y, x = centre[0] + radii * np.sin(_ANGLES), centre[1] + radii * np.cos(_ANGLES)
-    return _pixels(list(zip(y.tolist(), x.tolist(), strict=True)), grid)
-
-
-def _pixels(places: list[tuple[float, float]], grid: Grid) -> Points:
-    """(y, x) in mm -> (n, 2) points (x, y) in pixels, kept inside the image."""
-    y, x = np.array(places, dtype=np.float64).T / grid.spacing
-    return np.stack([np.clip(x, 0.0, grid.width), np.clip(y, 0.0, grid.height)], axis=1)
+def _pixels(places: Points, grid: Grid) -> Points:
+    """(n, 2) places (y, x) in mm -> (n, 2) points (x, y) in pixels, kept inside the image."""
+    return np.clip(places[:, ::-1] / grid.spacing, 0.0, (grid.width, grid.height))

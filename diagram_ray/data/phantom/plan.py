@@ -4,16 +4,18 @@ Each property has a stream of random numbers of its own. So density, film labels
 independent of the diagnosis by construction, and adding a draw to one of them changes none of the others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 
-CANCER_SHARE = 0.4
+CANCER_SHARE = 0.6
 BLOCK = 5
-"""Of each 5 patients in a row 2 have cancer, so small phantoms have enough of both classes for their folds."""
+"""Of each 5 patients in a row 3 have cancer, so small phantoms have enough of both classes for their folds."""
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
 """The order in which an exam's images are taken."""
+HEALTHY_SHARE = 0.6
+"""Part of the breasts without cancer that have no lesion either, in the archives' forms."""
 CANCER_BIRADS = ("4a", "4b", "4c", "5", "6")
 
 
@@ -30,6 +32,7 @@ class Stream(IntEnum):
     NAME = 7
     NOISE = 8
     SCANNER = 9
+    ARCHIVE = 10
 
 
 def stream(seed: int, patient: int, purpose: Stream, part: int = 0) -> np.random.Generator:
@@ -72,10 +75,19 @@ def plan_patient(seed: int, number: int) -> PatientPlan:
     )
 
 
+def plan_archived(seed: int, number: int) -> PatientPlan:
+    """The patient as DDSM and CBIS-DDSM have them: some breasts without a lesion, no film dark on white."""
+    plan = plan_patient(seed, number)
+    healthy = dict(zip("LR", stream(seed, number, Stream.ARCHIVE).random(2) < HEALTHY_SHARE, strict=True))
+    birads = {side: "1" if grade == "2" and healthy[side] else grade for side, grade in plan.birads.items()}
+    return replace(plan, birads=birads, inverted=(False,) * len(VIEWS))
+
+
 def _diagnosis(seed: int, number: int) -> dict[str, str]:
+    """Every breast has a lesion: BI-RADS 2 or, rarely, 3 where it is benign."""
     rng = stream(seed, number, Stream.DIAGNOSIS)
     order = stream(seed, number // BLOCK, Stream.DIAGNOSIS, part=1).permutation(BLOCK)
-    birads = {side: str(rng.choice(["1", "2"], p=[0.6, 0.4])) for side in "LR"}
+    birads = {"L": "2", "R": "2"}
     side = str(rng.choice(["L", "R"]))
     if order[number % BLOCK] < CANCER_SHARE * BLOCK:
         birads[side] = str(rng.choice(CANCER_BIRADS, p=[0.13, 0.08, 0.22, 0.49, 0.08]))

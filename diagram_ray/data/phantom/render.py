@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diagram_ray.data.phantom.anatomy import Field, Grid, Outline, draw_body, draw_outline, draw_tissue
-from diagram_ray.data.phantom.lesions import Finding, Mass, add_lesions, draw_mass, is_cancer
+from diagram_ray.data.phantom.lesions import Finding, add_lesion, draw_lesion, is_cancer
 from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, stream
 
 WHITE = 16383
@@ -36,7 +36,7 @@ def render_view(plan: PatientPlan, seed: int, view: int, difficulty: float, grid
     body = draw_body(stream(seed, plan.number, Stream.SHAPE))
     outline = draw_outline(stream(seed, plan.number, Stream.SHAPE, 1 + view), projection, body, grid)
     tissue = draw_tissue(stream(seed, plan.number, Stream.TISSUE, view), outline, body, plan.density, grid)
-    added, findings = _lesions(plan, seed, view, difficulty, outline, body.depth, grid)
+    added, findings = _lesion(plan, seed, view, difficulty, outline, body.depth, grid)
     image = _expose(tissue + added, outline, stream(seed, plan.number, Stream.NOISE, view), grid)
     if side == "R":
         image, findings = image[:, ::-1], [_mirrored(finding, grid) for finding in findings]
@@ -45,22 +45,17 @@ def render_view(plan: PatientPlan, seed: int, view: int, difficulty: float, grid
     return View(WHITE - pixels if plan.inverted[view] else pixels, findings)
 
 
-def _lesions(
+def _lesion(
     plan: PatientPlan, seed: int, view: int, difficulty: float, outline: Outline, depth: float, grid: Grid
 ) -> tuple[Field, list[Finding]]:
-    """Which lesions the breast has is drawn once for both of its views, where they appear once for each."""
+    """The lesion is drawn once for both views of the breast, where it appears once for each; BI-RADS 1 has none."""
     side, _ = VIEWS[view]
     birads = plan.birads[side]
+    if birads == "1":
+        return np.zeros(grid.shape, np.float32), []
     rng = stream(seed, plan.number, Stream.LESION, "LR".index(side))
-    masses: list[Mass] = []
-    coarse = 0
-    if is_cancer(birads):
-        masses.append(draw_mass(rng, True, difficulty))
-    elif birads == "3" or (birads == "2" and rng.random() < 0.6):
-        masses.append(draw_mass(rng, False, difficulty))
-    if birads == "2" and (not masses or rng.random() < 0.4):
-        coarse = int(rng.integers(1, 4))
-    return add_lesions(stream(seed, plan.number, Stream.LESION, 2 + view), masses, coarse, outline, depth, grid)
+    lesion = draw_lesion(rng, is_cancer(birads), difficulty)
+    return add_lesion(stream(seed, plan.number, Stream.LESION, 2 + view), lesion, outline, depth, grid)
 
 
 def _expose(attenuation: Field, outline: Outline, rng: np.random.Generator, grid: Grid) -> Field:
