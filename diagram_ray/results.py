@@ -63,6 +63,8 @@ class Measurement:
     """That the trial has taken so far."""
     worker_seconds: float | None = None
     """The same, added up over all the workers it has had; None: one worker."""
+    training_auc: float | None = None
+    """Mean over the folds of the AUC on some of their own training images; None where it was not measured."""
 
     @property
     def auc_mean(self) -> float:
@@ -193,7 +195,10 @@ class Study:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row a (trial, fold, epoch): `loss_*`, `auc`, `accuracy`, `seconds`."""
+        """One row a (trial, fold, epoch): `loss_*`, `training_auc`, `auc`, `accuracy`, `seconds`.
+
+        `auc` is on the test images, `training_auc` on some of the training images; older studies do not have that.
+        """
         return self._table("curves.parquet")
 
     @cached_property

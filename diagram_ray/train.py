@@ -25,6 +25,7 @@ import yaml
 from diagram_ray import cli
 from diagram_ray.config import ExperimentConfig, build_recorded, override
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.evaluation.underfitting import underfits
 from diagram_ray.places import Place, absolute, check_uri, reached
 from diagram_ray.results import write_atomic
 from diagram_ray.yaml_text import parse_assignment, read_yaml
@@ -52,16 +53,12 @@ FoldNumber = Annotated[
     int | None, typer.Option("--fold", min=0, help="Leaves this fold out, and scores it; folds of --from if a study")
 ]
 Folds = Annotated[int, typer.Option("--folds", min=2, help="Of --fold, where --from has none")]
-Resume = Annotated[
-    str | None, typer.Option("--resume", metavar="MODEL", help="Goes on with the training in this folder or URI")
-]
+Resume = Annotated[str | None, typer.Option("--resume", metavar="MODEL", help="Goes on with this training")]
 Checkpoints = Annotated[
     str | None, typer.Option("--checkpoints", metavar="DIR|URI", help="Default: a folder in --out, removed at the end")
 ]
 SaveEvery = Annotated[float, typer.Option("--save-every", min=0.0, help="Minutes between checkpoints")]
-Pictures = Annotated[
-    int, typer.Option("--picture-every", min=0, help="Epochs between pictures of G's patches; 0: none")
-]
+Pictures = Annotated[int, typer.Option("--picture-every", min=0, help="Epochs between pictures by G; 0: none")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one")]
 Json = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
@@ -272,13 +269,16 @@ def _result(run: "TrainingRun", out: Place, seconds: float) -> dict[str, Any]:
         "epochs": run.trainer.epoch,
         "seconds": seconds,
         **{name: value for name, value in trained.items() if name.startswith("loss_")},
+        "training_auc": trained.get("training_auc"),
     }
     if run.trainer.best_epoch is not None:
         result["best_epoch"] = run.trainer.best_epoch
     if run.task.fold is not None:
         result |= {"fold": run.task.fold, **run.test_scores()}
         typer.echo(f"fold {run.task.fold}: AUC {result['auc']:.3f}, accuracy {result['accuracy']:.3f}")
-    return result
+    if warning := underfits(result["training_auc"], result.get("auc"), trained["epoch"]):
+        cli.log.warning("the model %s", warning)
+    return result | {"underfits": warning or None}
 
 
 def _go(run: "TrainingRun", stop: threading.Event) -> bool:
@@ -290,8 +290,9 @@ def _go(run: "TrainingRun", stop: threading.Event) -> bool:
 
 def _figures(row: Mapping[str, Any]) -> str:
     losses = [f"{key[5:]} {value:.3f}" for key, value in row.items() if key.startswith("loss_") and value is not None]
-    validation = f"; validation AUC {row['validation_auc']:.3f}" if row.get("validation_auc") is not None else ""
-    return f"losses: {', '.join(losses)}{validation}; {row['seconds']:.1f} s"
+    parts = [name for name in ("training", "validation") if row.get(f"{name}_auc") is not None]
+    scores = [f"{name} AUC {row[f'{name}_auc']:.3f}" for name in parts]
+    return "; ".join([f"losses: {', '.join(losses)}", *scores, f"{row['seconds']:.1f} s"])
 
 
 if __name__ == "__main__":

@@ -46,6 +46,13 @@ def test_every_fold_of_every_trial_comes_out_the_same(study: Path) -> None:
             assert "are the same to the last bit" in result.stdout
 
 
+def test_what_an_older_version_did_not_record_is_not_compared(copied: Path) -> None:
+    Study.load(copied).curves.drop(columns="training_auc").to_parquet(copied / "curves.parquet")
+    result = invoke(copied, "--trial", complete(copied), "--fold", 0, "--json")
+    assert result.exit_code == 0, result.output
+    assert "training_auc" not in found(result)["largest"]
+
+
 def complete(study: Path) -> int:
     return int(Study.load(study).best["number"])
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diagram_ray.errors import DiagramError
+from diagram_ray.evaluation.underfitting import underfits
 from diagram_ray.places import Place
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.cell_files import NESTED_RESULT, REPEATS_RESULT
@@ -45,4 +46,8 @@ def _best(trial: Trial | None) -> dict[str, Any] | None:
         return None
     last = trial.last
     scores = {"auc_mean": last.auc_mean, "auc_sd": last.auc_sd, "accuracy_mean": last.accuracy_mean}
-    return {"number": trial.number, "params": trial.params, **scores}
+    fit = {
+        "training_auc": last.training_auc,
+        "underfits": underfits(last.training_auc, last.auc_mean, last.epochs) or None,
+    }
+    return {"number": trial.number, "params": trial.params, **scores, **fit}

@@ -9,7 +9,7 @@ import errno
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,8 +145,9 @@ class TrialRun:
                 self._save(validation, store)
             if leaving:
                 store.wait()
-            auc = sum(scores) / len(scores)
-            yield Round(self._number, point.folds, epoch, len(self._curves), auc, leaving=leaving)
+            auc, fitted = sum(scores) / len(scores), self._training_auc({row["fold"] for row in rows})
+            done = len(self._curves)
+            yield Round(self._number, point.folds, epoch, done, auc, leaving=leaving, training_auc=fitted)
 
     def _finish_rung(self, validation: Validation, rung: int, store: CheckpointStore) -> Round:
         """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work.
@@ -154,7 +155,8 @@ class TrialRun:
         Nothing is being written any more when the driver hears of the rung: it may remove the trial's checkpoints.
         """
         folds = self._ladder.rungs[rung].folds
-        measurement = validation.measure(folds)
+        training_auc = self._training_auc(range(folds))
+        measurement = dataclasses.replace(validation.measure(folds), training_auc=training_auc)
         write_scores(self._files.scores(rung), validation.scores(folds))
         if rung < self._ladder.top:
             self._save(validation, store)
@@ -183,11 +185,17 @@ class TrialRun:
             self._curves = found[1]["curves"]
             self._begun_at = len(self._curves)
 
+    def _training_auc(self, folds: Collection[int]) -> float | None:
+        """Mean over `folds`, each after the last epoch that it was trained; None where none was measured."""
+        rows = [row for row in self._curves if row["fold"] in folds and row.get("training_auc") is not None]
+        last = {row["fold"]: row["training_auc"] for row in rows}
+        return sum(last.values()) / len(last) if last else None
+
     def _reached(self, rung: int, measurement: Measurement) -> Round:
         point = self._ladder.rungs[rung]
-        return Round(
-            self._number, point.folds, point.epochs, point.fold_epochs, measurement.auc_mean, rung, measurement
-        )
+        auc, fitted = measurement.auc_mean, measurement.training_auc
+        done = point.fold_epochs
+        return Round(self._number, point.folds, point.epochs, done, auc, rung, measurement, training_auc=fitted)
 
 
 def _read_measurement(path: Place) -> Measurement:

@@ -96,6 +96,23 @@ def curves(ax: Axes, table: pd.DataFrame, column: str) -> None:
     ax.set(xlabel="epoch")
 
 
+@figure(3.25, 2.3)
+def fit(ax: Axes, table: pd.DataFrame) -> None:
+    """`training_auc` of the best trial's curves beside `auc`, on its test folds: folds (thin) and means (thick)."""
+    lines = (("training_auc", "training images", ORANGE, "--"), ("auc", "test images", INK, "-"))
+    for column, label, colour, dash in lines:
+        for _, part in table.groupby("fold"):
+            ax.plot(part["epoch"], part[column], color=colour, linestyle=dash, linewidth=0.8, alpha=0.35)
+        mean = table.groupby("epoch")[column].mean()
+        marker = "o" if len(mean) == 1 else None
+        ax.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=2.2, label=label, marker=marker)
+    ax.axhline(0.5, color=QUIET, linewidth=1, linestyle=":")
+    ax.legend(loc="lower right", fontsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.set(xlabel="epoch")
+
+
 def auc_limits(trials: pd.DataFrame) -> Limits:
     """One range of AUC for all pictures of the trials: every trial is in it, and 0.5 where a trial comes near it."""
     known = trials["auc_mean"].dropna()

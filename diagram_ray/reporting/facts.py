@@ -16,7 +16,7 @@ from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.evaluation.repeated import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
-from diagram_ray.evaluation.verdict import Grade, grade, verdict
+from diagram_ray.evaluation.verdict import Grade, grade
 from diagram_ray.places import Place
 from diagram_ray.results import BASELINE_SCORES, BASELINES, Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
@@ -162,16 +162,6 @@ class Facts:
     def control_is_of_best(self) -> bool:
         """Whether the control was run with the configuration that is the best now."""
         return self.study.control is None or self.study.control.get("trial", self.number) == self.number
-
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        if self.estimates is None:
-            return f"No trial is complete ({self.states}), so there is nothing to say about the images yet."
-        found = verdict(self.estimates.corrected.auc, self.control, self.estimates.margin)
-        if not self.unmeasured:
-            return found
-        return f"{found} What trivial baselines reach on these folds was not measured: {self.unmeasured}."
 
     @property
     def grade(self) -> Grade:

@@ -6,6 +6,7 @@ from diagram_ray.evaluation import figures
 from diagram_ray.reporting import findings
 from diagram_ray.reporting.facts import Facts
 
+FIT = "AUC on training and on test images"
 CURVES = {
     "auc": "AUC on the test fold",
     "loss_image": "image loss, Eq. 7",
@@ -62,9 +63,7 @@ def of_curves(facts: Facts) -> list[Picture]:
     """What the best trial did, epoch by epoch."""
     table = facts.curves_of_best
     shown = [name for name in CURVES if name in table and table[name].notna().any()]
-    return [
-        Picture(
-            CURVES[name], figures.curves(table, name), f"{CURVES[name]} of the best trial's folds against the epoch"
-        )
-        for name in shown
-    ]
+    pictures = [(CURVES[name], figures.curves(table, name)) for name in shown]
+    if "training_auc" in table and table["training_auc"].notna().any():
+        pictures.insert(0, (FIT, figures.fit(table)))
+    return [Picture(title, image, f"{title} of the best trial's folds against the epoch") for title, image in pictures]

@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from diagram_ray.reporting import certainty, findings, pictures
+from diagram_ray.reporting import certainty, findings, fit, pictures
 from diagram_ray.reporting.aims import aims
 from diagram_ray.reporting.audit_note import audit_note
 from diagram_ray.reporting.baselines import figures
 from diagram_ray.reporting.facts import Facts, mapping, plain
+from diagram_ray.reporting.verdict import verdict_of
 from diagram_ray.reporting.winner import winner
 from diagram_ray.results import TrialState
 from diagram_ray.search.fidelity import Rung
@@ -30,8 +31,8 @@ def study_page(facts: Facts) -> dict[str, Any]:
         "subtitle": f"{_measured_on(facts)}. Trials: {facts.states}.",
         "measured_on": _measured_on(facts),
         "grade": facts.grade.value,
-        "verdict": facts.verdict,
-        "warnings": facts.warnings(),
+        "verdict": verdict_of(facts),
+        "warnings": fit.warnings(facts) + facts.warnings(),
         "audit": audit_note(facts),
         "complete": complete,
         "paper": PAPER,
@@ -56,7 +57,7 @@ def summary(facts: Facts) -> dict[str, Any]:
         "study": str(facts.study.path),
         "dataset": str(facts.dataset.get("name", "")),
         "trials": facts.states,
-        "verdict": facts.verdict,
+        "verdict": verdict_of(facts),
         "grade": facts.grade.value,
         "best": facts.number,
         "control_auc": control.value if control else None,
@@ -69,6 +70,8 @@ def summary(facts: Facts) -> dict[str, Any]:
         "auc_mean": float(best["auc_mean"]),
         "auc_sd": float(best["auc_sd"]),
         "accuracy_mean": float(best["accuracy_mean"]),
+        "training_auc": fit.training_auc(facts),
+        "underfits": fit.underfitting(facts) or None,
         "corrected_auc": estimates.corrected.auc.value,
         "corrected_low": estimates.corrected.auc.low,
         "corrected_high": estimates.corrected.auc.high,

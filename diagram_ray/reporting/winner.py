@@ -11,7 +11,7 @@ import yaml
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.reporting import certainty, findings, further, pictures
+from diagram_ray.reporting import certainty, findings, fit, further, pictures
 from diagram_ray.reporting.baselines import beside_baselines
 from diagram_ray.reporting.facts import Facts, plain
 from diagram_ray.reporting.scale import Line, chance, draw
@@ -53,6 +53,7 @@ def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
         "roc": pictures.of_roc(facts),
         "curves": pictures.of_curves(facts),
         "curves_finding": findings.of_curves(facts),
+        "fit": fit.rows(facts),
         "config": _config(facts),
         "commands": _commands(facts),
     }

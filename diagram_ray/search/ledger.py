@@ -172,6 +172,7 @@ def _measured(trials: dict[int, Trial], event: dict[str, Any]) -> None:
     if event["rung"] != len(trial.measurements):
         raise ValueError(f"rung {event['rung']} after {len(trial.measurements)} rungs")
     values = event["measurement"]
+    fitted = values.get("training_auc")
     measurement = Measurement(
         folds=int(values["folds"]),
         epochs=int(values["epochs"]),
@@ -179,6 +180,7 @@ def _measured(trials: dict[int, Trial], event: dict[str, Any]) -> None:
         fold_accuracy=tuple(map(float, values["fold_accuracy"])),
         seconds=float(values["seconds"]),
         worker_seconds=values.get("worker_seconds"),
+        training_auc=None if fitted is None else float(fitted),
     )
     trials[trial.number] = dataclasses.replace(trial, measurements=(*trial.measurements, measurement))
 

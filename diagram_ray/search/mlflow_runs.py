@@ -130,6 +130,8 @@ def _figures(trial: Trial) -> Iterator[tuple[str, float, int]]:
     for rung, measured in enumerate(trial.measurements):
         yield "auc", measured.auc_mean, rung
         yield "auc_sd", measured.auc_sd, rung
+        if measured.training_auc is not None:
+            yield "training_auc", measured.training_auc, rung
         yield "accuracy", measured.accuracy_mean, rung
         yield "folds", float(measured.folds), rung
         yield "epochs", float(measured.epochs), rung

@@ -165,7 +165,12 @@ class Lines(Progress):
         """An event."""
         super().advanced(round_)
         fields: dict[str, Any] = {"trial": round_.number, "folds": round_.folds, "epoch": round_.epoch}
-        fields |= {"auc": round_.auc, "fold_epochs": round_.fold_epochs, "rung": round_.rung}
+        fields |= {
+            "auc": round_.auc,
+            "training_auc": round_.training_auc,
+            "fold_epochs": round_.fold_epochs,
+            "rung": round_.rung,
+        }
         if round_.measurement is not None:
             fields["fold_auc"] = list(round_.measurement.fold_auc)
         text = f"trial {round_.number}: epoch {round_.epoch} of {round_.folds} folds"
@@ -175,11 +180,13 @@ class Lines(Progress):
         """Says so."""
         super().ended(trial)
         last = trial.last
-        measured = f": {_score(trial)} after {last.folds} folds x {last.epochs} epochs" if last else ""
+        fitted = f" (training {last.training_auc:.3f})" if last and last.training_auc is not None else ""
+        measured = f": {_score(trial)}{fitted} after {last.folds} folds x {last.epochs} epochs" if last else ""
         reason = f" ({trial.reason})" if trial.state is TrialState.FAIL or not last else ""
         fields: dict[str, Any] = {"trial": trial.number, "state": trial.state.value, "reason": trial.reason}
         if last:
-            fields |= {"auc": last.auc_mean, "auc_sd": last.auc_sd, "folds": last.folds, "epoch": last.epochs}
+            fields |= {"auc": last.auc_mean, "auc_sd": last.auc_sd, "training_auc": last.training_auc}
+            fields |= {"folds": last.folds, "epoch": last.epochs}
         self._say(f"trial {trial.number} {trial.state.value}{measured}{reason} · {self.summary()}", "ended", **fields)
 
     def lost(self, trial: Trial) -> None:
@@ -234,7 +241,7 @@ class Screen(Progress):
         return Group(*shown, self._running()) if self.rounds else Group(*shown)
 
     def _running(self) -> Table:
-        table = Table("trial", "rung", "epoch", "AUC now", "parameters", box=None, header_style="dim")
+        table = Table("trial", "rung", "epoch", "AUC now", "training AUC", "parameters", box=None, header_style="dim")
         ladder = self.state.rules.ladder
         for number, round_ in sorted(self.rounds.items()):
             trial = self.state.trials[number]
@@ -244,6 +251,7 @@ class Screen(Progress):
                 f"{len(trial.measurements) + 1} of {len(ladder.rungs)}",
                 f"{round_.epoch} of {epochs}",
                 "" if round_.auc is None else f"{round_.auc:.3f}",
+                "" if round_.training_auc is None else f"{round_.training_auc:.3f}",
                 ", ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in trial.params.items()),
             )
         return table

@@ -32,6 +32,8 @@ class Row:
     """Why it was dropped; of a trial that runs, why it went on."""
     devices: tuple[Device, ...] = ()
     """That train it now."""
+    training_auc: float | None = None
+    """At the last rung: mean over the folds, on some of their training images."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def _row(trial: Trial, round_: Round | None, decision: str) -> Row:
         epoch=round_.epoch if round_ else last.epochs if last else 0,
         reason=reason,
         devices=round_.devices if round_ else (),
+        training_auc=last.training_auc if last else None,
     )
 
 

@@ -102,6 +102,8 @@ class Round:
     """That the round took, with all that had to be done before and after it."""
     devices: tuple[Device, ...] = field(default=(), compare=False)
     """That the trial is trained on."""
+    training_auc: float | None = None
+    """Mean over the folds of this round, on some of their training images."""
 
 
 class StudyState:

@@ -57,6 +57,7 @@ def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:
             **_params(ordered),
             "auc_mean": pa.array([m.auc_mean if m else None for m in last], floats),
             "auc_sd": pa.array([m.auc_sd if m else None for m in last], floats),
+            "training_auc": pa.array([m.training_auc if m else None for m in last], floats),
             "accuracy_mean": pa.array([m.accuracy_mean if m else None for m in last], floats),
             "fold_auc": pa.array([list(m.fold_auc) if m else [] for m in last], lists),
             "fold_accuracy": pa.array([list(m.fold_accuracy) if m else [] for m in last], lists),

@@ -10,7 +10,7 @@ from tensorboardX import SummaryWriter
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 
-NAMES = {"loss": "loss", "validation": "validation", "rate": "learning_rate", "gan": "gan"}
+NAMES = {"loss": "loss", "training": "training", "validation": "validation", "rate": "learning_rate", "gan": "gan"}
 """First word of a column of the curves -> group of scalars."""
 
 

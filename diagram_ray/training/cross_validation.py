@@ -98,8 +98,9 @@ class CrossValidation:
         """Brings the first `folds` folds to `epochs` epochs (counted from the beginning), one epoch a round.
 
         Yields after each round the curve rows of the folds it advanced: `fold, epoch, loss_adversarial, loss_patch,
-        loss_image, loss_generator, gan_loss_ratio, gan_diversity, auc, accuracy, seconds`. Folds that are behind catch
-        up first. Raises Diverged, Collapsed, and LeakageError or DataError for a fold that cannot be trained.
+        loss_image, loss_generator, gan_loss_ratio, gan_diversity, training_auc, auc, accuracy, seconds`. `auc` is on
+        the test images, `training_auc` on some training images. Folds that are behind catch up first. Raises Diverged,
+        Collapsed, and LeakageError or DataError for a fold that cannot be trained.
         """
         while rows := self.advance_once(folds, epochs):
             yield rows

@@ -31,6 +31,7 @@ from diagram_ray.training.rates import rate_factor
 from diagram_ray.training.sampling import Indices, Purpose, make_schedule, random_for, seed_for
 from diagram_ray.training.scoring import probabilities
 from diagram_ray.training.step import InnerBatch, Optimizers, iterate
+from diagram_ray.training.training_sample import TrainingSample
 from diagram_ray.training.validation import BestEpoch, set_aside, validation_score
 
 LOSSES = ("adversarial", "patch", "image", "generator")
@@ -72,6 +73,7 @@ class Trainer:
         """Epochs done."""
         training = self.config.training
         parts = set_aside(data, images, patches, training.validation_part, training.seed, fold)
+        self._training_sample = TrainingSample(data, parts.images, training.seed, fold)
         self._schedule = make_schedule(training, fold, parts.images, data.labels, parts.patches, data.patch_labels)
         with _seeded(seed_for(training.seed, fold, Purpose.WEIGHTS), self.device):
             self.model = DiaGRAM(self.config.model)
@@ -120,9 +122,10 @@ class Trainer:
     def advance(self, lane: Lane | None = None) -> dict[str, Any]:
         """Trains one epoch, in `lane` beside others. Its row: `fold`, `epoch` (from 1), `loss_*`, `gan_*`, `seconds`.
 
-        With a validation part also `validation_auc` and `validation_loss`. Each loss is the mean over the epoch's
-        steps; None if not used, or after the training has stopped early. `gan_*` are those of `GanHealth`. Raises
-        Diverged if a loss is not finite, Collapsed if the GAN has collapsed.
+        `training_auc` is that of `current` on a `TrainingSample`; with a validation part also `validation_auc` and
+        `validation_loss`. Each loss is the mean over the epoch's steps. All are None if not used, or after the training
+        has stopped early. `gan_*` are those of `GanHealth`. Raises Diverged if a loss is not finite, Collapsed if the
+        GAN has collapsed.
         """
         started = time.perf_counter()
         self._descent.lane = lane or Lane()
@@ -131,6 +134,7 @@ class Trainer:
         row = {f"loss_{name}": means.get(name) for name in LOSSES}
         self._check_finite({f"{name} loss": value for name, value in means.items()})
         row |= self._examine(means)
+        row["training_auc"] = self._training_sample.auc(self.current, self.context) if means else None
         row |= self._validate(trained=bool(means))
         return {"fold": self.fold, "epoch": self.epoch, **row, "seconds": time.perf_counter() - started}
 

@@ -92,8 +92,11 @@ def _recorded(curves: pd.DataFrame, trial: int, fold: int) -> pd.DataFrame:
 
 
 def _compare(before: pd.DataFrame, now: pd.DataFrame) -> tuple[dict[str, float], tuple[int, str] | None]:
-    """Largest difference of each column; epoch and column of the first one. Missing in both is no difference."""
-    columns = [name for name in now.columns if name not in LEFT_OUT]
+    """Largest difference of each column; epoch and column of the first one. Missing in both is no difference.
+
+    Of a column that is missing altogether nothing was measured: the study is of an older version.
+    """
+    columns = [name for name in now.columns if name not in LEFT_OUT and name in before]
     one, two = (frame.reindex(columns=columns).astype(float) for frame in (before, now))
     distance = (one - two).abs().mask(one.isna() & two.isna(), 0.0).fillna(np.inf)
     places = [(int(epoch), name) for epoch in distance.index for name in columns if distance.loc[epoch, name] > 0.0]

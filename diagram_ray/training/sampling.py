@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     VALIDATION = 6
     PICTURE = 7
     HEALTH = 8
+    TRAINING_SAMPLE = 9
 
 
 def seed_for(seed: int, fold: int, purpose: Purpose, *position: int) -> int:

@@ -72,7 +72,11 @@ def _summarise(result: dict[str, Any]) -> None:
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
             for key, value in best["params"].items()
         )
-        typer.echo(f"best: trial {best['number']}, AUC {best['auc_mean']:.3f} ± {best['auc_sd']:.3f} ({params})")
+        fitted = "" if best["training_auc"] is None else f", training AUC {best['training_auc']:.3f}"
+        score = f"AUC {best['auc_mean']:.3f} ± {best['auc_sd']:.3f}{fitted}"
+        typer.echo(f"best: trial {best['number']}, {score} ({params})")
+        if best["underfits"]:
+            typer.echo(f"warning: trial {best['number']} {best['underfits']}")
     if lost := result["lost"]["workers"]:
         again = result["lost"]["fold_epochs"]
         typer.echo(f"{lost} workers were lost on the way; {again} fold-epochs had to be trained once more")

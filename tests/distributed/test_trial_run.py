@@ -74,6 +74,8 @@ def test_tells_every_round_and_every_rung(tmp_path: Path) -> None:
         (3, 6, 18, 2),
     ]
     assert all(isinstance(r.measurement, Measurement) == (r.rung is not None) for r in told)
+    assert all(r.training_auc == pytest.approx((1.0 + r.auc) / 2.0) for r in told)
+    assert all(r.training_auc == r.measurement.training_auc for r in told if r.measurement is not None)
 
 
 def test_leaves_curves_predictions_and_models(tmp_path: Path) -> None:

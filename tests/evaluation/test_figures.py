@@ -21,7 +21,9 @@ TRIALS = pd.DataFrame(
         "same": [0.5] * 5,
     }
 )
-CURVES = pd.DataFrame({"fold": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "auc": [0.5, 0.7, 0.6, 0.8]})
+CURVES = pd.DataFrame({"fold": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "auc": [0.5, 0.7, 0.6, 0.8]}).assign(
+    training_auc=0.9
+)
 
 
 def svg(uri):
@@ -38,6 +40,8 @@ def drawn():
     yield figures.history(TRIALS.assign(state="FAIL", auc_mean=np.nan), None, limits)
     yield figures.curves(CURVES, "auc")
     yield figures.curves(CURVES[CURVES["epoch"] == 1], "auc")
+    yield figures.fit(CURVES)
+    yield figures.fit(CURVES[CURVES["epoch"] == 1].assign(training_auc=[np.nan, 0.9]))
     for name, log in (("rate", True), ("rate", False), ("norm", False), ("gan", False), ("same", True)):
         yield figures.scatter(TRIALS, name, log, 4, limits)
 

@@ -123,7 +123,7 @@ def test_the_page_needs_nothing_from_elsewhere(usual_study, tmp_path, real_pictu
         assert not [name for name in attributes if name.startswith("on")]
     assert "default-src 'none'" in next(a["content"] for t, a in page.tags if a.get("http-equiv"))
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(pictures) == 2 + 6 + 5  # ROC and history, the parameters, the curves
+    assert len(pictures) == 2 + 6 + 6  # ROC and history, the parameters, the curves
     assert all(picture["alt"] for picture in pictures)
 
 

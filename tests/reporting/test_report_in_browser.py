@@ -46,7 +46,7 @@ def test_everything_is_shown(usual_study, tmp_path, width):
     seen = re.search(r'data-seen="([^"]*)"', dom)
     assert seen is not None, log
     count, shown, overflow, headings, tile = seen.group(1).split(" ", 4)
-    assert (count, shown, overflow) == ("13", "true", "0")
+    assert (count, shown, overflow) == ("14", "true", "0")
     assert int(headings) >= 10
     assert tile == "rgb(255, 255, 255)"  # the style sheet is in force
     assert "CONSOLE" not in log

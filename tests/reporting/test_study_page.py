@@ -21,7 +21,7 @@ from diagram_ray.search.study_state import Device
 
 ROWS = (
     Row(2, "running", "k 3", (), None, 0, 1, ""),
-    Row(1, "pruned", "k 1", (0.4, 0.6), 0.5, 1, 1, "pruned: <script>alert(1)</script>"),
+    Row(1, "pruned", "k 1", (0.4, 0.6), 0.5, 1, 1, "pruned: <script>alert(1)</script>", training_auc=0.6875),
     Row(0, "complete", "k 2", (0.9, 0.95), 0.925, 2, 3, ""),
 )
 BEST = {"number": 0, "mean": 0.925, "sd": 0.035, "low": 0.86, "high": 0.97}

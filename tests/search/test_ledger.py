@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from diagram_ray.errors import DataError, UsageError
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.ledger import FILE, open_ledger, read_ledger
 
-SCORE = Measurement(2, 1, (0.1 + 0.2, 0.75), (0.5, 2 / 3), 1.25)
+SCORE = Measurement(2, 1, (0.1 + 0.2, 0.75), (0.5, 2 / 3), 1.25, training_auc=0.875)
 
 
 def write_some(folder: Path) -> None:
@@ -32,6 +33,14 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert trials[0].params == {"training.k": 2, "model.norm": "batch", "training.weight_decay": 1e-5}
     assert trials[0].state is TrialState.RUNNING
     assert (trials[1].state, trials[1].reason, trials[1].measurements) == (TrialState.PRUNED, "pruned: …", (SCORE,))
+
+
+def test_what_older_versions_did_not_measure_is_missing(tmp_path: Path) -> None:
+    write_some(tmp_path)
+    assert read_ledger(tmp_path)[1].measurements[0].training_auc == 0.875
+    path = tmp_path / FILE
+    path.write_text(path.read_text(encoding="utf-8").replace(', "training_auc": 0.875', ""), encoding="utf-8")
+    assert read_ledger(tmp_path)[1].measurements == (replace(SCORE, training_auc=None),)
 
 
 def test_trials_share_the_names_of_their_parameters(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def measurement(rung: int, auc: float) -> Measurement:
-    return Measurement(2, LADDER.rungs[rung].epochs, (auc, auc + 0.1), (0.5, 0.5), 1.0)
+    return Measurement(2, LADDER.rungs[rung].epochs, (auc, auc + 0.1), (0.5, 0.5), 1.0, training_auc=0.9876)
 
 
 def complete(state: StudyState, view: progress.Progress, trial: Trial, auc: float) -> None:
@@ -74,7 +74,9 @@ def test_lines_tell_each_end_and_the_best(state: StudyState, lines: list[str]) -
     state.failed(second.number, "diverged")
     view.ended(state.trials[second.number])
     assert lines[0] == "2 CPUs; 0 of 4 trials"
-    assert lines[1].startswith("trial 0 COMPLETE: AUC 0.850 ± 0.071 after 2 folds x 4 epochs · 1 of 4 trials")
+    assert lines[1].startswith(
+        "trial 0 COMPLETE: AUC 0.850 ± 0.071 (training 0.988) after 2 folds x 4 epochs · 1 of 4 trials"
+    )
     assert lines[2].startswith("trial 1 FAIL (diverged) · 2 of 4 trials · 1 complete, 1 fail · best AUC 0.850")
 
 
@@ -97,6 +99,8 @@ def test_for_machines_each_event_is_a_line_of_json(state: StudyState, monkeypatc
     assert lines[1]["params"] == trial.params
     assert (lines[-2]["trial"], lines[-2]["state"], lines[-2]["folds"]) == (0, "COMPLETE", 2)
     assert lines[-2]["auc"] == pytest.approx(0.85)
+    assert lines[-2]["training_auc"] == 0.9876
+    assert lines[2]["training_auc"] is None  # of a round of an older worker
     assert lines[-1] | {"time": ""} == {
         "time": "", "level": "warning", "message": "a \N{GREEK SMALL LETTER THETA} with\na line's end", "event": "log",
     }  # fmt: skip
@@ -132,11 +136,18 @@ def test_the_screen_shows_what_runs(state: StudyState) -> None:
         view.started(first)
         view.started(second)
         complete(state, view, first, 0.8)
-        view.advanced(Round(1, 2, 3, 6, 0.6123))
+        view.advanced(Round(1, 2, 3, 6, 0.6123, training_auc=0.8765))
         view.tick()
         state.stop("interrupted")
     shown = out.getvalue()
-    for text in ("1 of 4 trials", "best AUC 0.850 ± 0.071 (trial 0)", "1 of 2", "0.612", "weight_decay=0.000123"):
+    for text in (
+        "1 of 4 trials",
+        "best AUC 0.850 ± 0.071 (trial 0)",
+        "1 of 2",
+        "0.612",
+        "0.876",
+        "weight_decay=0.000123",
+    ):
         assert text in shown
     assert "stopping: interrupted" in shown
 

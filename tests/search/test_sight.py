@@ -27,7 +27,7 @@ def seen(progress: Progress) -> Sight:
 
 
 def measured(*aucs: float, epochs: int) -> Measurement:
-    return Measurement(2, epochs, aucs, aucs, 1.0)
+    return Measurement(2, epochs, aucs, aucs, 1.0, training_auc=0.95 if epochs == 3 else None)
 
 
 def test_a_search_from_its_beginning_to_its_end() -> None:
@@ -67,6 +67,8 @@ def test_a_search_from_its_beginning_to_its_end() -> None:
     assert (over.done, over.fold_epochs, over.stopping) == (2, 4, "interrupted")
     assert over.pace > 0.0
     assert over.left.startswith("about ")
+    assert [row.training_auc for row in over.rows] == [None, 0.95]
+    assert running.rows[1].training_auc is None
     assert over.rows[0].reason == "out of memory"
     assert over.rungs == ("2 folds x 1 epochs", "2 folds x 3 epochs")
     assert json.loads(json.dumps(over.plain()))["rows"][1]["folds"] == [0.8, 1.0]

@@ -10,8 +10,8 @@ from diagram_ray.search.files import Keeper, TrialFiles, best_of
 from diagram_ray.search.tables import trials_table, write_table, write_tables
 
 COLUMNS = [
-    "number", "state", "reason", "params.model.norm", "params.training.k", "auc_mean", "auc_sd", "accuracy_mean",
-    "fold_auc", "fold_accuracy", "folds", "epochs", "fold_epochs", "seconds", "worker_seconds",
+    "number", "state", "reason", "params.model.norm", "params.training.k", "auc_mean", "auc_sd", "training_auc",
+    "accuracy_mean", "fold_auc", "fold_accuracy", "folds", "epochs", "fold_epochs", "seconds", "worker_seconds",
 ]  # fmt: skip
 
 

@@ -164,14 +164,15 @@ def memory_of(context: Context, samples: int, here: bool) -> dict[str, torch.Ten
 
 @contextmanager
 def little_memory(samples: int) -> Iterator[list[int]]:
-    """F fails on more than twice as many samples (real ones and generated) while it trains; the sizes that were asked
-    for."""
+    """F fails on more than twice as many samples (real ones and generated) while it trains; the sizes that it was then
+    asked for."""
     from diagram_ray.models.features import FeatureExtractor
 
     forward, asked = FeatureExtractor.forward, []
 
     def limited(self: FeatureExtractor, pixels: torch.Tensor) -> torch.Tensor:
-        asked.append(len(pixels))
+        if self.training:
+            asked.append(len(pixels))
         if self.training and len(pixels) > (samples if pixels.shape[-1] > 16 else 2 * samples):
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {len(pixels)} GiB")
         return forward(self, pixels)

@@ -20,7 +20,7 @@ from diagram_ray.training.model_store import read_models
 Small = Callable[..., ExperimentConfig]
 COLUMNS = {
     "fold", "epoch", "loss_adversarial", "loss_patch", "loss_image", "loss_generator", "gan_loss_ratio",
-    "gan_diversity", "auc", "accuracy", "seconds",
+    "gan_diversity", "training_auc", "auc", "accuracy", "seconds",
 }  # fmt: skip
 
 

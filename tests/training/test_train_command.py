@@ -64,10 +64,26 @@ def test_a_model_of_all_the_data_is_written_and_predicts(
     every = np.arange(24)
     expected = Trainer(small(training__epochs=2), data, every, every)
     expected.advance()
-    assert said["loss_image"] == expected.advance()["loss_image"]
+    last = expected.advance()
+    assert said["loss_image"] == last["loss_image"]
+    assert said["training_auc"] == last["training_auc"]
+    assert f"; training AUC {last['training_auc']:.3f}; " in result.stderr.splitlines()[-2]
+    assert said["underfits"] is None
     scores = predict.load(out).predict_array(data.images)[:, 1]
     np.testing.assert_allclose(scores, expected.score(every), atol=1e-5)
     assert predict.load(out).card == card_for(expected.config, data)
+
+
+def test_a_model_that_does_not_fit_its_training_images_is_told(
+    dataset: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diagram_ray.training.training_sample.TrainingSample.auc", lambda *_: 0.62)
+    options = ("--json", "--device", "cpu", *settings(small(training__epochs=1)))
+    result = invoke("--data", dataset, "--out", tmp_path / "model", *options)
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout.splitlines()[-1])
+    assert said["underfits"].startswith("underfits: training AUC 0.62 after 1 epoch; try ")
+    assert f"the model {said['underfits']}" in result.stderr
 
 
 def test_the_best_configuration_of_a_study_is_taken_and_may_be_changed(
@@ -115,7 +131,8 @@ def test_what_is_left_beside_the_model(dataset: Path, small: Small, tmp_path: Pa
     curves = pq.read_table(out / "curves.parquet").to_pylist()
     assert [row["epoch"] for row in curves] == [1, 2, 3]
     shown = scalars(out / "tensorboard")
-    for key, tag in (("loss_image", "loss/image"), ("loss_generator", "loss/generator")):
+    tags = {"loss_image": "loss/image", "loss_generator": "loss/generator", "training_auc": "training/auc"}
+    for key, tag in tags.items():
         assert shown[tag] == pytest.approx({row["epoch"]: row[key] for row in curves})
     assert shown["validation/auc"] == pytest.approx({row["epoch"]: row["validation_auc"] for row in curves})
     assert shown["learning_rate/classifier"] == pytest.approx({1: 0.003, 2: 0.00225, 3: 0.00075})

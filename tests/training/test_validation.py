@@ -89,6 +89,8 @@ def test_the_best_epoch_is_kept_and_training_stops(
     idle = made.advance()
     assert idle["epoch"] == 5
     assert {value for name, value in idle.items() if "loss" in name or "validation" in name} == {None}
+    assert idle["training_auc"] is None
+    assert all(row["training_auc"] is not None for row in rows)
     assert made.score(EVERY).tolist() == scores.tolist()
 
 
