@@ -10,6 +10,8 @@ predictions.parquet   one row a (trial, repeat, fold, image): out-of-fold scores
 control.json          the winner's configuration on labels shuffled by patient
 baselines.json        what trivial features alone reach on the study's folds, or why that was not measured
 baselines.parquet     one row a (group of features, image): out-of-fold scores
+reference.json        the same of a reference network, where its weights are installed
+reference.parquet     its out-of-fold scores
 leakage.json          the same with folds dealt by image, if asked for
 repeats.json          the winner on folds dealt anew, if asked for; its scores stand in predictions.parquet
 nested.json           the search made again without each fold, if asked for
@@ -40,6 +42,7 @@ from diagram_ray.store import StorePath
 AUC = "auc"
 """The objective that every study has."""
 BASELINES, BASELINE_SCORES = "baselines.json", "baselines.parquet"
+REFERENCE, REFERENCE_SCORES = "reference.json", "reference.parquet"
 
 
 class TrialState(StrEnum):
@@ -166,6 +169,17 @@ class Study:
     def baseline_predictions(self) -> pd.DataFrame:
         """Out-of-fold scores of trivial features: `group, fold, image_id, patient_id, label, score`."""
         return self._table(BASELINE_SCORES)
+
+    @cached_property
+    def reference(self) -> dict[str, Any] | None:
+        """reference.json: as `baselines`, with one group, a network that learnt from other images; None if it was not
+        measured."""
+        return self._json(REFERENCE) if (self.path / REFERENCE).is_file() else None
+
+    @cached_property
+    def reference_predictions(self) -> pd.DataFrame:
+        """Its out-of-fold scores, with the columns of `baseline_predictions`."""
+        return self._table(REFERENCE_SCORES)
 
     @cached_property
     def leakage(self) -> dict[str, Any] | None:

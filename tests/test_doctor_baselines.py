@@ -1,4 +1,4 @@
-"""The doctor finds trivial baselines that were damaged on purpose, and removes them: they cost no training."""
+"""The doctor finds damaged trivial baselines and reference scores, and removes them: they need no training."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from diagram_ray.auditing.baselines import measure, question
 from diagram_ray.config import DataConfig
 from diagram_ray.data.splits import Splits
-from diagram_ray.results import BASELINE_SCORES, BASELINES
+from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES
 from tests.small_study import make_study
 from tests.test_doctor import findings, invoke
 from tests.training.conftest import tiny_data
@@ -43,11 +43,11 @@ def test_sound_baselines_and_the_lack_of_any_are_no_findings(study: Path) -> Non
     assert findings(invoke(study, "--json")) == []
 
 
-def _score(study: Path) -> None:
-    table = pd.read_parquet(study / BASELINE_SCORES)
+def _score(study: Path, name: str = BASELINE_SCORES) -> None:
+    table = pd.read_parquet(study / name)
     first = (table["group"] == table["group"].iloc[0]) & (table["fold"] == 1)
     table.loc[first, "score"] = range(first.sum())
-    table.to_parquet(study / BASELINE_SCORES)
+    table.to_parquet(study / name)
 
 
 def _fold(study: Path) -> None:
@@ -79,4 +79,41 @@ def test_damage_is_found_and_removed(study: Path, harm: Callable[[Path], None], 
     assert invoke(study, "--fix").exit_code == 0
     assert not (study / BASELINES).exists()
     assert not (study / BASELINE_SCORES).exists()
+    assert findings(invoke(study, "--json")) == []
+
+
+def _as_reference(study: Path) -> None:
+    """The same files under the names that a reference network's have."""
+    shutil.copy(study / BASELINES, study / REFERENCE)
+    shutil.copy(study / BASELINE_SCORES, study / REFERENCE_SCORES)
+
+
+def test_a_sound_reference_network_is_no_finding(study: Path) -> None:
+    _as_reference(study)
+    assert findings(invoke(study, "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "where", "what"),
+    [
+        (lambda study: (study / REFERENCE).unlink(), REFERENCE, "missing, but reference.parquet is there"),
+        (lambda study: (study / REFERENCE_SCORES).unlink(), REFERENCE_SCORES, "missing, but reference.json is there"),
+        (lambda study: (study / REFERENCE).write_text("[]"), REFERENCE, "cannot be read: TypeError"),
+        (lambda study: _score(study, REFERENCE_SCORES), REFERENCE_SCORES, "fold 1 has the AUC"),
+    ],
+)
+def test_damage_to_a_reference_network_is_found_and_removed_alone(
+    study: Path, harm: Callable[[Path], None], where: str, what: str
+) -> None:
+    _as_reference(study)
+    harm(study)
+    first = findings(invoke(study, "--json"))[0]
+    assert first["where"] == where
+    assert what in first["what"]
+    assert first["what"].endswith("; tune --resume measures the reference network anew")
+    assert invoke(study, "--fix").exit_code == 0
+    assert not (study / REFERENCE).exists()
+    assert not (study / REFERENCE_SCORES).exists()
+    assert (study / BASELINES).exists()
+    assert (study / BASELINE_SCORES).exists()
     assert findings(invoke(study, "--json")) == []

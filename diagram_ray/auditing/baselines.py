@@ -30,7 +30,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Baselines:
-    """What trivial features reach."""
+    """What stands beside a study's trials reaches."""
 
     scores: pd.DataFrame
     """`group, fold, image_id, patient_id, label, score`, out of fold."""
@@ -77,7 +77,7 @@ def measure(asked: Question, stopping: Callable[[], bool]) -> Baselines | None:
             return None
         if (scores := scores_of(asked, group)) is not None:
             tables.append(_table(asked, group, scores))
-            groups.append(_summary(group, tables[-1]))
+            groups.append(summary(group.name, group.kind.value, group.note, tables[-1]))
     if not tables:
         raise DataError("what is known of the images is the same for all of them, so nothing can be told by it")
     names = {group["name"] for group in groups}
@@ -91,7 +91,7 @@ def _table(asked: Question, group: Group, scores: Floats) -> pd.DataFrame:
     return told[["group", "fold", "image_id", "patient_id", "label", "score"]]
 
 
-def _summary(group: Group, table: pd.DataFrame) -> dict[str, Any]:
+def summary(name: str, kind: str, note: str, table: pd.DataFrame) -> dict[str, Any]:
+    """One of `Baselines.groups`; `table` has its scores."""
     folds = [auc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in table.groupby("fold")]
-    told = {"name": group.name, "kind": group.kind.value, "note": group.note}
-    return {**told, "auc_mean": float(np.mean(folds)), "fold_auc": folds}
+    return {"name": name, "kind": kind, "note": note, "auc_mean": float(np.mean(folds)), "fold_auc": folds}

@@ -73,7 +73,11 @@ def _run(
     """The folds' AUC for each of the seeds."""
     share, shared = cluster.share, ray.put(data)
     task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)(_on_changed_data)
-    tasks = [task.remote(winner, change, shared, winner.seed + n, share.device) for n in range(times)]
+    return results([task.remote(winner, change, shared, winner.seed + n, share.device) for n in range(times)], cluster)
+
+
+def results(tasks: list[Any], cluster: Cluster) -> list[Any] | None:
+    """What the tasks return; None if they were stopped. Raises what they raise, and RayError if their process died."""
     pending = tasks
     while pending:
         _, pending = ray.wait(pending, num_returns=len(pending), timeout=POLL)
@@ -85,10 +89,9 @@ def _run(
     return [_result(each) for each in tasks]
 
 
-def _result(task: Any) -> tuple[float, ...]:
+def _result(task: Any) -> Any:
     try:
-        scores: tuple[float, ...] = ray.get(task)
-        return scores
+        return ray.get(task)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
 

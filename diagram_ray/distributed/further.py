@@ -1,6 +1,6 @@
-"""What follows a search: trivial baselines and, if the study asks for it, repeated and nested cross-validation.
+"""What follows a search: trivial baselines, a reference network, repeated and nested cross-validation.
 
-What costs more than seconds has its price told first.
+The last two if the study asks for them; their price is told first.
 """
 
 import logging
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from diagram_ray.distributed.baselines import has_baselines, run_baselines
 from diagram_ray.distributed.control import Cluster
 from diagram_ray.distributed.nested import is_nested, missing, run_nested
+from diagram_ray.distributed.reference import NAME, lacks_reference, run_reference
 from diagram_ray.distributed.repeats import is_repeated, run_repeats
 from diagram_ray.distributed.searched import Searched
 from diagram_ray.search.files import best_of
@@ -35,6 +36,9 @@ def run_further(searched: Searched, cluster: Cluster, announce: Callable[[str], 
     if not cluster.stopping() and not has_baselines(searched):
         announce("trivial baselines: what grey levels, breast size and the files' facts tell on the same folds")
         run_baselines(searched, cluster)
+    if not cluster.stopping() and lacks_reference(searched):
+        announce(f"reference network: what {NAME} tell on the same folds, nothing trained but a logistic regression")
+        run_reference(searched, cluster)
     if not cluster.stopping() and not is_repeated(searched, best.number):
         announce(f"repeats: trial {best.number} on folds dealt anew")
         run_repeats(searched, best.number, cluster)

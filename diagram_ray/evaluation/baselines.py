@@ -1,4 +1,4 @@
-"""How far a search's winner is above trivial baselines on the same images and folds.
+"""How far a search's winner is above trivial baselines, and a reference network, on the same images and folds.
 
 Both sides are the highest of several: the winner of the trials, the best baseline of the groups of features. So both
 are chosen anew in each resample of the patients, on those that were drawn, and measured on those that were not, as
@@ -18,11 +18,12 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.bbc import Bags, Corrected, corrected, spread
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
 from diagram_ray.evaluation.resampling import LEVEL, Interval, percentile_interval
+from diagram_ray.results import BASELINE_SCORES
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one group of trivial features reaches."""
+    """What one group of trivial features, or the reference network, reaches."""
 
     name: str
     auc: Interval
@@ -50,11 +51,13 @@ class Margin:
         return self.difference.low > 0
 
 
-def beside(predictions: pd.DataFrame, baselines: pd.DataFrame) -> tuple[OutOfFold, tuple[str, ...]]:
+def beside(
+    predictions: pd.DataFrame, baselines: pd.DataFrame, file: str = BASELINE_SCORES
+) -> tuple[OutOfFold, tuple[str, ...]]:
     """The trials' scores followed by the baselines', and the baselines' names.
 
-    `baselines` has `group, fold, image_id, patient_id, label, score`. Raises DataError unless they were measured on the
-    images, labels and folds of the trials.
+    `baselines` has `group, fold, image_id, patient_id, label, score`. Raises DataError, naming the `file` that they are
+    from, unless they were measured on the images, labels and folds of the trials.
     """
     names = tuple(str(name) for name in baselines["group"].unique())
     first = int(predictions["trial"].max()) + 1
@@ -63,24 +66,25 @@ def beside(predictions: pd.DataFrame, baselines: pd.DataFrame) -> tuple[OutOfFol
         return out_of_fold(pd.concat([predictions, baselines.assign(trial=numbers, repeat=0)])), names
     except DataError:
         raise DataError(
-            "baselines.parquet: was not measured on the images, labels and folds of predictions.parquet; remove it, "
-            "and tune --resume measures the baselines anew"
+            f"{file}: was not measured on the images, labels and folds of predictions.parquet; remove it, and tune "
+            "--resume measures it anew"
         ) from None
 
 
 def margin(trials: Bags, baselines: Bags, names: Sequence[str]) -> Margin:
     """`names` are the baselines' G names; trials and baselines were measured in the same resamples."""
     winner, best = corrected(trials), corrected(baselines)
-    found = [
-        Baseline(
-            name,
-            percentile_interval(float(baselines.whole[at]), baselines.inside[at]),
-            _difference(winner, float(baselines.whole[at]), trials, baselines.part(slice(at, at + 1))),
-        )
-        for at, name in enumerate(names)
-    ]
+    parts = [baselines.part(slice(at, at + 1)) for at in range(len(names))]
+    found = [single(trials, part, name) for part, name in zip(parts, names, strict=True)]
     found.sort(key=lambda each: -each.auc.value)
     return Margin(found[0].name, best.auc.value, _difference(winner, best.auc.value, trials, baselines), tuple(found))
+
+
+def single(trials: Bags, other: Bags, name: str) -> Baseline:
+    """One that nothing was chosen from, `other`, beside the winner of `trials`; both measured in the same resamples."""
+    value = float(other.whole[0])
+    auc = percentile_interval(value, other.inside[0])
+    return Baseline(name, auc, _difference(corrected(trials), value, trials, other))
 
 
 def _difference(winner: Corrected, other: float, trials: Bags, others: Bags) -> Interval:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.baselines import Margin, beside, margin
+from diagram_ray.evaluation.baselines import Baseline, Margin, beside, margin, single
 from diagram_ray.evaluation.bbc import Corrected, bags, corrected
 from diagram_ray.evaluation.delong import delong
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
 from diagram_ray.evaluation.resampling import Interval, bootstrap
+from diagram_ray.results import REFERENCE_SCORES
 
 CONTROL_LEVEL = 0.99
 
@@ -37,6 +38,8 @@ class Estimates:
     """How far labels without any meaning would take the mean over folds from 0.5 (one standard deviation)."""
     margin: Margin | None = None
     """The winner beside trivial baselines; None if there are none."""
+    reference: Baseline | None = None
+    """The reference network, which is none of them; None if it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,25 @@ def estimate(
     resamples: int = 2000,
     seed: int = 0,
     baselines: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
 ) -> Estimates:
     """From the study's predictions of all complete trials; `best` is the winner's number.
 
-    `baselines`: those of trivial features, `group, fold, image_id, patient_id, label, score`. Raises DataError.
+    `baselines`: those of trivial features, `group, fold, image_id, patient_id, label, score`; `reference`: the same of
+    one network. Raises DataError.
     """
     data = out_of_fold(predictions)
     if best not in data.trials:
         raise DataError(f"predictions: there are none of trial {best}, the best; found {list(data.trials)}")
     mine, count = data.only(best), len(data.trials)
     both, names = (data, ()) if baselines is None else beside(predictions, baselines)
+    if reference is not None:
+        own, found = beside(predictions[predictions["trial"] == best], reference, REFERENCE_SCORES)
+        if len(found) != 1:
+            raise DataError(f"{REFERENCE_SCORES}: has the scores of {len(found)} networks; expected those of one")
+        both = both.followed_by(own.only(own.trials[-1]))
     measured = bags(both, resamples, seed)
-    trials = measured.part(slice(count))
+    trials, groups = measured.part(slice(count)), measured.part(slice(count, count + len(names)))
     fold_mean, pooled = bootstrap(mine, resamples, seed)
     return Estimates(
         fold_mean=fold_mean,
@@ -80,7 +90,8 @@ def estimate(
         pooled_delong=delong(mine.labels, mine.scores[0]),
         corrected=corrected(trials),
         chance_sd=chance_sd(mine, resamples // 2, seed),
-        margin=margin(trials, measured.part(slice(count, None)), names) if names else None,
+        margin=margin(trials, groups, names) if names else None,
+        reference=None if reference is None else single(trials, measured.part(slice(-1, None)), found[0]),
     )
 
 

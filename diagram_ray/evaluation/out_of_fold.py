@@ -48,6 +48,12 @@ class OutOfFold:
         chosen = self.scores[[self.trials.index(trial)]]
         return OutOfFold((trial,), chosen, self.labels, self.folds, self.patients)
 
+    def followed_by(self, other: "OutOfFold") -> "OutOfFold":
+        """The trials of both, those of `other` under further numbers; it has scores of the same predictions."""
+        further = range(self.trials[-1] + 1, self.trials[-1] + 1 + len(other.trials))
+        scores = np.vstack([self.scores, other.scores])
+        return OutOfFold((*self.trials, *further), scores, self.labels, self.folds, self.patients)
+
 
 def out_of_fold(predictions: pd.DataFrame) -> OutOfFold:
     """From the study's table `trial, repeat, fold, image_id, patient_id, label, score`.

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from diagram_ray.evaluation.baselines import Margin
+from diagram_ray.evaluation.baselines import Baseline, Margin
 from diagram_ray.evaluation.estimates import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
 
@@ -72,22 +72,32 @@ def verdict(auc: Interval, control: ControlCheck | None = None, margin: Margin |
 
 def against(auc: Interval, margin: Margin) -> str:
     """How far a winner with this corrected AUC is above the best trivial baseline, or that it is not shown to be."""
-    gap, mine = margin.difference, f"{auc.value:.2f}"
-    reached = f"“{margin.best}” reaches without any network"
+    reached = f"the {margin.auc:.2f} that “{margin.best}” reaches without any network"
+    return _compared(auc, margin.difference, "the best trivial baseline", reached)
+
+
+def against_reference(auc: Interval, reference: Baseline) -> str:
+    """The same of the reference network, which verdict and grade do not depend on."""
+    reached = f"the {reference.auc.value:.2f} that a logistic regression reaches on them"
+    return _compared(auc, reference.difference, reference.name, reached)
+
+
+def _compared(auc: Interval, gap: Interval, other: str, reached: str) -> str:
+    """`gap`: the winner's corrected AUC less that of `other`; `reached` says how much that is."""
+    mine = f"{auc.value:.2f}"
     if gap.low > 0:
         return (
-            f"The winner's AUC of {mine} is {gap.value:.2f} (95% interval {gap.low:.2f} to {gap.high:.2f}) above the "
-            f"best trivial baseline, the {margin.auc:.2f} that {reached}."
+            f"The winner's AUC of {mine} is {gap.value:.2f} (95% interval {gap.low:.2f} to {gap.high:.2f}) above "
+            f"{other}, {reached}."
         )
     if gap.high < 0:
         return (
-            f"The winner is below the best trivial baseline: its AUC of {mine} is {-gap.value:.2f} (95% interval "
-            f"{-gap.high:.2f} to {-gap.low:.2f}) less than the {margin.auc:.2f} that {reached}."
+            f"The winner is below {other}: its AUC of {mine} is {-gap.value:.2f} (95% interval {-gap.high:.2f} to "
+            f"{-gap.low:.2f}) less than {reached}."
         )
     return (
-        f"The winner is not shown to be above the best trivial baseline: its AUC of {mine} against the "
-        f"{margin.auc:.2f} that {reached} is a difference of {signed(gap.value, 2)} (95% interval "
-        f"{signed(gap.low, 2)} to {signed(gap.high, 2)})."
+        f"The winner is not shown to be above {other}: its AUC of {mine} against {reached} is a difference of "
+        f"{signed(gap.value, 2)} (95% interval {signed(gap.low, 2)} to {signed(gap.high, 2)})."
     )
 
 

@@ -18,7 +18,7 @@ from diagram_ray.evaluation.repeated import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.units import UnitEstimate, unit_estimates
 from diagram_ray.evaluation.verdict import Grade, grade
 from diagram_ray.places import Place
-from diagram_ray.results import BASELINE_SCORES, BASELINES, Study, TrialState
+from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES, Study, TrialState
 from diagram_ray.search.fidelity import Ladder, Rung, make_rungs
 from diagram_ray.search.importance import Importance, importances
 from diagram_ray.search.space import parse_space
@@ -100,7 +100,10 @@ class Facts:
     @cached_property
     def estimates(self) -> Estimates | None:
         """None if no trial is complete."""
-        return None if self.number is None else estimate(self.predictions, self.number, baselines=self.baseline_scores)
+        if self.number is None:
+            return None
+        baselines, reference = self.baseline_scores, self.reference_scores
+        return estimate(self.predictions, self.number, baselines=baselines, reference=reference)
 
     @cached_property
     def baseline_scores(self) -> pd.DataFrame | None:
@@ -118,6 +121,24 @@ class Facts:
         if found is None:
             return f"tune --resume {self.study.path} does it, in seconds and without training"
         return str(found.get("unmeasured", f"{BASELINES} does not say why"))
+
+    @cached_property
+    def reference_scores(self) -> pd.DataFrame | None:
+        """Of the reference network; None if it was not measured."""
+        if self.unreferenced:
+            return None
+        return _with(self.study.reference_predictions, BASELINE_COLUMNS, self.study.path / REFERENCE_SCORES)
+
+    @cached_property
+    def unreferenced(self) -> str:
+        """Why nothing is known of the reference network; empty if something is."""
+        if self.number is None:
+            return "no trial is complete"
+        resume = f"tune --resume {self.study.path}"
+        if self.study.reference is None:
+            return f"after pip install 'diagram_ray[pretrained]', {resume} does it, without training a network"
+        why = str(self.study.reference.get("unmeasured", f"{REFERENCE} does not say why"))
+        return f"{why}; remove {REFERENCE}, and {resume} tries again" if why else ""
 
     @cached_property
     def repeated(self) -> RepeatedEstimate | None:

@@ -8,7 +8,7 @@ import pandas as pd
 from diagram_ray.reporting import certainty, findings, fit, pictures
 from diagram_ray.reporting.aims import aims
 from diagram_ray.reporting.audit_note import audit_note
-from diagram_ray.reporting.baselines import figures
+from diagram_ray.reporting.baselines import figures, reference_figures
 from diagram_ray.reporting.facts import Facts, mapping, plain
 from diagram_ray.reporting.verdict import verdict_of
 from diagram_ray.reporting.winner import winner
@@ -63,6 +63,7 @@ def summary(facts: Facts) -> dict[str, Any]:
         "control_auc": control.value if control else None,
         "audit": audit_note(facts)["state"],
         "baselines": figures(facts),
+        "reference": reference_figures(facts),
     }
     if best is None or estimates is None:
         return found

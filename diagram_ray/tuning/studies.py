@@ -48,7 +48,12 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
     report, (found,) = make_report([result["study"]])
     typer.echo(f"verdict: {found['verdict']}")
     typer.echo(f"report: {report}")
-    return result | {"verdict": found["verdict"], "baselines": found["baselines"], "report": str(report)}
+    return result | {
+        "verdict": found["verdict"],
+        "baselines": found["baselines"],
+        "reference": found["reference"],
+        "report": str(report),
+    }
 
 
 def _log_runs(study: str) -> None:

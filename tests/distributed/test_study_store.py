@@ -110,7 +110,8 @@ def test_a_head_that_dies_is_survived_by_a_new_cluster_of_another_size(
         assert after[number].measurements[: len(trial.measurements)] == trial.measurements
     assert names_in(place) == {
         "study.yaml", "splits.json", "images.parquet", "ledger", "trials", "trials.parquet", "curves.parquet",
-        "predictions.parquet", "baselines.json", "baselines.parquet", "best", "optuna.journal",
+        "predictions.parquet", "baselines.json", "baselines.parquet", "reference.json", "reference.parquet", "best",
+        "optuna.journal",
     }  # fmt: skip
     events = [json.loads(path.read_bytes()) for path in (place / "ledger").iterdir()]
     drivers = [f"process {each.pid} on {os.uname().nodename}" for each in (first, third)]

@@ -177,6 +177,19 @@ def test_the_trivial_baselines_are_on_the_studys_folds_and_stay_as_they_are(
     pd.testing.assert_frame_equal(Study.load(out).baseline_predictions, table, check_exact=True)
 
 
+def test_the_reference_network_is_on_the_studys_folds_and_stays_as_it_is(
+    undisturbed: Path, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, tmp_path / "copy"))
+    study, before = Study.load(out), (out / "reference.json").read_bytes()
+    table = study.reference_predictions
+    assert (table["patient_id"].map(study.splits["patients"]) == table["fold"]).all()
+    assert table["image_id"].is_unique
+    assert set(table["image_id"]) == set(study.predictions["image_id"])
+    run(out)
+    assert (out / "reference.json").read_bytes() == before, "with the seconds that it took"
+
+
 def test_only_the_winners_models_stay_and_no_checkpoint(undisturbed: Path) -> None:
     trials = table(undisturbed)
     complete = trials[trials["state"] == "COMPLETE"]

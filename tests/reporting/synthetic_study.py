@@ -48,6 +48,8 @@ class Recipe:
     control: float | None = 0.51
     baselines: tuple[float, ...] = ()
     """AUC of groups of trivial features; none are written for an empty one."""
+    reference: float | None = None
+    """AUC of the reference network; None writes none."""
     dataset: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, str] = ("benign", "cancer")
     fitted: float | None = 0.97
@@ -88,7 +90,9 @@ class _Maker:
             table = pa.table({"image_id": list(self.images["image_id"]), "laterality": list(sides)})
             write_table(self.folder / "images.parquet", table)
         if self.recipe.baselines:
-            self._write_baselines()
+            self._write_beside("baselines", "group {}", self.recipe.baselines)
+        if self.recipe.reference is not None:
+            self._write_beside("reference", "frozen features {}", (self.recipe.reference,))
         self._write_documents(any(trial.state is TrialState.COMPLETE for trial in trials.values()))
         return self.folder
 
@@ -172,20 +176,20 @@ class _Maker:
                     row["training_auc"] = float(np.clip(0.5 + learnt + 0.01 * np.sin(7 * fold + epoch), 0, 1))
                 self.curves.append(row | {"accuracy": 0.8, "seconds": 0.7})
 
-    def _write_baselines(self) -> None:
+    def _write_beside(self, file: str, called: str, reached: tuple[float, ...]) -> None:
         """One group of features for each AUC."""
         random = np.random.default_rng(self.recipe.seed + 1)
         tables, groups = [], []
-        for number, quality in enumerate(self.recipe.baselines):
-            labels, name = self.images["label"].to_numpy(), f"group {number}"
+        for number, quality in enumerate(reached):
+            labels, name = self.images["label"].to_numpy(), called.format(number)
             score = np.sqrt(2) * norm.ppf(quality) * labels + random.normal(size=len(labels))
             tables.append(self.images.assign(group=name, score=score))
             parts = tables[-1].groupby("fold")
             fold_auc = [auc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in parts]
             groups.append({"name": name, "kind": "breast", "note": f"Note {number}.", "fold_auc": fold_auc})
-        pd.concat(tables).to_parquet(self.folder / "baselines.parquet")
+        pd.concat(tables).to_parquet(self.folder / f"{file}.parquet")
         found = {"identity": "x", "groups": groups, "absent": ["scanner"], "unmeasured": "", "seconds": 1.0}
-        (self.folder / "baselines.json").write_text(json.dumps(found), encoding="utf-8")
+        (self.folder / f"{file}.json").write_text(json.dumps(found), encoding="utf-8")
 
     def _write_documents(self, complete: bool) -> None:
         recipe = self.recipe

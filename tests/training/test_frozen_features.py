@@ -1,6 +1,7 @@
 """The baseline of frozen ImageNet features, against the published network itself and plain NumPy."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.training.frozen_features import TOP, frozen_feature_scores, frozen_features
+from diagram_ray.training.frozen_features import BATCH, TOP, frozen_feature_scores, frozen_features
 from diagram_ray.training.pretrained_file import weights_file
 
 
@@ -29,6 +30,27 @@ def test_features_are_the_mean_and_the_largest_values_of_the_published_networks_
 def test_fewer_positions_than_are_asked_for_are_all_taken() -> None:
     found = frozen_features(np.full((1, 32, 32), 9000, np.uint16))
     np.testing.assert_allclose(found[:, :1280], found[:, 1280:], atol=1e-6)
+
+
+def test_images_smaller_than_the_networks_stride_have_features_too() -> None:
+    images = np.random.default_rng(0).integers(0, 65536, (2, 9, 14)).astype(np.uint16)
+    found = frozen_features(images)
+    assert found.shape == (2, 2560)
+    assert np.isfinite(found).all()
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
+def test_a_batch_more_or_less_changes_no_feature_and_no_more_is_read_at_once() -> None:
+    class Watched(np.ndarray[Any, np.dtype[np.uint16]]):
+        def __getitem__(self, index: Any) -> Any:
+            asked.append(index)
+            return np.asarray(self)[index]
+
+    asked: list[slice] = []
+    images = np.random.default_rng(0).integers(0, 65536, (BATCH + 3, 20, 12)).astype(np.uint16)
+    found = frozen_features(images.view(Watched))
+    assert [len(images[part]) for part in asked] == [BATCH, 3], "each image once"
+    np.testing.assert_allclose(found[BATCH:], frozen_features(images[BATCH:]), atol=1e-5)
 
 
 def test_images_are_scored_by_what_was_learnt_from_other_patients(data: TrainingData) -> None:

@@ -1,0 +1,84 @@
+"""A reference network beside a study that has been searched: frozen ImageNet features on the study's own folds.
+
+No trivial baseline: it sees shape and texture, but has learnt them from photographs alone. One task on the cluster,
+where the extra `pretrained` is installed. It depends on the data, the folds and the weights.
+"""
+
+import hashlib
+import time
+
+import numpy as np
+import pandas as pd
+import ray
+from numpy.typing import NDArray
+
+from diagram_ray.auditing import baselines
+from diagram_ray.auditing.baselines import Baselines
+from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.splits import Splits
+from diagram_ray.distributed.beside import Beside
+from diagram_ray.distributed.control import Cluster, results
+from diagram_ray.distributed.losses import RETRIES
+from diagram_ray.distributed.searched import Searched
+from diagram_ray.errors import DiagramError, told
+from diagram_ray.results import REFERENCE, REFERENCE_SCORES
+from diagram_ray.training.pretrained_file import NETWORKS, is_installed, weights_file
+
+NETWORK = NETWORKS[0]
+VERSION = 1
+"""Of the features and the learner in training/frozen_features.py: another one measures anew."""
+NAME = "frozen ImageNet features"
+NOTE = (
+    "A logistic regression on the last maps of EfficientNet-Lite0, which was trained on photographs and is not trained "
+    "further."
+)
+
+
+def lacks_reference(searched: Searched) -> bool:
+    """Whether it can be measured here and was not yet, with these data, folds and weights."""
+    return is_installed(NETWORK) and not _files(searched).is_there()
+
+
+def run_reference(searched: Searched, cluster: Cluster) -> None:
+    """Writes reference.parquet, and last reference.json; nothing if it was stopped meanwhile."""
+    began = time.monotonic()
+    found = _measured(searched, cluster)
+    if found is not None:
+        _files(searched).write(found, began)
+
+
+def _measured(searched: Searched, cluster: Cluster) -> Baselines | str | None:
+    """Why there is nothing, where that is text."""
+    data, splits, share = searched.materials.data, searched.materials.splits, cluster.share
+    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_scores)
+    try:
+        found = results([task.remote(data, splits, share.device)], cluster)
+        return None if found is None else _told(data, splits, found[0])
+    except DiagramError as error:
+        return str(error)
+    except Exception as error:  # of PyTorch's, the learner's and Ray's many kinds; the study is worth more than this
+        return told(error)
+
+
+def _scores(data: TrainingData, splits: Splits, device: str) -> NDArray[np.float64]:
+    import torch
+
+    from diagram_ray.training.frozen_features import frozen_feature_scores
+
+    torch.set_num_threads(1)
+    return frozen_feature_scores(data, splits, NETWORK, device=device)
+
+
+def _told(data: TrainingData, splits: Splits, scores: NDArray[np.float64]) -> Baselines:
+    folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()], dtype=np.int32)
+    ids = {"fold": folds, "image_id": data.image_ids, "patient_id": data.patient_ids}
+    table = pd.DataFrame({"group": NAME, **ids, "label": data.labels, "score": scores})
+    return Baselines(table, [baselines.summary(NAME, "network", NOTE, table)], [])
+
+
+def _files(searched: Searched) -> Beside:
+    folder, materials = searched.folder, searched.materials
+    weights = weights_file(NETWORK, True).digest
+    depends = f"{VERSION} {weights} {baselines.identity(materials.data, materials.splits)}"
+    identity = hashlib.sha256(depends.encode()).hexdigest()
+    return Beside(NAME, folder / REFERENCE, folder / REFERENCE_SCORES, identity)
