@@ -30,7 +30,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Baselines:
-    """What stands beside a study's trials reaches."""
+    """Scores that stand beside those of a study's trials, on the same folds, and what they reach."""
 
     scores: pd.DataFrame
     """`group, fold, image_id, patient_id, label, score`, out of fold."""

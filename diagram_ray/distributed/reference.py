@@ -78,7 +78,14 @@ def _told(data: TrainingData, splits: Splits, scores: NDArray[np.float64]) -> Ba
 
 def _files(searched: Searched) -> Beside:
     folder, materials = searched.folder, searched.materials
-    weights = weights_file(NETWORK, True).digest
-    depends = f"{VERSION} {weights} {baselines.identity(materials.data, materials.splits)}"
+    depends = f"{VERSION} {_weights()} {baselines.identity(materials.data, materials.splits)}"
     identity = hashlib.sha256(depends.encode()).hexdigest()
     return Beside(NAME, folder / REFERENCE, folder / REFERENCE_SCORES, identity)
+
+
+def _weights() -> str:
+    """Their SHA-256. Of a damaged package it is what is wrong, which the task finds too and tells."""
+    try:
+        return weights_file(NETWORK, True).digest
+    except Exception as error:  # no record of its version, a file that cannot be read
+        return told(error)

