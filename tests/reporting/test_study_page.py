@@ -108,6 +108,7 @@ def test_the_token_becomes_a_cookie(server: Server) -> None:
         "3.5 a minute",
         "1 complete, 1 pruned",
         "2 folds x 3",
+        "0.688",  # training AUC of trial 1
     ):
         assert words in text
     policy = answer.getheader("Content-Security-Policy")

@@ -242,7 +242,7 @@ def test_a_training_is_resumed_on_its_own_data_and_weights_only(
     assert f"dataset is '{'f' * 64}' there and '{'e' * 64}' here" in refused.stderr
     path = tmp_path / "source" / "model.safetensors"
     weights = load_file(path)
-    weights["features.layers.0.bias"] += 1
+    weights["features.layers.0.weight"] += 1
     save_file(weights, path)
     refused = invoke("--resume", tmp_path / "cut")
     assert refused.exit_code == 2
