@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diagram_ray import Study
 
-TRIALS, FOLDS, AUC, CONTROL = 12, 5, 0.90, 0.06
+TRIALS, FOLDS, AUC, CONTROL = 10, 5, 0.80, 0.06
 BASELINES = 0.05
 """Of the study's time that trivial baselines may take."""
 
