@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from diagram_ray.auditing.description import HISTOGRAM, _greys
+from diagram_ray.auditing.description import picture_numbers
 from diagram_ray.auditing.shortcuts import FOLDS, Question, ask, groups, score
 from diagram_ray.data.mammogram import read_mammogram
 from diagram_ray.data.phantom import make_phantom
@@ -77,13 +77,14 @@ def measure(folder: Path, patients: int, seed: int, difficulty: float) -> tuple[
     make_phantom(folder, patients, seed, difficulty, workers=1)
     index = inbreast.index(str(folder))
     options = Options(PHANTOM_SIZE, PATCH, 0, PUBLIC_KEY, index.classes[0])
-    rows, features = [], {}
+    rows, pictures, features = [], [], {}
     for record in index.records:
         made = prepare_image(record, options)
-        rows.append({**made.manifest, **dict(zip(["picture_part", *HISTOGRAM], _greys(made.pixels), strict=True))})
+        rows.append(made.manifest)
+        pictures.append(made.pixels)
         record.columns["inverted"] = made.manifest["inverted"]
         features[made.manifest["image_id"]] = shape_features(record)
-    question = ask(pd.DataFrame(rows), index.classes, "")
+    question = ask(pd.DataFrame(rows).join(picture_numbers(pictures)), index.classes, "")
     trivial = {group.name: found.auc.value for group in groups() if (found := score(question, group)).auc}
     best = max(trivial, key=lambda name: trivial[name])
     return told(question, np.stack([features[key] for key in question.images["image_id"]])), trivial[best], best

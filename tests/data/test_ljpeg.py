@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLossless, generate_uid
+from pydicom.uid import JPEGLossless
 from scipy import ndimage
 
+from diagram_ray.data.gdcm_process import decode_with_gdcm
 from diagram_ray.data.ljpeg import decode
 from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.errors import DataError
@@ -312,15 +311,11 @@ def test_a_stream_may_end_with_its_last_row_or_go_on_after_its_end() -> None:
 
 
 def by_gdcm(stream: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
-    """Decoded by a library that follows T.81."""
-    header = Dataset()
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = JPEGLossless
-    header.SOPClassUID = header.SOPInstanceUID = generate_uid()
-    header.Rows, header.Columns, header.SamplesPerPixel, header.PhotometricInterpretation = *shape, 1, "MONOCHROME2"
-    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0
-    header.PixelData = encapsulate([stream])
-    return np.asarray(header.pixel_array)
+    """Decoded by a library that follows T.81, in the process of its own in which the readers use it, too."""
+    rows, columns = shape
+    bits = {"stored": 16, "allocated": 16, "signed": 0}
+    decoded = decode_with_gdcm({"rows": rows, "columns": columns, "syntax": str(JPEGLossless), **bits}, stream)
+    return np.frombuffer(decoded, dtype=np.uint16).reshape(shape)
 
 
 @pytest.mark.parametrize("predictor", range(1, 8))
