@@ -102,7 +102,7 @@ def test_its_pages_name_it_in_a_browser(cluster: Cluster, watched: Path, tmp_pat
     assert "RUNNING" in job
     for words in (
         "small",
-        "46 images",
+        "48 images",
         COMMIT,
         "of 500",
         "95% interval",

@@ -204,7 +204,7 @@ class TestCutOff:
         prepare(few, tmp_path / "out")
         part = tmp_path / "out" / "images" / "part-00000.parquet"
         data = bytearray(part.read_bytes())
-        data[len(data) // 2] ^= 1
+        data[len(data) * 2 // 3] ^= 1
         part.write_bytes(data)
         opened(wishes)
         prepare(index, tmp_path / "out", update=True)
