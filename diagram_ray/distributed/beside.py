@@ -7,12 +7,14 @@ in the file of figures and costs the study nothing else.
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from diagram_ray.auditing.baselines import Baselines
+from diagram_ray.errors import DiagramError, told
 from diagram_ray.places import Place
 from diagram_ray.results import write_atomic
 from diagram_ray.search.tables import write_table
@@ -40,14 +42,28 @@ class Beside:
         except (ValueError, KeyError, TypeError):  # there are none, or they are damaged
             return False
 
-    def write(self, found: Baselines | str, began: float) -> None:
+    def measure(self, work: Callable[[], Baselines | None]) -> None:
+        """Writes what `work` finds, or why it fails; nothing where that is None, because it was stopped."""
+        began = time.monotonic()
+        try:
+            found: Baselines | str | None = work()
+        except DiagramError as error:
+            found = str(error)
+        except (
+            Exception
+        ) as error:  # of PyTorch's, the learner's and Ray's many kinds; the study is worth more than this
+            found = told(error)
+        if found is not None:
+            self._write(found, began)
+
+    def _write(self, found: Baselines | str, began: float) -> None:
         """The scores, and last the figures; where `found` is text it is why there are none. `began`: monotonic time."""
-        told: dict[str, Any] = {"identity": self.identity, "groups": [], "absent": [], "unmeasured": ""}
+        figures: dict[str, Any] = {"identity": self.identity, "groups": [], "absent": [], "unmeasured": ""}
         if isinstance(found, Baselines):
             write_table(self.scores, pa.Table.from_pandas(found.scores, preserve_index=False))
-            told |= {"groups": found.groups, "absent": found.absent}
+            figures |= {"groups": found.groups, "absent": found.absent}
         else:
             log.warning("%s could not be measured: %s", self.what, found)
-            told |= {"unmeasured": found}
-        told["seconds"] = round(time.monotonic() - began, 3)
-        write_atomic(self.figures, json.dumps(told, indent=1))
+            figures |= {"unmeasured": found}
+        figures["seconds"] = round(time.monotonic() - began, 3)
+        write_atomic(self.figures, json.dumps(figures, indent=1))

@@ -5,7 +5,6 @@ where the extra `pretrained` is installed. It depends on the data, the folds and
 """
 
 import hashlib
-import time
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from diagram_ray.distributed.beside import Beside
 from diagram_ray.distributed.control import Cluster, results
 from diagram_ray.distributed.losses import RETRIES
 from diagram_ray.distributed.searched import Searched
-from diagram_ray.errors import DiagramError, told
+from diagram_ray.errors import told
 from diagram_ray.results import REFERENCE, REFERENCE_SCORES
 from diagram_ray.training.pretrained_file import NETWORKS, is_installed, weights_file
 
@@ -41,23 +40,14 @@ def lacks_reference(searched: Searched) -> bool:
 
 def run_reference(searched: Searched, cluster: Cluster) -> None:
     """Writes reference.parquet, and last reference.json; nothing if it was stopped meanwhile."""
-    began = time.monotonic()
-    found = _measured(searched, cluster)
-    if found is not None:
-        _files(searched).write(found, began)
+    _files(searched).measure(lambda: _measured(searched, cluster))
 
 
-def _measured(searched: Searched, cluster: Cluster) -> Baselines | str | None:
-    """Why there is nothing, where that is text."""
+def _measured(searched: Searched, cluster: Cluster) -> Baselines | None:
     data, splits, share = searched.materials.data, searched.materials.splits, cluster.share
     task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_scores)
-    try:
-        found = results([task.remote(data, splits, share.device)], cluster)
-        return None if found is None else _told(data, splits, found[0])
-    except DiagramError as error:
-        return str(error)
-    except Exception as error:  # of PyTorch's, the learner's and Ray's many kinds; the study is worth more than this
-        return told(error)
+    found = results([task.remote(data, splits, share.device)], cluster)
+    return None if found is None else _told(data, splits, found[0])
 
 
 def _scores(data: TrainingData, splits: Splits, device: str) -> NDArray[np.float64]:
