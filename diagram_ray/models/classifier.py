@@ -4,6 +4,8 @@ Which layers it has is `model.classifier`: the paper's six residual blocks, the 
 beginning of, or none before the output layer.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +15,13 @@ from diagram_ray.models import efficientnet, residual
 from diagram_ray.models.features import reduction
 from diagram_ray.models.residual import ResidualBlock
 
-STRIDES = {4: (2, 1, 2, 1, 2, 1), 16: (1, 1, 2, 1, 2, 1)}
-"""Of the paper's six residual blocks, by the reduction of F. The last maps are 1/32 or 1/64 of the image."""
-WIDTHS = 8
-"""E's last maps have so many times as many channels as the first layer of the paper's F."""
+BLOCKS = {
+    4: ((2, 2), (1, 2), (2, 4), (1, 4), (2, 4), (1, 4)),
+    16: ((1, 1), (1, 1), (2, 1), (1, 1), (2, 1), (1, 1)),
+}
+"""Of the paper's six residual blocks, by the reduction of F: the stride, and the channels as a multiple of F's.
+
+The last maps are 1/32 or 1/64 of the image."""
 
 
 class ExtendedClassifier(nn.Module):
@@ -97,10 +102,10 @@ def _blocks(config: ModelConfig, channels: int) -> tuple[nn.Sequential, int, int
 
 
 def _of_the_paper(config: ModelConfig, channels: int) -> tuple[nn.Sequential, int, int]:
-    """Six residual blocks. The first two halvings of F's finer maps double their channels."""
-    strides, blocks, into = STRIDES[reduction(config)], [], channels
-    for stride in strides:
-        out = 2 * into if stride == 2 and into < WIDTHS * config.width and config.features == "paper" else into
-        blocks.append(ResidualBlock(into, out, stride, config.norm))
-        into = out
-    return nn.Sequential(*blocks), into, strides.count(2)
+    strides, multiples = zip(*BLOCKS[reduction(config)], strict=True)
+    widths = [channels, *(channels * multiple for multiple in multiples)]
+    blocks = [
+        ResidualBlock(into, out, stride, config.norm)
+        for (into, out), stride in zip(pairwise(widths), strides, strict=True)
+    ]
+    return nn.Sequential(*blocks), widths[-1], strides.count(2)

@@ -30,7 +30,6 @@ class FeatureExtractor(nn.Module):
         levels, self.channels = _levels(config)
         self.layers = nn.Sequential(*(layer for level in levels for layer in level))
         self._ends = [0, *accumulate(map(len, levels))]
-        self.reduction = reduction(config)
         self.pixels = config.pixels
 
     def first(self, count: int) -> nn.Sequential:

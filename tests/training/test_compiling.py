@@ -55,7 +55,7 @@ def test_compiled_code_trains_the_same_weights(
     small: Small, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a short E and without patches: each kernel takes seconds to compile."""
-    monkeypatch.setitem(classifier.STRIDES, 4, (2,))
+    monkeypatch.setitem(classifier.BLOCKS, 4, ((2, 2),))
     check_same({"model__gan": False, "training__multi_task": False, "training__freeze": 3}, small, data)
 
 
@@ -64,7 +64,7 @@ def test_compiled_networks_share_weights_and_statistics_with_the_model(
     small: Small, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole algorithm, through all of the compiler but its last part."""
-    monkeypatch.setitem(classifier.STRIDES, 4, (2,))
+    monkeypatch.setitem(classifier.BLOCKS, 4, ((2, 2),))
     backend(monkeypatch, "aot_eager")
     changes = {"model__norm": "batch", "model__dropout": 0.2, "training__k": 2, "training__ema_decay": 0.9}
     check_same(changes, small, data)
