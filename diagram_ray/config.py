@@ -36,6 +36,8 @@ class DataConfig(Frozen):
 
 BEFORE = {"pixels": "range", "reduction": 16}
 """What settings of the model were before they were settings."""
+FROM_WEIGHTS = ("features", "classifier", "pretrained", "reduction", "width", "norm", "pixels")
+"""Settings of the model that weights of F and E cannot be loaded without, and that are taken from where these are."""
 
 
 class MultiInstanceConfig(Frozen):

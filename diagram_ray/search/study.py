@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
-from diagram_ray.config import ExperimentConfig, Frozen, build, dotted_keys, override, unknown_key
+from diagram_ray.config import FROM_WEIGHTS, ExperimentConfig, Frozen, build, dotted_keys, override, unknown_key
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
@@ -30,10 +30,6 @@ from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 Start = Callable[[str], ExperimentConfig]
 """What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
-FROM_WEIGHTS = tuple(
-    f"model.{key}" for key in ("features", "classifier", "pretrained", "reduction", "width", "norm", "pixels")
-)
-"""Keys that are given by the weights where a study has `init_from`."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
 
 
@@ -277,7 +273,8 @@ def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _check_initial(study: StudyConfig, where: str) -> None:
-    if study.init_from is not None and (both := [key for key in FROM_WEIGHTS if key in study.space]):
+    given = [f"model.{key}" for key in FROM_WEIGHTS]
+    if study.init_from is not None and (both := [key for key in given if key in study.space]):
         raise ConfigError(
             f"{where}: space.{both[0]}: cannot be searched, because it is given by the weights of init_from "
             f"{study.init_from}"

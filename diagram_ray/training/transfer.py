@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from diagram_ray.config import ExperimentConfig, flatten, override
+from diagram_ray.config import FROM_WEIGHTS, ExperimentConfig, flatten, override
 from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.data.splits import Splits
 from diagram_ray.errors import ConfigError, LeakageError, UsageError
@@ -30,8 +30,6 @@ FINE_TUNING = {"model.gan": False, "training.multi_task": False, "training.epoch
 """Supervised, for 20 epochs (paper Sect. 3)."""
 KEPT = ("features.", "classifier.")
 OUTPUT = "classifier.output."
-SAME = ("features", "classifier", "pretrained", "reduction", "width", "norm", "pixels")
-"""Settings of the model that F and E cannot be loaded without."""
 
 Weights = Mapping[str, Tensor]
 
@@ -144,7 +142,7 @@ def _choose(files: list[Place], source: str, splits: Splits | None, fold: int | 
 
 
 def _check_model(config: ExperimentConfig, card: ModelCard, source: str) -> None:
-    for key in SAME:
+    for key in FROM_WEIGHTS:
         theirs, ours = getattr(card.experiment.model, key), getattr(config.model, key)
         if theirs != ours:
             raise ConfigError(
