@@ -89,23 +89,23 @@ def test_no_complete_trial_has_no_margin(make_study):
     assert figures["baselines"] == {"unmeasured": "no trial is complete"}
 
 
+@pytest.mark.parametrize("name", ["baselines", "reference"])
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s: (s / "baselines.json").write_text("{"), r"baselines\.json: cannot be read"),
-        (lambda s: (s / "baselines.json").write_text('{"unmeasured": ""}'), r"baselines\.json: cannot be read"),
-        (lambda s: (s / "baselines.parquet").unlink(), r"baselines\.parquet: no such table"),
-        (lambda s: (s / "baselines.parquet").write_bytes(b"PAR1"), r"baselines\.parquet: cannot be read"),
-        (lambda s: _without(s, "score"), r"baselines\.parquet: column 'score' is missing"),
+        (lambda figures, _: figures.write_text("{"), r"\.json: cannot be read"),
+        (lambda figures, _: figures.write_text('{"unmeasured": ""}'), r"\.json: cannot be read"),
+        (lambda _, scores: scores.unlink(), r"\.parquet: no such table"),
+        (lambda _, scores: scores.write_bytes(b"PAR1"), r"\.parquet: cannot be read"),
+        (lambda _, scores: _without(scores, "score"), r"\.parquet: column 'score' is missing"),
     ],
 )
-def test_damaged_baselines_are_one_clear_sentence(make_study, spoil, message):
-    study = make_study(baselines=(0.6,))
-    spoil(study)
-    with pytest.raises(DataError, match=message):
+def test_damaged_files_are_one_clear_sentence(make_study, name, spoil, message):
+    study = make_study(baselines=(0.6,), reference=0.7)
+    spoil(study / f"{name}.json", study / f"{name}.parquet")
+    with pytest.raises(DataError, match=name + message):
         make_report([study])
 
 
-def _without(study, column):
-    path = study / "baselines.parquet"
+def _without(path, column):
     pd.read_parquet(path).drop(columns=column).to_parquet(path)

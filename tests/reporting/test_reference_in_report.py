@@ -3,10 +3,8 @@
 import json
 import re
 
-import pandas as pd
 import pytest
 
-from diagram_ray.errors import DataError
 from diagram_ray.evaluation import style
 from diagram_ray.reporting.facts import Facts
 from diagram_ray.reporting.page import make_report
@@ -85,25 +83,3 @@ def test_it_is_told_without_baselines_too(make_study):
 def test_no_complete_trial_has_none_beside_it(make_study):
     _, figures = told(make_study(none_complete=True, reference=0.7))
     assert figures["reference"] == {"unmeasured": "no trial is complete"}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda s: (s / "reference.json").write_text("{"), r"reference\.json: cannot be read"),
-        (lambda s: (s / "reference.json").write_text('{"unmeasured": ""}'), r"reference\.json: cannot be read"),
-        (lambda s: (s / "reference.parquet").unlink(), r"reference\.parquet: no such table"),
-        (lambda s: (s / "reference.parquet").write_bytes(b"PAR1"), r"reference\.parquet: cannot be read"),
-        (lambda s: _without(s, "score"), r"reference\.parquet: column 'score' is missing"),
-    ],
-)
-def test_a_damaged_one_is_one_clear_sentence(make_study, spoil, message):
-    study = make_study(baselines=(0.6,), reference=0.7)
-    spoil(study)
-    with pytest.raises(DataError, match=message):
-        make_report([study])
-
-
-def _without(study, column):
-    path = study / "reference.parquet"
-    pd.read_parquet(path).drop(columns=column).to_parquet(path)
