@@ -34,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "images alone": IMAGES_ALONE,
     "group norm": IMAGES_ALONE | {"model.norm": "group"},
     "batch norm": IMAGES_ALONE | {"model.norm": "batch"},
+    "reduction 16": IMAGES_ALONE | {"model.reduction": 16},
+    "residual": IMAGES_ALONE | {"model.features": "residual", "model.classifier": "backbone"},
     "pixels as prepared": IMAGES_ALONE | {"model.pixels": "range"},
     "group norm, pixels as prepared": IMAGES_ALONE | {"model.norm": "group", "model.pixels": "range"},
 }
