@@ -83,9 +83,9 @@ def test_dry_run_tells_the_price_of_nested_and_repeated_cross_validation() -> No
     code, out, _ = run("--dry-run", "--json", "--nested", "--repeats", "3")
     plan = json.loads(out.splitlines()[-1])
     assert code == 0
-    assert plan["repeats_fold_epochs"] == 2 * 5 * 9
-    assert plan["nested_candidates"] == 7  # of 12: TPE draws 5 at random, and sees nothing of the last two before one
-    assert plan["nested_largest"] == (7 * 10 + 5) * 9
+    assert plan["repeats_fold_epochs"] == 2 * 5 * 12
+    assert plan["nested_candidates"] == 8  # of 10: TPE draws 5 at random, and sees nothing of the last two before one
+    assert plan["nested_largest"] == (8 * 10 + 5) * 12
     assert plan["nested_expected"] < plan["nested_largest"]
     assert plan["nested_times"] == plan["nested_expected"] / plan["expected_fold_epochs"]
 
