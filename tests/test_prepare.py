@@ -168,7 +168,7 @@ def test_other_kinds_of_dicom_are_taken_when_asked_for(tmp_path: Path, own_key: 
     reasons = set(read_rejects(str(out))["reason"])
     assert reasons == {
         "is not a mammogram: (0008,0016) SOP Class is CT Image Storage, (0008,0060) Modality is CT; "
-        "--any-modality reads it all the same"
+        "--any-modality takes other kinds of image, too"
     }
 
 

@@ -147,8 +147,6 @@ def _codestream(coded: bytes) -> bytes:
         end = end if length else len(coded)  # the last box may leave its length open
         if name == b"jp2c":
             return coded[start:end]
-        if end < start:
-            break
         place = end
     return coded
 

@@ -17,8 +17,8 @@ from diagram_ray.data.limits import LARGEST_FILE
 from diagram_ray.errors import DataError
 
 MOST_READS = 20_000
-"""Reads of a file while its header is parsed: about two for each element. Most real headers have some hundred; those
-with more elements are rid of the unwanted ones first, and then none has so many."""
+"""Reads of a file while its header is parsed: about two for each element. Most real headers take some hundred. A header
+that takes more is parsed once again without the elements that are not wanted."""
 NAMES = (".dcm", ".dicom")
 
 _BARE = re.compile(rb"[\x02\x08]\x00[\x00-\xff]\x00(?:[A-Z]{2}|[\x00-\xff]\x00\x00\x00)", re.DOTALL)
@@ -26,7 +26,6 @@ _BARE = re.compile(rb"[\x02\x08]\x00[\x00-\xff]\x00(?:[A-Z]{2}|[\x00-\xff]\x00\x
 _META_LENGTH = re.compile(rb"\x02\x00\x00\x00UL\x04\x00(....)", re.DOTALL)
 _DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode()
 _BIG_ENDIAN = uid.ExplicitVRBigEndian.encode() + b"\0"
-_SPECIFIC_CHARACTER_SET = 0x00080005
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
@@ -71,7 +70,7 @@ def _thinned(data: bytes, tags: Sequence[str]) -> bytes:
     """The file with the wanted elements alone."""
     start = _meta_end(data)
     numbers = {number for tag in tags if (number := tag_for_keyword(tag)) is not None}
-    return thinned(data, start, numbers | {_SPECIFIC_CHARACTER_SET}, big_endian=_BIG_ENDIAN in data[:start])
+    return thinned(data, start, numbers, big_endian=_BIG_ENDIAN in data[:start])
 
 
 class _TooLong(Exception):  # noqa: N818 - no error yet

@@ -25,7 +25,6 @@ CLASSES = (
     uid.DigitalXRayImageStorageForPresentation,
     uid.ComputedRadiographyImageStorage,
     uid.SecondaryCaptureImageStorage,
-    uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
@@ -63,12 +62,12 @@ def check_kind(header: Dataset, allowed: Allowed) -> None:
     if not allowed.any_modality and (other_class or modality in OTHER_MODALITIES):
         parts = ["(0008,0016) SOP Class is " + sop_class.name] * (sop_class.type == "SOP Class")
         parts += ["(0008,0060) Modality is " + modality] * (modality in OTHER_MODALITIES)
-        raise DataError(f"is not a mammogram: {', '.join(parts)}; --any-modality reads it all the same")
+        raise DataError(f"is not a mammogram: {', '.join(parts)}; --any-modality takes other kinds of image, too")
     intent = str(header.get("PresentationIntentType") or "").strip().upper()
     if not allowed.for_processing and (intent == "FOR PROCESSING" or (not intent and sop_class in PROCESSING)):
         raise DataError(
             "is FOR PROCESSING by its (0008,0068) Presentation Intent Type or SOP class: the detector's values, not "
-            "the picture made of them for reading; --for-processing reads it all the same"
+            "the picture made of them for reading; --for-processing takes it, too"
         )
 
 

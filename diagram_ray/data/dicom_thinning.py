@@ -40,8 +40,9 @@ def thinned(data: bytes, start: int, tags: Collection[int], big_endian: bool) ->
     count = _find(np.frombuffer(data, np.uint8), start, explicit, shifts, np.array(sorted(tags)), long, spans)
     parts = [data[:start]]
     for begin, value, end in spans[:count].tolist():
-        in_frames = data[begin : begin + 4] == b"\xe0\x7f\x10\0" and data[value - 4 : value] == b"\xff" * 4
-        parts.append(data[begin:value] + _in_one_fragment(data[value:end]) if in_frames else data[begin:end])
+        encapsulated = data[begin : begin + 4] == b"\xe0\x7f\x10\0" and data[value - 4 : value] == b"\xff" * 4
+        content = _in_one_fragment(data[value:end]) if encapsulated else data[value:end]
+        parts.append(data[begin:value] + content)
     return b"".join(parts)
 
 

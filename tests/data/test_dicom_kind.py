@@ -34,7 +34,9 @@ def refusal(header: Dataset, allowed: Allowed = USUAL) -> str:
         (uid.SecondaryCaptureImageStorage, "MG"),
         (uid.SecondaryCaptureImageStorage, "OT"),
         (uid.SecondaryCaptureImageStorage, None),
+        (uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage, "MG"),
         (uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage, "MG"),
+        (uid.MultiFrameTrueColorSecondaryCaptureImageStorage, "MG"),
         (uid.ComputedRadiographyImageStorage, "MG"),
         (uid.DigitalXRayImageStorageForPresentation, "MG"),
         ("1.3.6.1.4.1.99999.1", "MG"),  # of one maker alone
@@ -75,6 +77,23 @@ def test_other_kinds_are_named_and_read_only_when_asked_for(
     np.testing.assert_array_equal(read_mask(as_bytes(header))[0], GREY)  # a mask need be no mammogram
 
 
+@pytest.mark.parametrize(
+    ("changes", "small"),
+    [({"Modality": "CT"}, b"ct"), ({"PresentationIntentType": "FOR PROCESSING"}, b"for processing")],
+)
+def test_small_letters(changes: dict[str, object], small: bytes) -> None:
+    data = as_bytes(dicom(**changes))
+    assert data.count(small.upper()) == 1
+    with pytest.raises(DataError, match=small.decode().upper()):
+        read_dicom(data.replace(small.upper(), small))
+
+
+def test_the_class_may_stand_in_the_file_meta_information_alone() -> None:
+    header = dicom(SOPClassUID=None, Modality="MG")
+    header.file_meta.MediaStorageSOPClassUID = uid.CTImageStorage
+    assert "SOP Class is CT Image Storage" in refusal(header)
+
+
 def test_text_that_is_no_modality_is_not_quoted() -> None:
     header = dicom(SOPClassUID=uid.CTImageStorage, Modality="DOE_JANE")
     assert "DOE" not in refusal(header)
@@ -104,6 +123,7 @@ def test_what_has_no_pixels_is_named_first() -> None:
     "changes",
     [
         {"PresentationIntentType": "FOR PROCESSING"},
+        {"SOPClassUID": uid.DigitalXRayImageStorageForProcessing},
         {"SOPClassUID": uid.DigitalMammographyXRayImageStorageForProcessing},
         {
             "SOPClassUID": uid.DigitalMammographyXRayImageStorageForProcessing,

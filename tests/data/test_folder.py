@@ -176,6 +176,9 @@ def test_what_else_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     with pytest.raises(DataError, match="no image found"):
         index(str(tmp_path / "bare"))
+    (tmp_path / "bare" / "notes.yaml").touch()
+    with pytest.raises(DataError, match=r"no image found.*; the first of 1 reasons: .*notes\.yaml: not an image"):
+        index(str(tmp_path / "bare"))
 
 
 def test_it_is_read_from_an_object_store(tree: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from diagram_ray import predict as command
 from diagram_ray.config import ExperimentConfig
+from diagram_ray.data.dicom_kind import Allowed
 from diagram_ray.data.mammogram import read_mammogram
 from diagram_ray.data.pixels import standardise
 from diagram_ray.data.shards import image_schema
@@ -112,6 +113,7 @@ def test_what_is_no_mammogram_is_predicted_only_when_asked_for(model: Path, tmp_
     assert "Modality is CT" in refused.stderr
     with pytest.raises(DataError, match="FOR PROCESSING"):
         command.load(model).predict(files[1])
+    assert command.load(model).predict(files[1], Allowed(for_processing=True))["path"] == str(files[1])
 
 
 def test_the_predictor_answers_as_the_command_and_as_the_model_itself(

@@ -65,7 +65,7 @@ def index(
     else:
         rows, rejects = _rows_of_folders(folder, files, patient_pattern)
     if not rows:
-        first = f"; the first of {len(rejects)} reasons: {rejects[0].reason}" if rejects else ""
+        first = f"; the first of {len(rejects)} reasons: {rejects[0].path}: {rejects[0].reason}" if rejects else ""
         raise DataError(f"{source}: no image found; read are {', '.join(SUFFIXES)}{first}")
     classes = _order(sorted({row["label"] for row in rows if row["label"]}), positive, table or source)
     images = [_record(folder, group, classes) for group in _by_path(rows)]
