@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diagram_ray.config import DataConfig, ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.reading import read_training_data
+from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.splits import Splits, make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.evaluation.delong import delong, paired_delong
 from diagram_ray.evaluation.metrics import auc
 
@@ -71,7 +71,7 @@ def frozen(data: TrainingData, splits: Splits, folds: int) -> NDArray[np.float64
     """The same of frozen features."""
     import torch
 
-    from diagram_ray.training.frozen_features import frozen_feature_scores
+    from diagram_ray.training.pretrained.frozen_features import frozen_feature_scores
 
     torch.set_num_threads(1)
     return frozen_feature_scores(data, splits)[tested(data, splits, folds)]

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from diagram_ray.doctor.study_checks import examine
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.files import TrialFiles, best_of, write_scores
-from diagram_ray.search.health import examine
-from diagram_ray.search.ledger import BEGINNING, FILE, read_ledger
-from diagram_ray.search.replay import Memory
-from diagram_ray.search.study import build_study
-from diagram_ray.search.study_folder import Plan, new_document, write_document
-from diagram_ray.search.study_state import Rules, StudyState
-from diagram_ray.search.tables import write_table, write_tables
+from diagram_ray.results import Measurement, Trial, TrialState, best_of
+from diagram_ray.search.messages import Memory, Rules
+from diagram_ray.search.scheduler import StudyState
+from diagram_ray.storage.tables import write_table
+from diagram_ray.study.config import build_study
+from diagram_ray.study.folder import Plan, new_document, write_document
+from diagram_ray.study.ledger import BEGINNING, FILE, read_ledger
+from diagram_ray.study.tables import write_tables
+from diagram_ray.study.trial_files import TrialFiles, write_scores
 
 FOLDS, IMAGES = 2, 20
 """IMAGES of each fold."""

@@ -25,13 +25,13 @@ from diagram_ray.evaluation.baselines import margin
 from diagram_ray.evaluation.bbc import bags, bbc
 from diagram_ray.evaluation.comparison import corrected_t
 from diagram_ray.evaluation.delong import delong, paired_delong
-from diagram_ray.evaluation.nested import nested_estimate
+from diagram_ray.evaluation.nested_cv import nested_estimate
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, bootstrap, mean_over_folds
-from diagram_ray.search.fidelity import Ladder, Rung, decide
+from diagram_ray.search.ladder import Ladder, Rung, decide
 from diagram_ray.search.nested import Cell, Field, NestedSearch, Outer
-from diagram_ray.search.nested_plan import inner_ladder
 from diagram_ray.search.racing import Cases
+from diagram_ray.study.nested_plan import inner_ladder
 
 IMAGES, FOLDS = 410, 5
 OF_PATIENT = 0.5

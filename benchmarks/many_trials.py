@@ -22,15 +22,16 @@ from rich.console import Console
 from train_step import random_data
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits
-from diagram_ray.distributed import study_run
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.distributed import driver
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.results import Measurement, Study, Trial, write_atomic
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import Plan
-from diagram_ray.training.materials import Materials
+from diagram_ray.results import Measurement, Study, Trial
+from diagram_ray.search.optuna_sampler import Sampler
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import Plan
+from diagram_ray.training.runs.inputs import Materials
 
 PROCESSORS = 2
 FOLDS = 2
@@ -128,9 +129,9 @@ class Watched(Sampler):
     def _say(self, number: int) -> None:
         now, work = time.perf_counter(), busy()
         wall = 1000 * (now - self._began) / self.every
-        driver, others = (1000 * (new - old) / self.every for new, old in zip(work, self._busy, strict=True))
+        in_driver, others = (1000 * (new - old) / self.every for new, old in zip(work, self._busy, strict=True))
         suggest = 1000 * float(np.median(self._spent[-200:]))
-        print(f"{number:6} {wall:9.1f} {driver:9.1f} {others:9.1f} {suggest:9.2f} {resident():9.0f}", flush=True)
+        print(f"{number:6} {wall:9.1f} {in_driver:9.1f} {others:9.1f} {suggest:9.2f} {resident():9.0f}", flush=True)
         self._began, self._busy = now, work
 
 
@@ -158,15 +159,15 @@ def run(folder: Path, trials: int) -> None:
     materials = Materials(data, make_splits(data, FOLDS, 0), {"name": "random", "fingerprint": data.fingerprint})
     print(f"{'trial':>6} {'wall':>9} {'driver':>9} {'others':>9} {'suggest':>9} {'MiB':>9}   ms a trial")
     began, work = time.perf_counter(), busy()
-    study_run.run_study(plan, materials, Console(stderr=True, quiet=True), Instant)
+    driver.run_study(plan, materials, Console(stderr=True, quiet=True), Instant)
     wall = time.perf_counter() - began
-    driver, others = (new - old for new, old in zip(busy(), work, strict=True))
+    in_driver, others = (new - old for new, old in zip(busy(), work, strict=True))
     table = Study.load(folder / "study").trials
     assert len(table) == trials
     assert set(table["state"]) <= {"COMPLETE", "PRUNED"}
     print(
         f"{trials} trials in {wall:.0f} s: {1000 * wall / trials:.1f} ms a trial; processor time "
-        f"{1000 * driver / trials:.1f} ms of the driver and {1000 * others / trials:.1f} ms of Ray and its workers; "
+        f"{1000 * in_driver / trials:.1f} ms of the driver and {1000 * others / trials:.1f} ms of Ray and its workers; "
         f"{resident():.0f} MiB at the end"
     )
     print(f"{dict(table['state'].value_counts())}, best AUC {table['auc_mean'].max():.4f}")
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1000, help="trials after which it is told how things stand")
     asked = parser.parse_args()
     Watched.every = asked.every
-    study_run.Sampler = Watched
+    driver.Sampler = Watched
     with tempfile.TemporaryDirectory() as folder, ray_session(num_cpus=PROCESSORS):
         run(Path(folder), asked.trials)
 

@@ -25,10 +25,10 @@ from sklearn.preprocessing import StandardScaler
 
 from diagram_ray.auditing.description import picture_numbers
 from diagram_ray.auditing.shortcuts import FOLDS, Question, ask, groups, score
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.phantom import make_phantom
 from diagram_ray.data.phantom.lesions import best_auc
-from diagram_ray.data.preparation import Options, prepare_image
+from diagram_ray.data.preprocessing.prepare_image import Options, prepare_image
 from diagram_ray.data.readers import inbreast
 from diagram_ray.data.records import ImageRecord
 from diagram_ray.evaluation.metrics import auc

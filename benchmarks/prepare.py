@@ -32,14 +32,14 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from scipy import ndimage
 
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.phantom.ljpeg_encoder import encode
-from diagram_ray.data.pixels import standardise
-from diagram_ray.data.preparation import Options
+from diagram_ray.data.preprocessing.prepare_image import Options
+from diagram_ray.data.preprocessing.standardise import standardise
 from diagram_ray.data.records import Film, ImageRecord, Index
-from diagram_ray.distributed.ingest import prepare_dataset
+from diagram_ray.distributed.data_tasks import ALLOCATOR
+from diagram_ray.distributed.prepare_dataset import prepare_dataset
 from diagram_ray.distributed.session import WORKERS, ray_session
-from diagram_ray.distributed.tasks import ALLOCATOR
 
 SHAPE = (4700, 2900)
 DIFFERENT = 4

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from diagram_ray.config import DataConfig, ExperimentConfig, build, override
-from diagram_ray.data.dataset import Fold, TrainingData
-from diagram_ray.data.reading import read_training_data
+from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.trainer import Trainer
 from diagram_ray.yaml_text import parse_assignment
 
 IMAGES_ALONE = {"training.multi_task": False, "model.gan": False}

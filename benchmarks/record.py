@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from diagram_ray.results import Study, TrialState
-from diagram_ray.search.files import TrialFiles, read_scores
-from diagram_ray.search.ledger import read_ledger
+from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.trial_files import TrialFiles, read_scores
 
 HERE = Path(__file__).parent
 FOLDS = 5

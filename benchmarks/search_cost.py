@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.replay.recording import Recording, read_recording
+from diagram_ray.replay.replay import Summary, random_orders, replay, sum_up
+from diagram_ray.search.ladder import Ladder, Rung
 from diagram_ray.search.racing import Race
-from diagram_ray.search.recording import Recording, read_recording
-from diagram_ray.search.replay import Summary, random_orders, replay, sum_up
 
 WITHIN = 0.005
 NOBODY = 10**9

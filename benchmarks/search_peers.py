@@ -21,8 +21,8 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from diagram_ray.search.recording import Recording, read_recording
-from diagram_ray.search.replay import Outcome, random_orders
+from diagram_ray.replay.recording import Recording, read_recording
+from diagram_ray.replay.replay import Outcome, random_orders
 
 WITHIN = 0.005
 Aucs = NDArray[np.float64]

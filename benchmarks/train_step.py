@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from diagram_ray.config import ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.models import DiaGRAM
+from diagram_ray.training.algorithm1 import InnerBatch, Optimizers, iterate
 from diagram_ray.training.augment import draw_transforms, to_tensor, transform
-from diagram_ray.training.descent import Descent
 from diagram_ray.training.device import autocast
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.step import InnerBatch, Optimizers, iterate
+from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.trainer import Trainer
 
 PRECISIONS = ("float32", "bfloat16")
 """The second one on GPUs only."""

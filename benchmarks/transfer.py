@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from diagram_ray.config import DataConfig, ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.reading import read_training_data
+from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.evaluation.comparison import Comparison, compare
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.transfer import read_initial, starting_config

@@ -24,15 +24,15 @@ from rich.console import Console
 from train_step import random_data
 
 from diagram_ray.config import ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.distributed.driver import run_study
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.study_run import run_study
 from diagram_ray.results import Study
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import Plan
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.materials import Materials
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import Plan
+from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.trainer import Trainer
 
 PROCESSORS = 2
 SMALL = {"model.width": 4, "model.generator_width": 4, "model.latent_size": 4, "training.epochs": 1}

@@ -17,7 +17,7 @@ from diagram_ray.errors import DataError, DiagramError, UsageError
 
 if TYPE_CHECKING:
     from diagram_ray.auditing.record import Audit
-    from diagram_ray.distributed.audit import Pictures
+    from diagram_ray.distributed.audit_dataset import Pictures
 
 AUTOMATIC = 2000
 """Images up to which a study audits its dataset by itself, if nobody has."""
@@ -42,12 +42,12 @@ def audit(
 
     def work() -> dict[str, Any]:
         nonlocal serious
-        from diagram_ray.data.shards import read_info
+        from diagram_ray.data.parquet.layout import read_info
 
         read_info(dataset)  # a wrong path is told before anything large is imported
         _check_page(out)
         from diagram_ray.auditing.record import as_dict
-        from diagram_ray.distributed.audit import audit_dataset
+        from diagram_ray.distributed.audit_dataset import audit_dataset
 
         found, pictures = audit_dataset(dataset)
         for finding in found.findings:
@@ -78,7 +78,7 @@ def audited(uri: str, info: dict[str, Any]) -> dict[str, Any] | None:
             return known
         if info["counts"]["images"] > AUTOMATIC:
             return known
-        from diagram_ray.distributed.audit import audit_dataset
+        from diagram_ray.distributed.audit_dataset import audit_dataset
 
         found, pictures = audit_dataset(uri)
         _record(uri, found, pictures, None)
@@ -92,7 +92,7 @@ def _record(uri: str, found: "Audit", pictures: "Pictures", out: Path | None) ->
     """Writes audit.json and the page; returns where the page is. A dataset that cannot be written stays without."""
     from diagram_ray.auditing.record import FILE, PAGE, to_json, write_beside
     from diagram_ray.reporting.audit_page import audit_page
-    from diagram_ray.results import write_atomic
+    from diagram_ray.storage.atomic import write_atomic
 
     page = audit_page(found, pictures)
     try:

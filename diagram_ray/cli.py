@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from diagram_ray.errors import DiagramError, UsageError
-from diagram_ray.events import EVENT, JsonLines, event
-from diagram_ray.places import Place
+from diagram_ray.logs import EVENT, JsonLines, event
+from diagram_ray.storage.paths import Place
 
 stderr = Console(stderr=True)
 log = logging.getLogger("diagram_ray")

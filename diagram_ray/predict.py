@@ -20,15 +20,15 @@ import typer
 
 from diagram_ray import cli
 from diagram_ray.errors import DataError, UsageError
-from diagram_ray.places import Place, check_uri, reached
+from diagram_ray.storage.paths import Place, check_uri, reached
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from diagram_ray.data.dicom_kind import Allowed
-    from diagram_ray.training.heatmaps import Heatmaps
-    from diagram_ray.training.predictor import Predictor
+    from diagram_ray.data.decoding.dicom.kind import Allowed
+    from diagram_ray.training.inference.heatmaps import Heatmaps
+    from diagram_ray.training.inference.predictor import Predictor
 
     Picture = tuple[str, NDArray[np.uint16]]
 
@@ -58,7 +58,7 @@ def load(model_dir: str | Place, device: str = "cpu") -> "Predictor":
     (N, m) of standardised images (N, H, W) uint16.
     """
     from diagram_ray.training.device import choose_device
-    from diagram_ray.training.predictor import Predictor
+    from diagram_ray.training.inference.predictor import Predictor
 
     return Predictor.load(model_dir, choose_device(device))
 
@@ -78,7 +78,7 @@ def predict(
     """Class probabilities of mammograms (DICOM, PGM, PNG, JPEG, TIFF) or of a prepared dataset's images."""
 
     def work() -> dict[str, Any]:
-        from diagram_ray.data.dicom_kind import Allowed
+        from diagram_ray.data.decoding.dicom.kind import Allowed
 
         source, target = reached(model), reached(out)
         cli.check_free(target)
@@ -116,8 +116,8 @@ def _source(given: str) -> str | list[str]:
 def _predict_all(
     predictor: "Predictor", sources: list[str | list[str]], out: Place, allowed: "Allowed", heatmaps: bool
 ) -> dict[str, Any]:
-    from diagram_ray.training.heatmaps import Heatmaps
-    from diagram_ray.training.model_store import new_folder
+    from diagram_ray.training.checkpoints.model_folder import new_folder
+    from diagram_ray.training.inference.heatmaps import Heatmaps
 
     rejects = _Rejects()
     with new_folder(out, last="predictions.csv") as folder:
@@ -153,7 +153,7 @@ def _dataset(uri: str, image_size: tuple[int, int]) -> "Iterator[Picture]":
     import pyarrow as pa
     from pyarrow import dataset
 
-    from diagram_ray.data.shards import open_dataset, read_info
+    from diagram_ray.data.parquet.layout import open_dataset, read_info
 
     size = tuple(read_info(uri).get("image_size", ()))
     if size != image_size:

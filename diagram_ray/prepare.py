@@ -28,10 +28,10 @@ from diagram_ray import cli
 from diagram_ray.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from diagram_ray.data.dicom_kind import Allowed
+    from diagram_ray.data.decoding.dicom.kind import Allowed
+    from diagram_ray.data.parquet.progress import Tally
     from diagram_ray.data.readers import Asked
     from diagram_ray.data.records import Index
-    from diagram_ray.distributed.tally import Tally
 
 PUBLIC_KEY = b"diagram_ray"
 """Of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
@@ -140,7 +140,7 @@ def prepare(
         })  # fmt: skip
         size = _size(image_size) if image_size else PHANTOM_SIZE if format_ == Format.phantom else FULL_SIZE
         _check_place(out, update)
-        from diagram_ray.data.dicom_kind import Allowed
+        from diagram_ray.data.decoding.dicom.kind import Allowed
 
         allowed = Allowed(any_modality, for_processing)
         making = Making(size, patch_size, background_patches, _secret(key) if key else None, update, allowed)
@@ -206,9 +206,9 @@ def _prepare_source(format_: Format, source: str, out: str, asked: "Asked", maki
 
 def prepare_index(index: "Index", out: str, source_format: str, root: str, making: Making) -> dict[str, Any]:
     """Prepares what a reader found in the folder `root`, on a Ray cluster or this machine; returns dataset.json."""
-    from diagram_ray.data.dicom_kind import USUAL
-    from diagram_ray.data.preparation import Options
-    from diagram_ray.distributed.ingest import prepare_dataset
+    from diagram_ray.data.decoding.dicom.kind import USUAL
+    from diagram_ray.data.preprocessing.prepare_image import Options
+    from diagram_ray.distributed.prepare_dataset import prepare_dataset
     from diagram_ray.distributed.session import ray_session
 
     wanted = making.background_patches
@@ -252,7 +252,7 @@ def _raw_phantom(source: str | None, out: str, patients: int, seed: int, difficu
 @contextmanager
 def _progress() -> Iterator[Callable[["Tally"], None]]:
     """A bar for each stage: files and megapixels a second, rejects, time left."""
-    from diagram_ray.distributed.tally import Speed
+    from diagram_ray.data.parquet.progress import Speed
 
     with ExitStack() as stack:
         stage, speed = "", Speed()
@@ -292,14 +292,14 @@ def _check_options(
 
 
 def _check_place(out: str, update: bool) -> None:
-    from diagram_ray.data.shards import check_vacant
+    from diagram_ray.data.parquet.layout import check_vacant
 
     if not update:
         check_vacant(out)
 
 
 def _secret(path: Path | None) -> bytes:
-    from diagram_ray.data.keys import read_key
+    from diagram_ray.data.preprocessing.pseudonym_key import read_key
 
     return read_key(path)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diagram_ray import cli
-from diagram_ray.places import reached
+from diagram_ray.storage.paths import reached
 
 if TYPE_CHECKING:
-    from diagram_ray.training.reproduction import Reproduction
+    from diagram_ray.training.runs.reproduction import Reproduction
 
 app = cli.new_app()
 
@@ -34,7 +34,7 @@ def reproduce(
 
     def work() -> dict[str, Any]:
         nonlocal same
-        from diagram_ray.training.reproduction import reproduce
+        from diagram_ray.training.runs.reproduction import reproduce
 
         with cli.progress_bar("epochs", between_lines=5.0) as report:
             found = reproduce(reached(study), trial, fold, device, report)

@@ -23,9 +23,8 @@ report.html           self-contained
 
 import io
 import json
-import os
 import statistics
-import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -36,8 +35,7 @@ import pandas as pd
 import yaml
 
 from diagram_ray.errors import DataError, StoreError, told
-from diagram_ray.places import Place, reached
-from diagram_ray.store import StorePath
+from diagram_ray.storage.paths import Place, reached
 
 AUC = "auc"
 """The objective that every study has."""
@@ -96,31 +94,12 @@ class Trial:
     measurements: tuple[Measurement, ...] = ()
     """One for each rung reached, in order."""
     sizes: dict[str, float] = field(default_factory=dict)
-    """Of the model, where the study has bounds or objectives on them (search/sizes.py)."""
+    """Of the model, where the study has bounds or objectives on them (search/constraints.py)."""
 
     @property
     def last(self) -> Measurement | None:
         """The measurement of the highest rung reached."""
         return self.measurements[-1] if self.measurements else None
-
-
-def write_atomic(path: Place, content: bytes | str) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part."""
-    data = content.encode() if isinstance(content, str) else content
-    if isinstance(path, StorePath):
-        path.write_bytes(data)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 class Study:
@@ -281,3 +260,19 @@ class Study:
         if not isinstance(value, dict):
             raise DataError(f"{path}: expected a JSON object")
         return value
+
+
+def best_of(trials: Mapping[int, Trial]) -> Trial | None:
+    """The complete trial with the highest mean AUC, the earliest of equals; None if no trial is complete."""
+    best: Trial | None = None
+    for _, trial in sorted(trials.items()):
+        if trial.state is TrialState.COMPLETE and trial.last and better(trial, best):
+            best = trial
+    return best
+
+
+def better(trial: Trial, best: Trial | None) -> bool:
+    """Whether a complete trial takes the place of the best one so far."""
+    if best is None or best.last is None or trial.last is None:
+        return best is None
+    return (-trial.last.auc_mean, trial.number) < (-best.last.auc_mean, best.number)

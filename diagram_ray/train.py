@@ -26,14 +26,14 @@ from diagram_ray import cli
 from diagram_ray.config import ExperimentConfig, build_recorded, override
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.evaluation.underfitting import underfits
-from diagram_ray.places import Place, absolute, check_uri, reached
-from diagram_ray.results import write_atomic
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.paths import Place, absolute, check_uri, reached
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 if TYPE_CHECKING:
-    from diagram_ray.data.dataset import TrainingData
     from diagram_ray.data.splits import Splits
-    from diagram_ray.training.run import Task, TrainingRun
+    from diagram_ray.data.training_data import TrainingData
+    from diagram_ray.training.runs.run import Task, TrainingRun
 
 DOCUMENT, SPLITS, FINISHED = "train.yaml", "splits.json", "config.yaml"
 
@@ -149,7 +149,7 @@ def _new_request(
 def _experiment(study: Place | None, init_from: str | None) -> ExperimentConfig:
     """What --set is applied to: of --from, else of fine-tuning where there is --init-from, else the defaults."""
     if study is not None:
-        from diagram_ray.training.model_store import read_card
+        from diagram_ray.training.checkpoints.model_folder import read_card
 
         return read_card(study).experiment
     if init_from is not None:
@@ -188,9 +188,9 @@ def _refuse(given: Mapping[str, Any]) -> None:
 
 
 def _train(request: Request, how: _How, study: Place | None, folds: int) -> dict[str, Any]:
-    from diagram_ray.distributed.interrupt import cooperative_stop
+    from diagram_ray.signals import cooperative_stop
     from diagram_ray.training.device import choose_device
-    from diagram_ray.training.run import Outputs, TrainingRun
+    from diagram_ray.training.runs.run import Outputs, TrainingRun
 
     device = choose_device(how.device)
     task = _task(request, how.out, study, folds)
@@ -210,9 +210,9 @@ def _train(request: Request, how: _How, study: Place | None, folds: int) -> dict
 
 
 def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Task":
-    from diagram_ray.data.mapping import open_training_data
-    from diagram_ray.training.identity import fit_to_data
-    from diagram_ray.training.run import Task
+    from diagram_ray.data.parquet.memory_map import open_training_data
+    from diagram_ray.training.checkpoints.run_identity import fit_to_data
+    from diagram_ray.training.runs.run import Task
     from diagram_ray.training.transfer import read_initial
 
     data = open_training_data(request.data, request.experiment.data)
@@ -242,7 +242,7 @@ def _splits(data: "TrainingData", request: Request, out: Place, study: Place | N
 
 
 def _write_request(out: Place, request: Request, task: "Task") -> None:
-    from diagram_ray.search.study_folder import versions
+    from diagram_ray.study.folder import versions
 
     if task.splits is not None:
         write_atomic(out / SPLITS, task.splits.to_json())

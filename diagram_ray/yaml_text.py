@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from diagram_ray.errors import ConfigError, told
-from diagram_ray.places import Place
+from diagram_ray.storage.paths import Place
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

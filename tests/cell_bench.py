@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diagram_ray.distributed import cells
-from diagram_ray.distributed.searched import Searched
-from diagram_ray.distributed.worker import cross_validation
-from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.study_folder import read_plan
-from diagram_ray.training.identity import fit_to_data
-from diagram_ray.training.materials import load
+from diagram_ray.distributed.after_search import fold_tasks
+from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.work import cross_validation
+from diagram_ray.study.folder import read_plan
+from diagram_ray.study.ledger import read_ledger
+from diagram_ray.training.checkpoints.run_identity import fit_to_data
+from diagram_ray.training.runs.inputs import load
 
 
 class Bench:
@@ -21,14 +21,14 @@ class Bench:
         self.stop_after = 10**6
 
     def __call__(
-        self, orders: Callable[[Any], Sequence[cells.Order]], deals: Any, data: Any, make: Any, _: Any
+        self, orders: Callable[[Any], Sequence[fold_tasks.Order]], deals: Any, data: Any, make: Any, _: Any
     ) -> bool:
         while waiting := orders(frozenset()):
             order = min(waiting, key=lambda order: (order.epochs, order.place))
             if len(self.trained) >= self.stop_after:
                 return False
             self.trained.append(f"{order.name} to {order.epochs}")
-            cells.train(order, data, deals[order.repeat], make, "cpu")
+            fold_tasks.train(order, data, deals[order.repeat], make, "cpu")
         return True
 
 

@@ -6,19 +6,20 @@ import torch
 
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed.trial_run import TrialRun
-from diagram_ray.places import Place
-from diagram_ray.results import write_atomic
-from diagram_ray.search.files import Keeper, TrialFiles
-from diagram_ray.search.ledger import open_ledger
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import Plan, new_document, write_document
-from diagram_ray.search.study_state import Rules, StudyState
-from diagram_ray.search.tables import write_tables
+from diagram_ray.search.messages import Rules
+from diagram_ray.search.optuna_sampler import Sampler
+from diagram_ray.search.scheduler import StudyState
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.paths import Place
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import Plan, new_document, write_document
+from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.tables import write_tables
+from diagram_ray.study.trial_files import Keeper, TrialFiles
+from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.identity import fit_to_data
-from diagram_ray.training.materials import SPLITS
+from diagram_ray.training.runs.inputs import SPLITS
+from diagram_ray.training.runs.trial import TrialRun
 from tests.training.conftest import tiny_data, write_dataset
 
 STUDY = """

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from diagram_ray import doctor as command
+from diagram_ray.doctor import command as command
 from diagram_ray.results import Study
-from diagram_ray.search.ledger import open_ledger
+from diagram_ray.study.ledger import open_ledger
 from tests.small_study import make_study
 
 

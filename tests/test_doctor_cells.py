@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from diagram_ray.distributed import nested, repeats
+from diagram_ray.distributed.after_search import nested_cv, repeated_cv
 from diagram_ray.results import Study
-from diagram_ray.search.files import TrialFiles
+from diagram_ray.study.trial_files import TrialFiles
 from tests.cell_bench import Bench, searched
 from tests.small_study import make_study
 from tests.test_doctor import content, findings, invoke
@@ -32,8 +32,8 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory, bench: Bench) -> Path:
     torch.set_num_threads(1)
     bench.stop_after = 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nested, "train_all", bench)
-        assert nested.run_nested(searched(study), None) is None  # type: ignore[arg-type]
+        patch.setattr(nested_cv, "train_all", bench)
+        assert nested_cv.run_nested(searched(study), None) is None  # type: ignore[arg-type]
     torch.set_num_threads(threads)
     return study
 
@@ -44,10 +44,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory, cut_off: Path, bench: Bench)
     bench.stop_after, threads = 10**6, torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nested, "train_all", bench)
-        patch.setattr(repeats, "train_all", bench)
-        nested.run_nested(searched(study), None)  # type: ignore[arg-type]
-        repeats.run_repeats(searched(study, repeats=2), best_of(study), None)  # type: ignore[arg-type]
+        patch.setattr(nested_cv, "train_all", bench)
+        patch.setattr(repeated_cv, "train_all", bench)
+        nested_cv.run_nested(searched(study), None)  # type: ignore[arg-type]
+        repeated_cv.run_repeats(searched(study, repeats=2), best_of(study), None)  # type: ignore[arg-type]
     torch.set_num_threads(threads)
     return study
 
@@ -151,13 +151,13 @@ def test_a_result_is_made_anew(
     assert [finding["mended"] for finding in findings(fixed)] == [True]
     assert not any((study / each).exists() for each in gone)
     assert invoke(study).exit_code == 0
-    monkeypatch.setattr(nested, "train_all", bench)
-    monkeypatch.setattr(repeats, "train_all", bench)
+    monkeypatch.setattr(nested_cv, "train_all", bench)
+    monkeypatch.setattr(repeated_cv, "train_all", bench)
     count = len(bench.trained)
-    if not nested.is_nested(searched(study)):
-        nested.run_nested(searched(study), None)  # type: ignore[arg-type]
-    if not repeats.is_repeated(searched(study, repeats=2), best_of(study)):
-        repeats.run_repeats(searched(study, repeats=2), best_of(study), None)  # type: ignore[arg-type]
+    if not nested_cv.is_nested(searched(study)):
+        nested_cv.run_nested(searched(study), None)  # type: ignore[arg-type]
+    if not repeated_cv.is_repeated(searched(study, repeats=2), best_of(study)):
+        repeated_cv.run_repeats(searched(study, repeats=2), best_of(study), None)  # type: ignore[arg-type]
     assert len(bench.trained) == count  # no model is trained for it
     assert content(study) == content(sound)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from diagram_ray.data.shards import open_place
+from diagram_ray.data.parquet.layout import open_place
 from diagram_ray.errors import UsageError
-from diagram_ray.places import copy_folder, place_at, put_folder, remove
-from diagram_ray.store import StorePath
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.paths import copy_folder, place_at, put_folder, remove
 
 
 @pytest.mark.parametrize("secret", ["user:hunter2@", "hunter2@"])

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 import diagram_ray.prepare
 from diagram_ray import cli
 from diagram_ray.config import DataConfig
+from diagram_ray.data.parquet.layout import read_rejects
+from diagram_ray.data.parquet.loader import read_training_data
+from diagram_ray.data.parquet.progress import Tally
 from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
 from diagram_ray.data.phantom.ddsm_files import make_ddsm_phantom
 from diagram_ray.data.readers import Asked, open_index, root_of
-from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import Index
-from diagram_ray.data.shards import read_rejects
-from diagram_ray.distributed.tally import Tally
 from diagram_ray.prepare import PUBLIC_KEY, Making, _progress, app
 from tests.data.conftest import draw
 from tests.data.dicom_files import as_bytes, dicom

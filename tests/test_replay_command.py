@@ -7,8 +7,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from diagram_ray import tune as command
 from diagram_ray.results import Study
+from diagram_ray.tune import command as command
 from tests.small_study import make_study
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from diagram_ray.errors import DataError
-from diagram_ray.results import Measurement, Study, Trial, write_atomic
+from diagram_ray.results import Measurement, Study, Trial
+from diagram_ray.storage.atomic import write_atomic
 
 
 def test_measurements_average_their_folds() -> None:

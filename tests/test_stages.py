@@ -6,8 +6,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from diagram_ray import tune as command
-from diagram_ray.search.stages import read_stages
+from diagram_ray.study.pipeline import read_stages
+from diagram_ray.tune import command as command
 
 SPACE = {"training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1}}
 STUDY = {"name": "any", "base": {"training.epochs": 2}, "space": SPACE, "folds": 3, "trials": 4}

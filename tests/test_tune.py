@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from diagram_ray.results import Study
-from diagram_ray.search.stages import is_staged, read_stages
-from diagram_ray.search.study import read_study
-from diagram_ray.tune import app
+from diagram_ray.study.config import read_study
+from diagram_ray.study.pipeline import is_staged, read_stages
+from diagram_ray.tune.command import app
 from diagram_ray.yaml_text import read_yaml
 from tests.small_study import make_study
 

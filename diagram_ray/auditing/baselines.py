@@ -18,8 +18,8 @@ from diagram_ray.auditing.description import PICTURE, picture_numbers
 from diagram_ray.auditing.features import ALL_BREAST, ALL_FILE, EVERYTHING, GROUPS, Floats, Group, with_derived
 from diagram_ray.auditing.learner import Question, scores_of
 from diagram_ray.config import DataConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import auc
 

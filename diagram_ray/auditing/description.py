@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from diagram_ray.auditing.likeness import hashes, sketch
-from diagram_ray.data.pixels import LEVELS, SHARES
+from diagram_ray.data.preprocessing.standardise import LEVELS, SHARES
 from diagram_ray.errors import DataError
 
 BINS = 32

@@ -10,8 +10,8 @@ from typing import Any
 
 from diagram_ray import __version__
 from diagram_ray.auditing.findings import Finding, Severity, worst_first
-from diagram_ray.data.pieces import put
-from diagram_ray.data.shards import open_place
+from diagram_ray.data.parquet.layout import open_place
+from diagram_ray.data.parquet.pieces import put
 from diagram_ray.errors import DataError
 
 FILE, PAGE = "audit.json", "audit.html"

@@ -17,8 +17,8 @@ from diagram_ray.auditing.features import ALL_FILE, GROUPS, Floats, Group, Kind,
 from diagram_ray.auditing.findings import Finding, Severity
 from diagram_ray.auditing.labels import FEWEST
 from diagram_ray.auditing.learner import SEED, Question, scores_of
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, draw_patients, mean_over_folds, percentile_interval

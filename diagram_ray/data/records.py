@@ -5,6 +5,8 @@ A reader opens tables and annotation files only. Pixels, and whatever stands in 
 
 from dataclasses import dataclass, field
 
+from diagram_ray.storage.opening import open_place as open_place
+
 OWN_COLUMNS = (
     *("image_id", "patient_id", "exam_id", "laterality", "view", "label", "spacing_mm", "burned_in", "rows", "columns"),
     *("source_folder", "inverted", "mirrored", "breast_part", "label_part", "border_part", "grey_mean", "grey_sd"),
@@ -44,7 +46,8 @@ class Film:
     shape: tuple[int, int]
     """(rows, columns): a DDSM file may name them in the wrong order."""
     scanner: str
-    """Which curve leads from its grey levels to optical density: a key of `diagram_ray.data.optical_density.CURVES`."""
+    """Which curve leads from its grey levels to optical density: a key of
+    `diagram_ray.data.decoding.optical_density.CURVES`."""
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,6 @@ class Index:
     name: str
     notes: tuple[str, ...] = ()
     """What whoever uses the data set should know of it: one sentence each, with counts and without names."""
+
+
+ROI, BACKGROUND = "roi", "background"

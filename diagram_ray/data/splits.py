@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.data.dataset import Fold, TrainingData
+from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.errors import DataError, LeakageError, told
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -147,3 +147,18 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def run_errand(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What `work(*arguments)` returns. Raises what it raises; Ctrl-C stops it as it would stop it here."""
+    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(work).remote(*arguments)
+    try:
+        result: dict[str, Any] = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except KeyboardInterrupt:
+        ray.cancel(task)
+        ray.wait([task])
+        raise
+    return result

@@ -2,6 +2,6 @@
 
 from diagram_ray.models.diagram import DiaGRAM
 from diagram_ray.models.discriminator import PatchLogits
-from diagram_ray.models.outline import outline
+from diagram_ray.models.meta_device import outline
 
 __all__ = ["DiaGRAM", "PatchLogits", "outline"]

@@ -6,7 +6,7 @@ from typing import Any
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.record import read_summary
 from diagram_ray.errors import DataError
-from diagram_ray.reporting.facts import Facts, mapping
+from diagram_ray.reporting.study_data import Facts, mapping
 
 AUDIT = "python -m diagram_ray.audit"
 

@@ -2,22 +2,24 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.record import Audit
 from diagram_ray.auditing.shortcuts import SERIOUS, WARN
-from diagram_ray.data.pixels import SHARES
+from diagram_ray.data.preprocessing.standardise import SHARES
+from diagram_ray.evaluation.plot_style import DASHES, FOLDS, figure
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.reporting import audit_figures
-from diagram_ray.reporting.html import environment
-from diagram_ray.reporting.pictures import Picture
-from diagram_ray.reporting.scale import Line, draw
+from diagram_ray.reporting.charts import Picture
+from diagram_ray.reporting.interval_chart import Line, draw
+from diagram_ray.reporting.templates_env import environment
 
 PICTURE_HEIGHT = 288
 FLIPS = {
@@ -182,4 +184,17 @@ def _histogram(audit: Audit, classes: list[str]) -> Picture | None:
     if not shown:
         return None
     words = f"Mean histogram of the grey levels of the breast, of {' and '.join(shown)}"
-    return Picture("Grey levels of the breast in the prepared pictures", audit_figures.histogram(shown), words)
+    return Picture("Grey levels of the breast in the prepared pictures", histogram(shown), words)
+
+
+@figure(4.7, 2.9)
+def histogram(ax: Axes, classes: Mapping[str, Sequence[float]]) -> None:
+    """The mean histogram of each class: the part of the breast's pixels in each bin of the grey scale."""
+    for number, (name, parts) in enumerate(classes.items()):
+        edges = np.linspace(0, 1, len(parts) + 1)
+        ax.stairs(parts, edges, color=FOLDS[number % len(FOLDS)], linestyle=DASHES[number % len(DASHES)],
+                  linewidth=1.8, label=name)  # fmt: skip
+    ax.set(xlim=(0, 1), xlabel="grey level, 0 darkest to 1 brightest", ylabel="part of the breast")
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.legend(loc="upper right")

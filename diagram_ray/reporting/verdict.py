@@ -2,8 +2,8 @@
 
 from diagram_ray.evaluation.underfitting import reason
 from diagram_ray.evaluation.verdict import Grade, verdict
-from diagram_ray.reporting import fit
-from diagram_ray.reporting.facts import Facts
+from diagram_ray.reporting import training_fit
+from diagram_ray.reporting.study_data import Facts
 
 
 def verdict_of(facts: Facts) -> str:
@@ -13,7 +13,7 @@ def verdict_of(facts: Facts) -> str:
     found = [verdict(facts.estimates.corrected.auc, facts.control, facts.estimates.margin)]
     if facts.grade is not Grade.LEAK:
         shown = facts.grade not in (Grade.NONE, Grade.TRIVIAL)
-        found.append(reason(fit.training_auc(facts), float(facts.best["auc_mean"]), shown))
+        found.append(reason(training_fit.training_auc(facts), float(facts.best["auc_mean"]), shown))
     if facts.unmeasured:
         found.append(f"What trivial baselines reach on these folds was not measured: {facts.unmeasured}.")
     return " ".join(sentence for sentence in found if sentence)

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from diagram_ray.config import Frozen
 from diagram_ray.results import Trial, TrialState
-from diagram_ray.search.fidelity import Ladder
+from diagram_ray.search.ladder import Ladder
 
 FOLD_EPOCHS = "fold-epoch budget"
 COST = "cost budget"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from diagram_ray.search.fidelity import Rung
+from diagram_ray.search.ladder import Rung
 from diagram_ray.search.space import Space
 
 MIN_TRIALS = 10

@@ -22,12 +22,11 @@ from typing import Any, Protocol
 
 from diagram_ray.data.splits import Splits
 from diagram_ray.evaluation.metrics import Floats, auc
-from diagram_ray.results import Measurement, Trial
-from diagram_ray.search.fidelity import Ladder
-from diagram_ray.search.files import best_of
+from diagram_ray.results import Measurement, Trial, best_of
+from diagram_ray.search.ladder import Ladder
+from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.racing import Cases, FoldScore, Race
-from diagram_ray.search.replay import Memory
-from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.scheduler import StudyState
 
 
 @dataclass(frozen=True, order=True)

@@ -9,19 +9,33 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.special import ndtr
 
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.config import Frozen
 from diagram_ray.data.splits import Splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import Floats, by_class, placements
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Counts, Interval, draw_patients, percentile_interval, weighted_auc
-from diagram_ray.search.fidelity import Decision, Rung
-from diagram_ray.search.study import RaceConfig
+from diagram_ray.search.ladder import Decision, Rung
+
+
+class RaceConfig(Frozen):
+    """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
+
+    rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "bbcd"
+    """`bbcd`: bootstrap of the patients; `delong`: DeLong's variance; see search/racing.py for all."""
+    alpha: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """A trial is dropped if the chance that it is the better one is below this. For `forgiving` and `aggressive`: the
+    AUC by which it may fall short."""
+    resamples: int = Field(default=500, ge=100, le=100_000)
+    """bbcd: how often the patients are drawn."""
 
 
 @dataclass(frozen=True)

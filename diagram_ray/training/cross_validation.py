@@ -15,24 +15,24 @@ import torch
 from numpy.typing import NDArray
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.data.splits import Splits
+from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.errors import DataError, DiagramError
 from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.models import DiaGRAM, outline
-from diagram_ray.places import Place
 from diagram_ray.results import Measurement
-from diagram_ray.training.checkpoint import bytes_of, copied
-from diagram_ray.training.checkpoint_store import CheckpointStore
+from diagram_ray.storage.paths import Place
+from diagram_ray.training.checkpoints.model_folder import card_for, write_models
+from diagram_ray.training.checkpoints.run_identity import fit_to_data, identity_of
+from diagram_ray.training.checkpoints.serialisation import bytes_of, copied
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.compiling import forget_compiled
-from diagram_ray.training.crew import SOLO, Crew
 from diagram_ray.training.device import deterministic
-from diagram_ray.training.identity import fit_to_data, identity_of
-from diagram_ray.training.lanes import Lane
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.model_store import card_for, write_models
-from diagram_ray.training.packing import packing_for
+from diagram_ray.training.parallel.fold_packing import packing_for
+from diagram_ray.training.parallel.fold_teams import SOLO, Crew
+from diagram_ray.training.parallel.fold_threads import Lane
+from diagram_ray.training.trainer import Trainer
 from diagram_ray.training.transfer import InitialWeights, seen_patients
 
 T = TypeVar("T")

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.context import Context
-from diagram_ray.training.sampling import Indices, Purpose, seed_for
-from diagram_ray.training.scoring import probabilities
+from diagram_ray.training.batches import Indices, Purpose, seed_for
+from diagram_ray.training.inference.scoring import probabilities
+from diagram_ray.training.parallel.process_group import Context
 
 PART = 10
 """One image in so many. An epoch spends three to five times as long on an image as it takes to score it, so this costs

@@ -17,12 +17,18 @@ import numpy as np
 from torch import Tensor
 
 from diagram_ray.config import FROM_WEIGHTS, ExperimentConfig, flatten, override
-from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.data.splits import Splits
+from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.errors import ConfigError, LeakageError, UsageError
-from diagram_ray.places import Place, reached
-from diagram_ray.training.model_store import ModelCard, model_files, read_card, read_model, read_patients
-from diagram_ray.training.validation import set_aside
+from diagram_ray.storage.paths import Place, reached
+from diagram_ray.training.checkpoints.model_folder import (
+    ModelCard,
+    model_files,
+    read_card,
+    read_model,
+    read_patients,
+)
+from diagram_ray.training.early_stopping import set_aside
 
 log = logging.getLogger("diagram_ray")
 

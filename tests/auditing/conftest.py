@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diagram_ray.data.shards import image_schema, patch_schema
+from diagram_ray.data.parquet.layout import image_schema, patch_schema
 
 Pixels = NDArray[np.uint16]
 SIDES = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))

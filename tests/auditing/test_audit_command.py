@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from diagram_ray import audit as command
 from diagram_ray.audit import app, audited
-from diagram_ray.data.shards import read_info
-from diagram_ray.distributed import audit as engine
+from diagram_ray.data.parquet.layout import read_info
+from diagram_ray.distributed import audit_dataset as engine
 from diagram_ray.reporting.audit_note import audit_note
-from diagram_ray.reporting.facts import Facts
+from diagram_ray.reporting.study_data import Facts
 
 Write = Callable[..., str]
 Manifest = Callable[..., pd.DataFrame]

@@ -13,8 +13,8 @@ from diagram_ray.auditing.description import BINS, PICTURE, picture_numbers
 from diagram_ray.auditing.features import ALL_BREAST, GROUPS
 from diagram_ray.auditing.learner import scores_of
 from diagram_ray.config import DataConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import auc
 

@@ -15,7 +15,12 @@ from diagram_ray.auditing.duplicates import Prints, blocks, duplicate_findings, 
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.likeness import FLIPS, SIDE, flipped, hashes, sketch
 from diagram_ray.data.phantom import make_phantom
-from diagram_ray.data.preparation import Options, Prepared, pixel_digest, prepare_image
+from diagram_ray.data.preprocessing.prepare_image import (
+    Options,
+    Prepared,
+    pixel_digest,
+    prepare_image,
+)
 from diagram_ray.data.readers import inbreast
 
 Pixels = NDArray[np.uint16]

@@ -24,8 +24,8 @@ from diagram_ray.auditing.likeness import (
     hashes,
     sketch,
 )
-from diagram_ray.data.mammogram import Mammogram, read_mammogram
-from diagram_ray.data.pixels import standardise
+from diagram_ray.data.decoding.mammogram import Mammogram, read_mammogram
+from diagram_ray.data.preprocessing.standardise import standardise
 
 Pixels = NDArray[np.uint16]
 

@@ -86,16 +86,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A prepared dataset of twelve phantoms, 64x48."""
-    from diagram_ray.data.preparation import Options
+    from diagram_ray.data.preprocessing.prepare_image import Options
     from diagram_ray.data.readers import inbreast
-    from diagram_ray.distributed import ingest
+    from diagram_ray.distributed import prepare_dataset
     from diagram_ray.distributed.session import ray_session
 
     folder = tmp_path_factory.mktemp("small")
     make_phantom(folder / "raw", 12, 0, 0.3, 208, workers=1)
     with ray_session(num_cpus=2):
         options = Options((64, 48), 32, 2, b"a key of the test", "negative")
-        ingest.prepare_dataset(
+        prepare_dataset.prepare_dataset(
             inbreast.index(str(folder / "raw")), str(folder / "data"), options, "phantom", lambda _: None
         )
     return str(folder / "data")

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from diagram_ray.search.study import read_study
+from diagram_ray.study.config import read_study
 
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "cluster" / "kuberay"

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.training_data import TrainingData
 
 DrawBreast = Callable[..., NDArray[np.float32]]
 

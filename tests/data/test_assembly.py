@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.data import assembly
-from diagram_ray.data.assembly import plan_shards, write_shard
-from diagram_ray.data.pieces import Entry, PieceWriter, read_entries
-from diagram_ray.data.preparation import Options, Prepared
+from diagram_ray.data.parquet import shard_writer
+from diagram_ray.data.parquet.pieces import Entry, PieceWriter, read_entries
+from diagram_ray.data.parquet.shard_writer import plan_shards, write_shard
+from diagram_ray.data.preprocessing.prepare_image import Options, Prepared
 
 OPTIONS = Options((8, 6), 16, 2, b"a key of the test", "negative")
 
@@ -42,7 +42,7 @@ def test_pieces_are_read_back_and_shards_hold_what_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of several pieces, some of them left out, in an order of their own, and small row groups."""
-    monkeypatch.setattr(assembly, "GROUP_BYTES", 2 * 2 * 8 * 6)
+    monkeypatch.setattr(shard_writer, "GROUP_BYTES", 2 * 2 * 8 * 6)
     files = fsspec.filesystem("file")
     pieces = tmp_path / "pieces"
     written = [*save(pieces, {0: 2, 1: 0, 2: 3}, files), *save(pieces, {3: 1, 4: 0}, files)]
@@ -92,7 +92,7 @@ def test_shards_are_even_and_hold_every_image_once(patches: list[int], limit: in
     entries = [Entry(str(n), "", "{}", count, "piece", n) for n, count in enumerate(patches)]
     sizes = {"images": [2 * 8 * 6] * len(patches), "patches": [2 * 16 * 16 * count for count in patches]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "SHARD_BYTES", 100 * limit)
+        patch.setattr(shard_writer, "SHARD_BYTES", 100 * limit)
         shards = plan_shards(entries, OPTIONS)
     for folder, of_folder in sizes.items():
         mine = [shard for shard in shards if shard.folder == folder]

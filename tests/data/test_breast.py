@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from diagram_ray.data.breast import find_breast
-from diagram_ray.data.mammogram import Mammogram, read_mammogram
-from diagram_ray.data.pixels import cut_patch, standardise
+from diagram_ray.data.decoding.mammogram import Mammogram, read_mammogram
+from diagram_ray.data.preprocessing.breast_mask import find_breast
+from diagram_ray.data.preprocessing.standardise import cut_patch, standardise
 
 from .conftest import draw
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.data.mammogram import Mammogram, read_mammogram
-from diagram_ray.data.optical_density import CURVES, DENSEST, to_optical_density
+from diagram_ray.data.decoding.mammogram import Mammogram, read_mammogram
+from diagram_ray.data.decoding.optical_density import CURVES, DENSEST, to_optical_density
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.ddsm_case import PhantomCase, PhantomFilm, phantom_case
 from diagram_ray.data.phantom.ddsm_files import STRAYS, chain_code, make_ddsm_phantom
 from diagram_ray.data.phantom.render import WHITE, render_view
-from diagram_ray.data.pixels import square_around, standardise
-from diagram_ray.data.preparation import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing.standardise import square_around, standardise
 from diagram_ray.data.readers.ddsm import index
 from diagram_ray.data.readers.ddsm.overlay import parse_chain
 from diagram_ray.data.records import ImageRecord, Index

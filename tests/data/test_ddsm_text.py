@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diagram_ray.data.limits import LARGEST_IMAGE
+from diagram_ray.data.decoding.limits import LARGEST_IMAGE
 from diagram_ray.data.readers.ddsm.ics import FilmLine, parse_ics
 from diagram_ray.data.readers.ddsm.overlay import box_of, parse_chain, parse_overlay
 from diagram_ray.errors import DataError

@@ -14,8 +14,8 @@ from pydicom.encaps import get_frame
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from diagram_ray.data.dicom_header import MOST_READS, read_header
-from diagram_ray.data.dicom_image import TAGS, read_dicom
+from diagram_ray.data.decoding.dicom.header import MOST_READS, read_header
+from diagram_ray.data.decoding.dicom.image import TAGS, read_dicom
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, as_bytes, coded, dicom, with_frame

@@ -20,9 +20,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from diagram_ray.data import dicom_header, limits
-from diagram_ray.data.dicom_image import DicomImage, read_dicom, read_mask
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding import limits
+from diagram_ray.data.decoding.dicom import header as dicom_header
+from diagram_ray.data.decoding.dicom.image import DicomImage, read_dicom, read_mask
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, GREY8, SHAPE, as_bytes, coded, dicom, with_frame

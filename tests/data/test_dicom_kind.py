@@ -9,9 +9,9 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from diagram_ray.data.dicom_image import read_dicom, read_mask
-from diagram_ray.data.dicom_kind import USUAL, Allowed
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.dicom.image import read_dicom, read_mask
+from diagram_ray.data.decoding.dicom.kind import USUAL, Allowed
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, as_bytes, dicom

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diagram_ray.data.mammogram import read_mammogram
-from diagram_ray.data.optical_density import to_optical_density
+from diagram_ray.data.decoding.mammogram import read_mammogram
+from diagram_ray.data.decoding.optical_density import to_optical_density
 from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.records import Film
 from diagram_ray.errors import DataError
@@ -79,5 +79,5 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_compressed_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diagram_ray.data.mammogram.LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr("diagram_ray.data.decoding.mammogram.LARGEST_FILE", 1 << 20)
     assert "unpacks to more than 1048576 bytes" in refusal(saved(tmp_path, gzip.compress(bytes(8 << 20))), None)

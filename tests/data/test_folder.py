@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.readers.folder import _inside, index
 from diagram_ray.data.readers.folder_table import read_rows
 from diagram_ray.data.records import OWN_COLUMNS

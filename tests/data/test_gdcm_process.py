@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pydicom.encaps import get_frame
 
-from diagram_ray.data import gdcm_child, gdcm_process
-from diagram_ray.data.dicom_image import read_dicom
-from diagram_ray.data.gdcm_process import _child, decode_with_gdcm
+from diagram_ray.data.decoding.dicom import gdcm_child, gdcm_process
+from diagram_ray.data.decoding.dicom.gdcm_process import _child, decode_with_gdcm
+from diagram_ray.data.decoding.dicom.image import read_dicom
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, SHAPE, as_bytes, coded, dicom, with_frame

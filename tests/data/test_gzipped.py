@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from diagram_ray.data.gzipped import unpacked
+from diagram_ray.data.decoding.gzip import unpacked
 from diagram_ray.errors import DataError
 
 

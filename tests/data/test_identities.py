@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.data.identities import (
+from diagram_ray.data.preprocessing.pseudonyms import (
     anonymous,
     anonymous_rejects,
     common_root,

@@ -11,8 +11,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, JPEG2000Lossless
 
-from diagram_ray.data.dicom_image import read_dicom
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.dicom.image import read_dicom
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, GREY8, as_bytes, dicom, with_frame

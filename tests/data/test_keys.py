@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from diagram_ray.data import keys
-from diagram_ray.data.keys import read_key
+from diagram_ray.data.preprocessing import pseudonym_key
+from diagram_ray.data.preprocessing.pseudonym_key import read_key
 from diagram_ray.errors import UsageError
 
 
@@ -16,7 +16,7 @@ from diagram_ray.errors import UsageError
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, and no key named by the environment."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv(keys.PLACE, raising=False)
+    monkeypatch.delenv(pseudonym_key.PLACE, raising=False)
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def test_it_is_made_when_first_asked_for_and_stays(home: Path, caplog: pytest.Lo
 
 
 def test_the_environment_names_another_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(keys.PLACE, str(home / "of us" / "key"))
+    monkeypatch.setenv(pseudonym_key.PLACE, str(home / "of us" / "key"))
     key = read_key(None)
     assert (home / "of us" / "key").read_bytes().strip() == key
     assert not (home / ".config").exists()
@@ -81,15 +81,15 @@ def test_what_is_no_key(home: Path) -> None:
 
 def test_a_place_where_none_can_be_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").touch()
-    monkeypatch.setenv(keys.PLACE, str(home / "file" / "key"))
+    monkeypatch.setenv(pseudonym_key.PLACE, str(home / "file" / "key"))
     with pytest.raises(UsageError, match=r"^\$DIAGRAM_RAY_KEY .*give --key FILE"):
         read_key(None)
     (home / "nowhere").symlink_to(home / "missing")
-    monkeypatch.setenv(keys.PLACE, str(home / "nowhere"))
+    monkeypatch.setenv(pseudonym_key.PLACE, str(home / "nowhere"))
     with pytest.raises(UsageError, match="cannot be read"):
         read_key(None)
     assert not (home / "missing").exists()
-    monkeypatch.setenv(keys.PLACE, str(home / "file"))
+    monkeypatch.setenv(pseudonym_key.PLACE, str(home / "file"))
     with pytest.raises(UsageError, match="has 0 bytes"):
         read_key(None)
     assert (home / "file").read_bytes() == b"", "what is there is never overwritten"
@@ -98,7 +98,7 @@ def test_a_place_where_none_can_be_made(home: Path, monkeypatch: pytest.MonkeyPa
 def test_another_process_that_was_faster_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between looking and making, somebody else makes the key."""
     place = home / "key"
-    monkeypatch.setenv(keys.PLACE, str(place))
+    monkeypatch.setenv(pseudonym_key.PLACE, str(place))
     link = os.link
 
     def late(draft: str, target: Path) -> None:

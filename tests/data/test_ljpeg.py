@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydicom.uid import JPEGLossless
 from scipy import ndimage
 
-from diagram_ray.data.gdcm_process import decode_with_gdcm
-from diagram_ray.data.ljpeg import decode
+from diagram_ray.data.decoding.dicom.gdcm_process import decode_with_gdcm
+from diagram_ray.data.decoding.ljpeg import decode
 from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.errors import DataError
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from diagram_ray.data import mammogram
-from diagram_ray.data.mammogram import read_mammogram, read_stored
+from diagram_ray.data.decoding import mammogram
+from diagram_ray.data.decoding.mammogram import read_mammogram, read_stored
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, GREY8, as_bytes, dicom

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.readers.mias import index
 from diagram_ray.errors import DataError
 

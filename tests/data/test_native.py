@@ -5,7 +5,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from diagram_ray.data.native import native
+from diagram_ray.data.decoding.native_codecs import native
 
 
 def add(first: int, second: int) -> int:

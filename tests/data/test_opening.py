@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from diagram_ray import audit, prepare
-from diagram_ray.data.mammogram import read_mammogram
-from diagram_ray.data.opening import EXTRAS, open_place
+from diagram_ray.data.decoding.mammogram import read_mammogram
+from diagram_ray.data.parquet.layout import check_vacant, read_info
 from diagram_ray.data.readers import Asked, open_index
-from diagram_ray.data.shards import check_vacant, read_info
 from diagram_ray.errors import DataError
+from diagram_ray.storage.opening import EXTRAS, open_place
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 PLACES = {"gs://bucket/x": "gcs", "gcs://bucket/x": "gcs", "abfs://box/x": "azure", "az://box/x": "azure"}

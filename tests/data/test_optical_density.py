@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from diagram_ray.data.optical_density import CURVES, scanner_of, to_optical_density
+from diagram_ray.data.decoding.optical_density import CURVES, scanner_of, to_optical_density
 from diagram_ray.errors import DataError
 
 

@@ -12,15 +12,15 @@ from sklearn.metrics import roc_auc_score
 
 from diagram_ray.auditing.description import BRIGHTNESS, picture_numbers
 from diagram_ray.auditing.shortcuts import Question, ask, groups, score
-from diagram_ray.data.mammogram import Mammogram
+from diagram_ray.data.decoding.mammogram import Mammogram
 from diagram_ray.data.phantom import make_phantom
 from diagram_ray.data.phantom.anatomy import Grid, Outline
 from diagram_ray.data.phantom.lesions import Lesion, add_lesion, best_auc, draw_lesion
 from diagram_ray.data.phantom.plan import VIEWS, plan_patient
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.phantom.shapes import draw_shape, profile
-from diagram_ray.data.pixels import Standardised, standardise
-from diagram_ray.data.preparation import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing.standardise import Standardised, standardise
 from diagram_ray.data.readers import inbreast
 
 GRID = Grid(832)

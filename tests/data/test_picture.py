@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from diagram_ray.data import limits
-from diagram_ray.data.picture import is_picture, read_picture
+from diagram_ray.data.decoding import limits
+from diagram_ray.data.decoding.raster_image import is_picture, read_picture
 from diagram_ray.errors import DataError
 
 from .dicom_files import GREY, GREY8, SHAPE

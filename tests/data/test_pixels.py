@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from diagram_ray.data.breast import is_inverted
-from diagram_ray.data.mammogram import Mammogram, read_mammogram
-from diagram_ray.data.pixels import _resize, background_boxes, cut_patch, square_around, standardise
+from diagram_ray.data.decoding.mammogram import Mammogram, read_mammogram
+from diagram_ray.data.preprocessing.breast_mask import is_inverted
+from diagram_ray.data.preprocessing.standardise import (
+    _resize,
+    background_boxes,
+    cut_patch,
+    square_around,
+    standardise,
+)
 from diagram_ray.errors import DataError
 
 from .conftest import draw

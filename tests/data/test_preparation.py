@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from pydicom.uid import CTImageStorage
 
-from diagram_ray.data import preparation
-from diagram_ray.data.dicom_kind import Allowed
-from diagram_ray.data.identities import keyed_hash
-from diagram_ray.data.preparation import Options, Prepared, check_distinct, prepare_image
+from diagram_ray.data.decoding.dicom.kind import Allowed
+from diagram_ray.data.preprocessing import prepare_image as preparation
+from diagram_ray.data.preprocessing.prepare_image import (
+    Options,
+    Prepared,
+    check_distinct,
+    prepare_image,
+)
+from diagram_ray.data.preprocessing.pseudonyms import keyed_hash
 from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Mask, Region, Reject
 from diagram_ray.errors import DataError
 

@@ -11,10 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from diagram_ray.config import DataConfig
-from diagram_ray.data.reading import read_training_data
-from diagram_ray.data.shards import (
-    BACKGROUND,
-    ROI,
+from diagram_ray.data.parquet.layout import (
     check_vacant,
     image_schema,
     patch_schema,
@@ -23,6 +20,8 @@ from diagram_ray.data.shards import (
     read_rejects,
     read_sides,
 )
+from diagram_ray.data.parquet.loader import read_training_data
+from diagram_ray.data.records import BACKGROUND, ROI
 from diagram_ray.errors import DataError, UsageError
 
 H, W, S, N = 6, 4, 3, 12

@@ -7,10 +7,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from diagram_ray.data import sources
-from diagram_ray.data.preparation import Options
+from diagram_ray.data.parquet import source_identity
+from diagram_ray.data.parquet.source_identity import wanted
+from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.records import Film, ImageRecord, Mask, Region
-from diagram_ray.data.sources import wanted
 from diagram_ray.errors import DataError
 
 OPTIONS = Options((64, 48), 32, 2, b"a key of the test", "negative")
@@ -59,7 +59,7 @@ def test_any_change_of_a_file_changes_it(record: ImageRecord, tmp_path: Path, na
 
 def test_another_program_changes_it(record: ImageRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identity(record)
-    monkeypatch.setattr(sources, "program_digest", lambda: "another")
+    monkeypatch.setattr(source_identity, "program_digest", lambda: "another")
     assert identity(record) != before
 
 

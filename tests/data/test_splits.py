@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from diagram_ray.data.dataset import Fold, TrainingData
 from diagram_ray.data.splits import Splits, check_fold, forget_patients, make_splits, shuffle_patients
+from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.errors import DataError, LeakageError
 
 from .conftest import make_data

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from diagram_ray.data import locks, work_area
-from diagram_ray.data.shards import open_place
-from diagram_ray.data.work_area import WorkArea
+from diagram_ray.data.parquet import staging
+from diagram_ray.data.parquet.layout import open_place
+from diagram_ray.data.parquet.staging import WorkArea
 from diagram_ray.errors import UsageError
+from diagram_ray.storage import locks
 
 SETTINGS = {"image_size": [64, 48], "key_id": "abc"}
 INFO = {"format_version": 1, "fingerprint": "f", "classes": [], "counts": {"images": 0, "patches": 0}, **SETTINGS}
 
 
 def opened(out: Path, update: bool = False, settings: dict[str, Any] = SETTINGS) -> Any:
-    return work_area.work_area(str(out), settings, update)
+    return staging.work_area(str(out), settings, update)
 
 
 def leave_a_piece(area: WorkArea) -> None:

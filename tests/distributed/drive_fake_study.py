@@ -14,26 +14,27 @@ from rich.console import Console
 
 from diagram_ray import cli
 from diagram_ray.config import override
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed import study_run
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.distributed import driver
+from diagram_ray.distributed.driver import run_study
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.study_run import run_study
-from diagram_ray.distributed.trial_run import TrialRun
-from diagram_ray.distributed.worker import MakeValidation
-from diagram_ray.places import Place, place_at
-from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.ledger import open_ledger
-from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.distributed.work import MakeValidation
+from diagram_ray.search.messages import Rules
+from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.racing import Cases, make_race
-from diagram_ray.search.standings import FiledStandings
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import Plan, read_plan
-from diagram_ray.search.study_state import Rules, StudyState
-from diagram_ray.search.tables import write_tables
-from diagram_ray.training.identity import fit_to_data
-from diagram_ray.training.materials import Materials
-from diagram_ray.tuning.plans import with_controls
+from diagram_ray.search.scheduler import StudyState
+from diagram_ray.storage.paths import Place, place_at
+from diagram_ray.study.case_scores import FiledStandings
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import Plan, read_plan
+from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.tables import write_tables
+from diagram_ray.study.trial_files import TrialFiles
+from diagram_ray.training.checkpoints.run_identity import fit_to_data
+from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.trial import TrialRun
+from diagram_ray.tune.plan import with_controls
 
 STUDY = Path(__file__).with_name("fake_study.yaml")
 
@@ -76,7 +77,7 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
 
 
 def work(out: Place, assignments: list[str]) -> dict:
-    study_run.GRACE = 4.0
+    driver.GRACE = 4.0
     with ray_session(num_cpus=int(os.environ.get("FAKE_CPUS", "2"))):
         result = run(out, assignments)
     if result["interrupted"] == "interrupted":

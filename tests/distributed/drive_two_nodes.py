@@ -10,11 +10,11 @@ import sys
 import ray
 from ray.cluster_utils import Cluster
 
-from diagram_ray.data.preparation import Options
+from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.readers import inbreast
-from diagram_ray.distributed import ingest
+from diagram_ray.distributed import prepare_dataset
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.tally import Tally
 
 SOON = {
     "health_check_initial_delay_ms": 2000, "health_check_period_ms": 500, "health_check_timeout_ms": 2000,
@@ -39,7 +39,7 @@ def main(raw: str, out: str) -> None:
     try:
         with ray_session():
             options = Options((64, 48), 32, 2, b"a key of the test", "negative")
-            ingest.prepare_dataset(inbreast.index(raw), out, options, "phantom", lose)
+            prepare_dataset.prepare_dataset(inbreast.index(raw), out, options, "phantom", lose)
             print(f"{processors()} processors")
     finally:
         cluster.shutdown()
@@ -50,5 +50,5 @@ def processors() -> int:
 
 
 if __name__ == "__main__":
-    ingest.PIECE_IMAGES = 2
+    prepare_dataset.PIECE_IMAGES = 2
     main(*sys.argv[1:])

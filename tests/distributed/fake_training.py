@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from diagram_ray.config import ExperimentConfig, flatten
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits
-from diagram_ray.distributed.trial_run import Validation
-from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DiagramError
-from diagram_ray.results import Measurement, write_atomic
+from diagram_ray.results import Measurement
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.training.runs.trial import Validation
 
 N_FOLDS = 3
 

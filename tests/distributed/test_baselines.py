@@ -11,14 +11,14 @@ import pytest
 from diagram_ray.auditing import baselines as auditing
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed.baselines import has_baselines, run_baselines
-from diagram_ray.distributed.control import Cluster
-from diagram_ray.distributed.searched import Searched
-from diagram_ray.distributed.share import Share
-from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search.fold_tasks import Cluster
+from diagram_ray.distributed.after_search.trivial_baselines import has_baselines, run_baselines
+from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.work import cross_validation
 from diagram_ray.results import Study
-from diagram_ray.search.study import StudyConfig
-from diagram_ray.training.materials import Materials
+from diagram_ray.study.config import StudyConfig
+from diagram_ray.training.runs.inputs import Materials
 from tests.training.conftest import tiny_data
 
 

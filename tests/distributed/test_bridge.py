@@ -17,18 +17,26 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from diagram_ray.distributed.bridge import TIME_BUDGET, Bridge, Decisions, Proposals, Stopper, Ticks
-from diagram_ray.distributed.controller import ROOM, START, let_workers_start
-from diagram_ray.distributed.interrupt import cooperative_stop
-from diagram_ray.distributed.losses import RETRIES, Losses
+from diagram_ray.distributed.retries import RETRIES, Losses
+from diagram_ray.distributed.tune.callbacks import (
+    TIME_BUDGET,
+    Bridge,
+    Decisions,
+    Proposals,
+    Stopper,
+    Ticks,
+)
+from diagram_ray.distributed.tune.internals import ROOM, START, let_workers_start
+from diagram_ray.monitoring.terminal import Lines, Listener, Screen
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.budget import COST, BudgetConfig, Meter
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.files import Keeper, TrialFiles
-from diagram_ray.search.ledger import Ledger, open_ledger
-from diagram_ray.search.progress import Lines, Listener, Screen
-from diagram_ray.search.sizes import Aims
-from diagram_ray.search.study_state import Round, Rules, StudyState
+from diagram_ray.search.constraints import Aims
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Round, Rules
+from diagram_ray.search.scheduler import StudyState
+from diagram_ray.signals import cooperative_stop
+from diagram_ray.study.ledger import Ledger, open_ledger
+from diagram_ray.study.trial_files import Keeper, TrialFiles
 
 LADDER = Ladder((Rung(1, 1), Rung(1, 2)), 2)
 

@@ -9,21 +9,21 @@ import pandas as pd
 import pytest
 import torch
 
-from diagram_ray.distributed import cells, nested, repeats
-from diagram_ray.distributed.searched import Searched
-from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.distributed.after_search import fold_tasks, nested_cv, repeated_cv
+from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DataError, MismatchError, UsageError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.report import write_report
 from diagram_ray.results import Study
-from diagram_ray.search import cell_files
 from diagram_ray.search.nested import Failed
-from diagram_ray.search.nested_plan import price
-from diagram_ray.search.study import ControlConfig
-from diagram_ray.search.study_folder import read_plan
-from diagram_ray.search.tables import write_tables
-from diagram_ray.training.loop import Trainer
-from diagram_ray.tuning.plans import resumed_plan, with_controls
+from diagram_ray.study import holdout_files
+from diagram_ray.study.config import ControlConfig
+from diagram_ray.study.folder import read_plan
+from diagram_ray.study.nested_plan import price
+from diagram_ray.study.tables import write_tables
+from diagram_ray.training.trainer import Trainer
+from diagram_ray.tune.plan import resumed_plan, with_controls
 from tests.cell_bench import Bench, searched
 from tests.small_study import make_study
 
@@ -39,8 +39,8 @@ def one_thread() -> Any:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench()
-    monkeypatch.setattr(nested, "train_all", bench)
-    monkeypatch.setattr(repeats, "train_all", bench)
+    monkeypatch.setattr(nested_cv, "train_all", bench)
+    monkeypatch.setattr(repeated_cv, "train_all", bench)
     return bench
 
 
@@ -91,7 +91,7 @@ def nested_by_hand(it: Searched) -> list[tuple[int, float, float]]:
 
 def test_nested_is_what_training_everything_by_hand_finds(study: Path, bench: Bench) -> None:
     it = searched(study)
-    result = nested.run_nested(it, None)  # type: ignore[arg-type]
+    result = nested_cv.run_nested(it, None)  # type: ignore[arg-type]
     assert result is not None
     found = [(each["winner"], each["inner_auc"], each["auc"]) for each in result["folds"]]
     assert found == [pytest.approx(each, abs=1e-12) for each in nested_by_hand(it)]
@@ -107,14 +107,14 @@ def test_stopped_and_gone_on_with_it_is_the_same(
     study: Path, made: Path, tmp_path: Path, bench: Bench, after: int
 ) -> None:
     whole = Path(shutil.copytree(made, tmp_path / "whole"))
-    nested.run_nested(searched(whole), None)  # type: ignore[arg-type]
+    nested_cv.run_nested(searched(whole), None)  # type: ignore[arg-type]
     all_at_once, bench.trained, bench.stop_after = bench.trained, [], after
-    assert nested.run_nested(searched(study), None) is None  # type: ignore[arg-type]
-    assert not nested.is_nested(searched(study))
+    assert nested_cv.run_nested(searched(study), None) is None  # type: ignore[arg-type]
+    assert not nested_cv.is_nested(searched(study))
     bench.stop_after = 10**6
-    nested.run_nested(searched(study), None)  # type: ignore[arg-type]
+    nested_cv.run_nested(searched(study), None)  # type: ignore[arg-type]
     assert bench.trained == all_at_once  # none twice
-    assert nested.is_nested(searched(study))
+    assert nested_cv.is_nested(searched(study))
     for name in ("nested.json", "nested/predictions.parquet"):
         assert (study / name).read_bytes() == (whole / name).read_bytes()
 
@@ -122,16 +122,16 @@ def test_stopped_and_gone_on_with_it_is_the_same(
 def test_repeats_are_those_of_folds_dealt_anew(study: Path, bench: Bench) -> None:
     best = int(Study.load(study).best["number"])
     it = searched(study, repeats=3)
-    result = repeats.run_repeats(it, best, None)  # type: ignore[arg-type]
+    result = repeated_cv.run_repeats(it, best, None)  # type: ignore[arg-type]
     assert result is not None
-    assert repeats.is_repeated(it, best)
-    assert not repeats.is_repeated(it, best + 1)
-    assert not repeats.is_repeated(searched(study, repeats=4), best)
+    assert repeated_cv.is_repeated(it, best)
+    assert not repeated_cv.is_repeated(it, best + 1)
+    assert not repeated_cv.is_repeated(searched(study, repeats=4), best)
     write_tables(study, it.trials)
     table = Study.load(study).predictions
     assert set(table.loc[table["repeat"] > 0, "trial"]) == {best}
     for told in result["repeats"]:
-        deal = repeats._deals(it)[told["repeat"]]
+        deal = repeated_cv._deals(it)[told["repeat"]]
         validation = cross_validation(it.config(best), it.materials.data, deal, "cpu")
         for _ in validation.advance(3, 2):
             pass
@@ -140,49 +140,49 @@ def test_repeats_are_those_of_folds_dealt_anew(study: Path, bench: Bench) -> Non
         pd.testing.assert_series_equal(mine.set_index("image_id")["score"].sort_index(), expected["score"].sort_index())
         assert told["fold_auc"] == list(validation.measure(3).fold_auc)
     count = len(bench.trained)
-    repeats.run_repeats(searched(study, repeats=4), best, None)  # type: ignore[arg-type]
+    repeated_cv.run_repeats(searched(study, repeats=4), best, None)  # type: ignore[arg-type]
     assert bench.trained[count:] == [f"trial {best}, repeat 3, fold {fold} to 2" for fold in range(3)]
     assert "On folds dealt anew the winner" in write_report([study]).read_text(encoding="utf-8")
 
 
 def test_seeds_of_repeats_are_all_different() -> None:
-    seeds = {repeats.seed_of(seed, repeat) for seed in range(5) for repeat in range(5)}
+    seeds = {repeated_cv.seed_of(seed, repeat) for seed in range(5) for repeat in range(5)}
     assert len(seeds) == 25
-    assert repeats.seed_of(7, 0) == 7
+    assert repeated_cv.seed_of(7, 0) == 7
 
 
 def test_scores_of_another_model_or_of_other_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "after-3.parquet"
-    cell_files.write_cell(path, {"k": 1}, ["a", "b"], np.array([0.5, 0.25]))
-    np.testing.assert_array_equal(cells.read_scores(path, {"k": 1}, ["a", "b"]), [0.5, 0.25])
+    holdout_files.write_cell(path, {"k": 1}, ["a", "b"], np.array([0.5, 0.25]))
+    np.testing.assert_array_equal(fold_tasks.read_scores(path, {"k": 1}, ["a", "b"]), [0.5, 0.25])
     with pytest.raises(MismatchError, match="k is 1 there and 2 here"):
-        cells.read_scores(path, {"k": 2}, ["a", "b"])
+        fold_tasks.read_scores(path, {"k": 2}, ["a", "b"])
     with pytest.raises(DataError, match="has the scores of 2 other images than the 1 left out"):
-        cells.read_scores(path, {"k": 1}, ["a"])
-    cell_files.write_cell(path, {"k": 1}, [], np.empty(0), failed="it diverged")
-    assert cells.read_scores(path, {"k": 1}, ["a"]) == Failed("it diverged")
+        fold_tasks.read_scores(path, {"k": 1}, ["a"])
+    holdout_files.write_cell(path, {"k": 1}, [], np.empty(0), failed="it diverged")
+    assert fold_tasks.read_scores(path, {"k": 1}, ["a"]) == Failed("it diverged")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"cannot be read: .*; remove it, and the model is trained again"):
-        cells.read_scores(path, {"k": 1}, ["a"])
+        fold_tasks.read_scores(path, {"k": 1}, ["a"])
 
 
 def test_scores_that_were_lost_are_not_taken_from_a_later_state(study: Path, bench: Bench) -> None:
     it = searched(study)
     bench.stop_after = 4
-    nested.run_nested(it, None)  # type: ignore[arg-type]
+    nested_cv.run_nested(it, None)  # type: ignore[arg-type]
     path = next(
         path
         for path in study.glob("nested/*/without-*-*/after-1.parquet")
         if not path.with_name("after-2.parquet").is_file()
     )
     before = path.read_bytes()
-    order = cells.Order(
+    order = fold_tasks.Order(
         "x", path.parent, it.config(int(path.parts[-3])), {}, tuple(map(int, path.parts[-2].split("-")[1:])), 2, (1, 2)
     )
     data, splits = it.materials.data, it.materials.splits
     path.unlink()
-    cells.train(order, data, splits, cross_validation, "cpu")
-    scores = cells.read_scores(path, {}, pd.read_parquet(path)["image_id"].tolist())
+    fold_tasks.train(order, data, splits, cross_validation, "cpu")
+    scores = fold_tasks.read_scores(path, {}, pd.read_parquet(path)["image_id"].tolist())
     path.write_bytes(before)
     np.testing.assert_array_equal(scores, pd.read_parquet(path)["score"])
 

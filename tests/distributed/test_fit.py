@@ -12,11 +12,11 @@ import pytest
 import ray
 import torch
 
-from diagram_ray.distributed.share import Share, share_of
-from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.distributed.resources import Share, share_of
+from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import ConfigError, UsageError
-from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.study import ParallelConfig, ScalingConfig, read_study
+from diagram_ray.study.config import ParallelConfig, ScalingConfig, read_study
+from diagram_ray.study.ledger import read_ledger
 
 HERE = Path(__file__).parent
 SMALL = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 4}"

@@ -17,20 +17,20 @@ import ray
 from PIL import Image
 
 from diagram_ray.config import DataConfig
-from diagram_ray.data import assembly
-from diagram_ray.data.identities import keyed_hash
-from diagram_ray.data.locks import sole_use
-from diagram_ray.data.preparation import Options
+from diagram_ray.data.parquet import shard_writer
+from diagram_ray.data.parquet.layout import open_place, read_info, read_manifest, read_rejects
+from diagram_ray.data.parquet.loader import read_training_data
+from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.source_identity import wanted
+from diagram_ray.data.preprocessing.prepare_image import Options
+from diagram_ray.data.preprocessing.pseudonyms import keyed_hash
 from diagram_ray.data.readers import folder, inbreast, mias
-from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import Index, Region
-from diagram_ray.data.shards import open_place, read_info, read_manifest, read_rejects
-from diagram_ray.data.sources import wanted
-from diagram_ray.distributed import ingest
-from diagram_ray.distributed.ingest import prepare_dataset
+from diagram_ray.distributed import prepare_dataset as ingest
+from diagram_ray.distributed.prepare_dataset import prepare_dataset
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.tally import Tally
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.storage.locks import sole_use
 
 # Ray Data warns of settings that it makes itself, each time it starts.
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -135,7 +135,7 @@ class TestOnTwoCpus:
         self, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files_of: FilesOf
     ) -> None:
         prepare(index, tmp_path / "one")
-        monkeypatch.setattr(assembly, "SHARD_BYTES", 10 * 2 * 64 * 48)
+        monkeypatch.setattr(shard_writer, "SHARD_BYTES", 10 * 2 * 64 * 48)
         prepare(index, tmp_path / "several")
         pictures, patches = (
             [pd.read_parquet(path, columns=["image_id"])["image_id"] for path in sorted(tmp_path.glob(place))]

@@ -17,17 +17,17 @@ import fsspec
 import pandas as pd
 import pytest
 
-from diagram_ray.data import assembly
-from diagram_ray.data.pieces import read_entries
-from diagram_ray.data.preparation import Options, image_id_of
+from diagram_ray.data.parquet import shard_writer
+from diagram_ray.data.parquet.layout import read_info, read_rejects
+from diagram_ray.data.parquet.pieces import read_entries
+from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.source_identity import wanted
+from diagram_ray.data.parquet.staging import work_area
+from diagram_ray.data.preprocessing.prepare_image import Options, image_id_of
 from diagram_ray.data.readers import folder, inbreast
 from diagram_ray.data.records import Index
-from diagram_ray.data.shards import read_info, read_rejects
-from diagram_ray.data.sources import wanted
-from diagram_ray.data.work_area import work_area
-from diagram_ray.distributed import ingest
-from diagram_ray.distributed.ingest import KILLED, prepare_dataset
-from diagram_ray.distributed.tally import Tally
+from diagram_ray.distributed import prepare_dataset as ingest
+from diagram_ray.distributed.prepare_dataset import KILLED, prepare_dataset
 from diagram_ray.errors import DiagramError, UsageError
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -159,7 +159,7 @@ class TestCutOff:
         self, films: Callable[..., Path], tmp_path: Path, wishes: Path, files_of: FilesOf,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr(assembly, "SHARD_BYTES", 3 * 2 * 64 * 48)
+        monkeypatch.setattr(shard_writer, "SHARD_BYTES", 3 * 2 * 64 * 48)
         options = replace(OPTIONS, negative="benign")
         source = films(tmp_path / "in", 9)
         (source / "benign" / "90_cut.png").write_bytes(b"\x89PNG cut")

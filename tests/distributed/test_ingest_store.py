@@ -11,17 +11,17 @@ import pytest
 import ray
 
 from diagram_ray.config import DataConfig
-from diagram_ray.data import locks
-from diagram_ray.data.locks import sole_use
-from diagram_ray.data.preparation import Options
+from diagram_ray.data.parquet.layout import open_dataset, read_info, read_manifest
+from diagram_ray.data.parquet.loader import read_training_data
+from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.readers import folder
-from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import Index
-from diagram_ray.data.shards import open_dataset, read_info, read_manifest
-from diagram_ray.distributed.ingest import prepare_dataset
+from diagram_ray.distributed.prepare_dataset import prepare_dataset
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.tally import Tally
 from diagram_ray.errors import DataError, DiagramError, UsageError
+from diagram_ray.storage import locks
+from diagram_ray.storage.locks import sole_use
 from tests.object_store import s3_server
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")

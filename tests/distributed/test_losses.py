@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.distributed.losses import RETRIES, Losses
-from diagram_ray.distributed.machines import EVERY, Notice
-from diagram_ray.search.study_state import Round
+from diagram_ray.distributed.nodes import EVERY, Notice
+from diagram_ray.distributed.retries import RETRIES, Losses
+from diagram_ray.search.messages import Round
 
 
 def told(fold_epochs: int, begun_at: int = 0, leaving: bool = False) -> Round:
@@ -85,7 +85,7 @@ def test_a_notice_asks_now_and_then_and_stands(monkeypatch: pytest.MonkeyPatch) 
         asked.append(now)
         return leaving
 
-    monkeypatch.setattr("diagram_ray.distributed.machines._leaving", answer)
+    monkeypatch.setattr("diagram_ray.distributed.nodes._leaving", answer)
     notice = Notice(["mine"], clock=lambda: now)
     assert not notice()
     assert not notice()

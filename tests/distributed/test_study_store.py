@@ -15,8 +15,8 @@ import pytest
 
 from diagram_ray.errors import UsageError
 from diagram_ray.results import Study, TrialState
-from diagram_ray.search.ledger import open_ledger, read_ledger
-from diagram_ray.store import StorePath
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.study.ledger import open_ledger, read_ledger
 from tests.object_store import s3_server
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -1,6 +1,6 @@
 """Preparation's speed in words."""
 
-from diagram_ray.distributed.tally import Speed, Tally
+from diagram_ray.data.parquet.progress import Speed, Tally
 
 
 def test_speed_is_of_the_last_minute_and_of_this_run() -> None:

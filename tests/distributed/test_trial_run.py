@@ -12,15 +12,15 @@ import pytest
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed import trial_run
-from diagram_ray.distributed.trial_run import TrialRun
 from diagram_ray.errors import CheckpointError, StoreError
-from diagram_ray.places import remove
 from diagram_ray.results import Measurement
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.study_state import Round
-from diagram_ray.store import StorePath
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Round
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.paths import remove
+from diagram_ray.study.trial_files import TrialFiles
+from diagram_ray.training.runs import trial
+from diagram_ray.training.runs.trial import TrialRun
 
 spec = importlib.util.spec_from_file_location("fake_training", Path(__file__).with_name("fake_training.py"))
 fake = importlib.util.module_from_spec(spec)
@@ -102,7 +102,7 @@ def test_another_worker_goes_on_from_the_last_rung_and_nothing_differs(tmp_path:
 def test_between_rungs_a_checkpoint_is_kept_from_time_to_time(
     tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_run, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(trial, "SAVE_EVERY", -1.0)
     whole, told = cut_after(steps, tmp_path)
     at_rung = whole[steps - 1].fold_epochs in [rung.fold_epochs for rung in LADDER.rungs[:-1]]
     if at_rung:
@@ -150,7 +150,7 @@ def test_on_a_machine_that_leaves_every_round_is_saved(tmp_path: Path) -> None:
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_run, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(trial, "SAVE_EVERY", -1.0)
     run = start(tmp_path)
     rounds(run, until=0)
     assert [folder.name for folder in TrialFiles.of(tmp_path, 7).checkpoints.iterdir()] == ["000002"]
@@ -190,10 +190,10 @@ def test_where_nothing_can_be_written_the_study_is_halted_and_the_trial_goes_on_
     run = start(tmp_path / "cut")
     rounds(run, until=0)
     with monkeypatch.context() as patched:
-        patched.setattr(trial_run, "write_table", lambda *_: (_ for _ in ()).throw(error))
+        patched.setattr(trial, "write_table", lambda *_: (_ for _ in ()).throw(error))
         told = [run.step() for _ in range(4)]
     assert told[:3] == whole[2:5]
-    assert (told[3].failed, told[3].halted) == ("", trial_run.reason_of(error))
+    assert (told[3].failed, told[3].halted) == ("", trial.reason_of(error))
     assert rounds(start(tmp_path / "cut")) == whole[1:]
 
 

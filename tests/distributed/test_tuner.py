@@ -20,15 +20,15 @@ import torch
 import yaml
 
 from diagram_ray.config import DataConfig
-from diagram_ray.data.mapping import CACHE, open_training_data
-from diagram_ray.distributed.share import Share, share_of
-from diagram_ray.distributed.worker import cross_validation
+from diagram_ray.data.parquet.memory_map import CACHE, open_training_data
+from diagram_ray.distributed.resources import Share, share_of
+from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Study, TrialState
-from diagram_ray.search.files import TrialFiles
-from diagram_ray.search.ledger import open_ledger, read_ledger
-from diagram_ray.search.leftovers import leftovers
-from diagram_ray.search.study import ParallelConfig, ScalingConfig
+from diagram_ray.study.config import ParallelConfig, ScalingConfig
+from diagram_ray.study.folder import leftovers
+from diagram_ray.study.ledger import open_ledger, read_ledger
+from diagram_ray.study.trial_files import TrialFiles
 from tests.training.conftest import tiny_data, write_dataset
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diagram_ray.evaluation.metrics import accuracy, mean_roc, roc
-from diagram_ray.evaluation.operating import operating
+from diagram_ray.evaluation.operating_points import operating
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import draw_patients
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from diagram_ray.evaluation.by_unit import by_breast, by_patient, unit_estimates
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.evaluation.units import by_breast, by_patient, unit_estimates
 
 
 def table(patients: int = 40, repeats: int = 1) -> tuple[pd.DataFrame, dict[str, str]]:

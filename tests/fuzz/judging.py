@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diagram_ray.data.preparation import Options, Prepared
+from diagram_ray.data.preprocessing.prepare_image import Options, Prepared
 from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Index, Reject
 
 LONGEST = 2000

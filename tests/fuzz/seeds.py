@@ -23,6 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from diagram_ray.config import ExperimentConfig, override
+from diagram_ray.data.parquet.layout import image_schema, patch_schema
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
 from diagram_ray.data.phantom.ddsm_files import make_ddsm_phantom
@@ -30,9 +31,8 @@ from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.phantom.plan import plan_patient
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.phantom.tree import make_phantom
-from diagram_ray.data.shards import image_schema, patch_schema
 from diagram_ray.results import Measurement, TrialState
-from diagram_ray.search.ledger import open_ledger
+from diagram_ray.study.ledger import open_ledger
 from tests.data.dicom_files import as_bytes, coded, dicom
 from tests.fuzz.spreadsheet import stream, workbook
 
@@ -228,7 +228,7 @@ def _model(root: Path) -> None:
     import torch
 
     from diagram_ray.models import DiaGRAM
-    from diagram_ray.training.model_store import ModelCard, write_models
+    from diagram_ray.training.checkpoints.model_folder import ModelCard, write_models
 
     small = override(ExperimentConfig(), {"model.width": 4, "model.generator_width": 4, "model.latent_size": 4}, "seed")
     torch.manual_seed(0)

@@ -6,18 +6,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from diagram_ray.config import DataConfig
-from diagram_ray.data import shards
-from diagram_ray.data.identities import anonymous_rejects
-from diagram_ray.data.preparation import Options, check_distinct, prepare_image
+from diagram_ray.data.parquet import layout
+from diagram_ray.data.parquet.loader import read_training_data
+from diagram_ray.data.parquet.update import old_images, old_parts, take_over
+from diagram_ray.data.preprocessing.prepare_image import Options, check_distinct, prepare_image
+from diagram_ray.data.preprocessing.pseudonyms import anonymous_rejects
 from diagram_ray.data.readers import Asked, open_index
-from diagram_ray.data.reading import read_training_data
 from diagram_ray.data.records import ImageRecord, Reject
-from diagram_ray.data.reuse import old_images, old_parts, take_over
 from diagram_ray.data.splits import Splits
 from diagram_ray.results import Study
-from diagram_ray.search.ledger import read_ledger
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import read_plan
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import read_plan
+from diagram_ray.study.ledger import read_ledger
 from diagram_ray.yaml_text import read_yaml
 from tests.fuzz.judging import Fault, check_index, check_no_links_out, check_prepared, check_reason, check_rejects
 
@@ -107,9 +107,9 @@ def _each(*calls: Callable[[], object]) -> Tally:
 def _dataset(folder: Path, changed: str) -> Tally:
     place = str(folder)
     return _each(
-        lambda: shards.read_info(place),
-        lambda: shards.read_manifest(place),
-        lambda: shards.read_rejects(place),
+        lambda: layout.read_info(place),
+        lambda: layout.read_manifest(place),
+        lambda: layout.read_rejects(place),
         lambda: _training(place, "label"),
         lambda: _training(place, "density"),
         lambda: _update(place, folder / "pieces"),
@@ -125,14 +125,14 @@ def _training(place: str, target: str) -> None:
 
 
 def _update(place: str, pieces: Path) -> None:
-    files, _ = shards.open_place(place)
+    files, _ = layout.open_place(place)
     images = old_images(place)
     for part in old_parts(images, {image.identity for image in images}):
         take_over(place, files, str(pieces), OPTIONS, part)
 
 
 def _model(folder: Path, changed: str) -> Tally:
-    from diagram_ray.training.model_store import read_models, read_patients
+    from diagram_ray.training.checkpoints.model_folder import read_models, read_patients
 
     return _each(lambda: read_models(folder), lambda: read_patients(folder / "model.safetensors"))
 

@@ -15,10 +15,11 @@ from scipy.stats import norm
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.fidelity import Rung, decide
+from diagram_ray.search.ladder import Rung, decide
 from diagram_ray.search.space import parse_space
-from diagram_ray.search.study import StudyConfig
-from diagram_ray.search.tables import trials_table, write_table
+from diagram_ray.storage.tables import write_table
+from diagram_ray.study.config import StudyConfig
+from diagram_ray.study.tables import trials_table
 
 SPACE = {
     "training.k": {"type": "int", "low": 1, "high": 4},

@@ -8,18 +8,19 @@ import pandas as pd
 import pytest
 
 from diagram_ray.errors import LeakageError
-from diagram_ray.evaluation import style
+from diagram_ray.evaluation import plot_style
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.reporting import further
-from diagram_ray.reporting.certainty import between_studies
-from diagram_ray.reporting.facts import Facts
-from diagram_ray.reporting.page import make_report
-from diagram_ray.results import Study, write_atomic
+from diagram_ray.reporting import cv_notes
+from diagram_ray.reporting.report import make_report
+from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.uncertainty import between_studies
+from diagram_ray.results import Study
+from diagram_ray.storage.atomic import write_atomic
 
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(plot_style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
 
 
 def add_repeats(study: Path, repeats: int, failed: int | None = None) -> int:
@@ -60,12 +61,14 @@ def facts_of(study: Path) -> Facts:
 
 def test_what_was_not_made_is_offered_with_its_price(usual_study: Path) -> None:
     facts = facts_of(usual_study)
-    assert further.repeated(facts).startswith("Not made, so how much of the figure is owed to how the folds were dealt")
+    assert cv_notes.repeated(facts).startswith(
+        "Not made, so how much of the figure is owed to how the folds were dealt"
+    )
     assert (
         f"tune --resume {usual_study} --repeats 5 would train the winner on four further deals: 180 fold-epochs."
-        in (further.repeated(facts))
+        in (cv_notes.repeated(facts))
     )
-    assert f"tune --resume {usual_study} --nested --dry-run tells its price" in further.nested(facts)
+    assert f"tune --resume {usual_study} --nested --dry-run tells its price" in cv_notes.nested(facts)
 
 
 def test_repeats_in_words(make_study) -> None:
@@ -76,7 +79,7 @@ def test_repeats_in_words(make_study) -> None:
     facts = facts_of(study)
     assert facts.estimates == estimates  # all that was there speaks of the first deal, as before
     pd.testing.assert_frame_equal(facts.of_best, before)
-    found, words = facts.repeated, further.repeated(facts)
+    found, words = facts.repeated, cv_notes.repeated(facts)
     assert found is not None
     assert (
         f"On folds dealt anew the winner's configuration scores {found.means[1]:.3f}, {found.means[2]:.3f} and" in words
@@ -91,7 +94,7 @@ def test_repeats_in_words(make_study) -> None:
 def test_a_repeat_that_failed_is_told(make_study) -> None:
     study = make_study()
     add_repeats(study, 4, failed=2)
-    words = further.repeated(facts_of(study))
+    words = cv_notes.repeated(facts_of(study))
     assert "All 15 folds of 3 repeats together" in words
     assert (
         "1 of 3 further repeats failed and are left out, which may flatter: repeat 2, fold 1: the loss became nan."
@@ -103,7 +106,7 @@ def test_nested_in_words_beside_the_others(make_study) -> None:
     study = make_study()
     add_nested(study)
     facts = facts_of(study)
-    found, words = facts.nested, further.nested(facts)
+    found, words = facts.nested, cv_notes.nested(facts)
     assert found is not None
     assert f"AUC {found.auc.value:.3f}, 95% interval {found.auc.low:.3f} to {found.auc.high:.3f}." in words
     assert f"the winner's own figure is {facts.estimates.fold_mean.value:.3f}" in words
@@ -119,7 +122,7 @@ def test_nested_in_words_beside_the_others(make_study) -> None:
 def test_a_nested_search_that_failed_says_why(make_study) -> None:
     study = make_study()
     write_atomic(study / "nested.json", json.dumps({"candidates": [0], "fold_epochs": 1, "failed": "outer fold 2: no"}))
-    assert further.nested(facts_of(study)) == "It came to nothing: outer fold 2: no."
+    assert cv_notes.nested(facts_of(study)) == "It came to nothing: outer fold 2: no."
 
 
 def test_studies_are_compared_on_all_repeats_that_they_share(make_study) -> None:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from diagram_ray.errors import UsageError
-from diagram_ray.reporting.live_page import SHOWN, live_page
-from diagram_ray.reporting.study_page import study_page
-from diagram_ray.search.sight import Row, Sight
-from diagram_ray.search.study_state import Device
+from diagram_ray.monitoring.live_page import SHOWN, live_page
+from diagram_ray.monitoring.live_server import study_page
+from diagram_ray.monitoring.snapshot import Row, Sight
+from diagram_ray.search.messages import Device
 
 ROWS = (
     Row(2, "running", "k 3", (), None, 0, 1, ""),

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagram_ray.errors import ConfigError
+from diagram_ray.monitoring.optuna_journal import FILE, write_optuna_file
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.budget import COST, FOLD_EPOCHS, BudgetConfig, Meter
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.ledger import open_ledger, read_ledger
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.optuna_file import FILE, write_optuna_file
-from diagram_ray.search.replay import Memory
-from diagram_ray.search.sizes import Aims
+from diagram_ray.search.constraints import Aims
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Memory, Rules
+from diagram_ray.search.optuna_sampler import Sampler
+from diagram_ray.search.scheduler import StudyState
 from diagram_ray.search.space import FloatRange, IntRange, Space
-from diagram_ray.search.study import SamplerConfig, build_study
-from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.study.config import SamplerConfig, build_study
+from diagram_ray.study.ledger import open_ledger, read_ledger
 
 LADDER = Ladder((Rung(2, 1), Rung(3, 3)), 3)
 SPACE: Space = {

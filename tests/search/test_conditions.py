@@ -11,9 +11,9 @@ from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.errors import ConfigError
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.conditions import check_conditions, configurations, existing, grid_size, ordered
-from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
-from diagram_ray.search.study import SamplerConfig, build_study, read_study
+from diagram_ray.study.config import SamplerConfig, build_study, read_study
 
 SPACE: Space = {
     "model.gan": Choices(choices=[True, False]),

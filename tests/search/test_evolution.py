@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.evolution import Evolution, merit
-from diagram_ray.search.sampler import numbers_of
+from diagram_ray.search.cmaes import Evolution, merit
+from diagram_ray.search.sampler_config import numbers_of
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
 
 SPACE: Space = {

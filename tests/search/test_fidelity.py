@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.search.fidelity import Ladder, Rung, decide, make_rungs
+from diagram_ray.search.ladder import Ladder, Rung, decide, make_rungs
 
 RUNG = Rung(5, 3)
 scores = st.floats(0, 1)

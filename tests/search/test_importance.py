@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagram_ray.search.fidelity import Rung
 from diagram_ray.search.importance import importances
+from diagram_ray.search.ladder import Rung
 from diagram_ray.search.space import parse_space
 
 RUNGS = (Rung(2, 1), Rung(2, 3))

@@ -13,12 +13,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diagram_ray import store
-from diagram_ray.data import locks
 from diagram_ray.errors import DataError, DiagramError, StoreError, UsageError
 from diagram_ray.results import Measurement, TrialState
-from diagram_ray.search.ledger import open_ledger, read_ledger
-from diagram_ray.store import StorePath
+from diagram_ray.storage import locks, object_store
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.study.ledger import open_ledger, read_ledger
 
 SCORE = Measurement(2, 1, (0.1 + 0.2, 0.75), (0.5, 2 / 3), 1.25)
 PLACE = StorePath("faulty://bucket/study")
@@ -28,7 +27,7 @@ class FaultyFiles(MemoryFileSystem):
     """`faulty://`: writing does what the next of `faults` says: "before" fails, "after" has written when it fails."""
 
     protocol = "faulty"
-    store: ClassVar[dict[str, Any]] = {}
+    object_store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     cachable = False
     faults: ClassVar[list[str]] = []
@@ -52,7 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     FaultyFiles.store.clear()
     FaultyFiles.faults.clear()
     monkeypatch.setattr(FaultyFiles, "conditional", True)
-    monkeypatch.setattr(store, "RETRY", replace(store.RETRY, attempts=4, wait=lambda _: None))
+    monkeypatch.setattr(object_store, "RETRY", replace(object_store.RETRY, attempts=4, wait=lambda _: None))
     monkeypatch.setattr(locks, "BEAT", 0.05)
     monkeypatch.setattr(locks, "SILENCE", 0.8)
     yield

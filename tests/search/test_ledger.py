@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.results import Measurement, TrialState
-from diagram_ray.search.ledger import FILE, open_ledger, read_ledger
+from diagram_ray.study.ledger import FILE, open_ledger, read_ledger
 
 SCORE = Measurement(2, 1, (0.1 + 0.2, 0.75), (0.5, 2 / 3), 1.25, training_auc=0.875)
 

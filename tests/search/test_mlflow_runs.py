@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from diagram_ray.errors import ConfigError, DiagramError, UsageError
+from diagram_ray.monitoring import mlflow
+from diagram_ray.monitoring.mlflow import check_mlflow, write_mlflow
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search import mlflow_runs
-from diagram_ray.search.mlflow_runs import MlflowConfig, check_mlflow, write_mlflow
-from diagram_ray.search.study import build_study
+from diagram_ray.study.config import build_study
+from diagram_ray.study.integrations import MlflowConfig
 
 SPACE = {"training.weight_decay": {"type": "float", "low": 0.0, "high": 1.0}}
 DOCUMENT = {
@@ -103,7 +104,7 @@ def test_a_run_for_each_trial_that_has_ended(config: MlflowConfig) -> None:
 
 @its_own_warnings
 def test_a_study_that_is_resumed_adds_what_is_missing(config: MlflowConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_runs, "PAGE", 2)  # more runs than one answer holds
+    monkeypatch.setattr(mlflow, "PAGE", 2)  # more runs than one answer holds
     write_mlflow(config, DOCUMENT | {"interrupted": "interrupted"}, TRIALS)
     before = runs(config)
     assert before[0].info.status == "KILLED"

@@ -13,13 +13,13 @@ from diagram_ray.data.splits import Splits
 from diagram_ray.errors import ConfigError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.ladder import Ladder, Rung
 from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, leave_out
-from diagram_ray.search.nested_plan import blind, check_nested, inner_ladder, price
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.racing import Cases, make_race
+from diagram_ray.search.optuna_sampler import Sampler
+from diagram_ray.search.racing import Cases, RaceConfig, make_race
 from diagram_ray.search.space import parse_space
-from diagram_ray.search.study import ControlConfig, RaceConfig, SamplerConfig, StudyConfig
+from diagram_ray.study.config import ControlConfig, SamplerConfig, StudyConfig
+from diagram_ray.study.nested_plan import blind, check_nested, inner_ladder, price
 
 SPACE = parse_space({"training.k": {"type": "int", "low": 1, "high": 9}}, "test")
 FOLDS = 4

@@ -3,9 +3,9 @@
 import pytest
 
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
-from diagram_ray.search.study import SamplerConfig
+from diagram_ray.study.config import SamplerConfig
 
 SPACE: Space = {
     "training.weight_decay": FloatRange(low=0.0, high=1.0),

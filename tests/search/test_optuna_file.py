@@ -8,8 +8,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
+from diagram_ray.monitoring.optuna_journal import FILE, write_optuna_file
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.optuna_file import FILE, write_optuna_file
 from diagram_ray.search.space import parse_space
 
 SPACE = parse_space(

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from diagram_ray.events import EVENT, JsonLines
+from diagram_ray.logs import EVENT, JsonLines
+from diagram_ray.monitoring import terminal
+from diagram_ray.monitoring.terminal import Lines, Screen
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search import progress
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.ledger import open_ledger
-from diagram_ray.search.progress import Lines, Screen
-from diagram_ray.search.study_state import Round, Rules, StudyState
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Round, Rules
+from diagram_ray.search.scheduler import StudyState
+from diagram_ray.study.ledger import open_ledger
 
 LADDER = Ladder((Rung(2, 1), Rung(2, 4)), 2)
 
@@ -43,7 +44,7 @@ def measurement(rung: int, auc: float) -> Measurement:
     return Measurement(2, LADDER.rungs[rung].epochs, (auc, auc + 0.1), (0.5, 0.5), 1.0, training_auc=0.9876)
 
 
-def complete(state: StudyState, view: progress.Progress, trial: Trial, auc: float) -> None:
+def complete(state: StudyState, view: terminal.Progress, trial: Trial, auc: float) -> None:
     for rung in (0, 1):
         view.advanced(Round(trial.number, 2, LADDER.rungs[rung].epochs, LADDER.rungs[rung].fold_epochs, auc, rung))
         state.measured(trial.number, rung, measurement(rung, auc))

@@ -15,7 +15,8 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.delong import paired_delong
 from diagram_ray.evaluation.resampling import draw_patients
 from diagram_ray.results import Measurement, TrialState
-from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Rules
 from diagram_ray.search.racing import (
     RULES,
     Cases,
@@ -26,7 +27,7 @@ from diagram_ray.search.racing import (
     interval,
     mean_auc,
 )
-from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.scheduler import StudyState
 from tests.search.test_study_state import Memory, Uniform
 
 FOLDS = 5

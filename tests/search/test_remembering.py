@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search import remembering
-from diagram_ray.search.files import best_of
-from diagram_ray.search.history import History
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.remembering import BEST, LATEST, STEP, best_before, first_remembered
+from diagram_ray.results import Measurement, Trial, TrialState, best_of
+from diagram_ray.search import optuna_sampler
+from diagram_ray.search.optuna_sampler import BEST, LATEST, STEP, Sampler, best_before, first_remembered
+from diagram_ray.search.scheduler import History
 from diagram_ray.search.space import FloatRange, IntRange, Space
-from diagram_ray.search.study import SamplerConfig
+from diagram_ray.study.config import SamplerConfig
 
 SPACE: Space = {"training.weight_decay": FloatRange(low=0.0, high=1.0), "training.k": IntRange(low=1, high=8)}
 STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
@@ -45,9 +43,9 @@ def test_small_studies_are_remembered_whole() -> None:
 
 def test_a_long_study_is_remembered_in_part_and_goes_on_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = study(80)
-    monkeypatch.setattr(remembering, "LATEST", 20)
-    monkeypatch.setattr(remembering, "STEP", 5)
-    monkeypatch.setattr(remembering, "BEST", 4)
+    monkeypatch.setattr(optuna_sampler, "LATEST", 20)
+    monkeypatch.setattr(optuna_sampler, "STEP", 5)
+    monkeypatch.setattr(optuna_sampler, "BEST", 4)
     trials, driver = study(80)
     assert {n: trials[n] for n in range(25)} == {n: whole[n] for n in range(25)}
     assert trials != whole

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from diagram_ray.errors import DataError, UsageError
-from diagram_ray.search.fidelity import Ladder, Rung
+from diagram_ray.replay.recording import Recording, read_recording
+from diagram_ray.replay.replay import replay
+from diagram_ray.search.ladder import Ladder, Rung
 from diagram_ray.search.racing import Cases, Race, mean_auc
-from diagram_ray.search.recording import Recording, read_recording
-from diagram_ray.search.replay import replay
 
 EPOCHS, FOLDS, N = 4, 3, 90
 NOBODY = 10**6

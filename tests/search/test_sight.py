@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.monitoring.snapshot import Sight, sight_of
+from diagram_ray.monitoring.terminal import Progress
 from diagram_ray.results import Measurement, Trial
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.progress import Progress
-from diagram_ray.search.sight import Sight, sight_of
-from diagram_ray.search.study_state import Device, Round, Rules, StudyState
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Device, Round, Rules
+from diagram_ray.search.scheduler import StudyState
 from tests.search.test_study_state import Memory
 
 LADDER = Ladder((Rung(2, 1), Rung(2, 3)), 2)

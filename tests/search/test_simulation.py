@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from diagram_ray import tune
 from diagram_ray.errors import ConfigError, UsageError
+from diagram_ray.replay.forecasts import forecasts, ground, read_cluster
+from diagram_ray.replay.simulated_cluster import HOUR, SAVE_EVERY, ClusterConfig, Forecast, Simulation
 from diagram_ray.results import Measurement, TrialState
-from diagram_ray.search.fidelity import Ladder, Rung, usual_lookback
-from diagram_ray.search.forecasts import forecasts, ground, read_cluster
-from diagram_ray.search.replay import Memory
-from diagram_ray.search.simulation import HOUR, SAVE_EVERY, ClusterConfig, Forecast, Simulation
-from diagram_ray.search.study_state import Rules, StudyState
+from diagram_ray.search.ladder import Ladder, Rung, usual_lookback
+from diagram_ray.search.messages import Memory, Rules
+from diagram_ray.search.scheduler import StudyState
+from diagram_ray.tune import command as tune
 
 LADDER = Ladder((Rung(1, 2), Rung(3, 2), Rung(3, 6)), 2)
 WHOLE = Ladder((Rung(3, 6),), 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Range
-from diagram_ray.search.study import build_study, read_study, seconds
+from diagram_ray.study.config import build_study, read_study, seconds
 
 STUDY = """
 name: small

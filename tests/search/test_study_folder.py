@@ -7,11 +7,18 @@ import pytest
 import yaml
 
 from diagram_ray.errors import ConfigError, DataError, UsageError
-from diagram_ray.places import remove
-from diagram_ray.search.ledger import open_ledger
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import Plan, check_free, make_folder, new_document, read_plan, write_document
-from diagram_ray.store import StorePath
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.paths import remove
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import (
+    Plan,
+    check_free,
+    make_folder,
+    new_document,
+    read_plan,
+    write_document,
+)
+from diagram_ray.study.ledger import open_ledger
 
 STUDY = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 INFO = {"name": "phantom", "fingerprint": "abc", "counts": {"images": 4}}

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.optuna_driver import Sampler
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.messages import Proposer, Rules
+from diagram_ray.search.optuna_sampler import Sampler
+from diagram_ray.search.scheduler import StudyState
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
-from diagram_ray.search.study import SamplerConfig
-from diagram_ray.search.study_state import Proposer, Rules, StudyState
+from diagram_ray.study.config import SamplerConfig
 
 LADDER = Ladder((Rung(2, 1), Rung(3, 3), Rung(3, 9)), 3)
 SPACE: Space = {

@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from diagram_ray.results import Measurement, Study, Trial, TrialState, write_atomic
-from diagram_ray.search.files import Keeper, TrialFiles, best_of
-from diagram_ray.search.tables import trials_table, write_table, write_tables
+from diagram_ray.results import Measurement, Study, Trial, TrialState, best_of
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.tables import write_table
+from diagram_ray.study.tables import trials_table, write_tables
+from diagram_ray.study.trial_files import Keeper, TrialFiles
 
 COLUMNS = [
     "number", "state", "reason", "params.model.norm", "params.training.k", "auc_mean", "auc_sd", "training_auc",

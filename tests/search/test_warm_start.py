@@ -11,13 +11,13 @@ import yaml
 
 from diagram_ray.errors import ConfigError, DataError, UsageError
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.fidelity import Ladder, Rung
-from diagram_ray.search.ledger import open_ledger
-from diagram_ray.search.optuna_driver import Sampler
-from diagram_ray.search.sizes import Aims
+from diagram_ray.search.constraints import Aims
+from diagram_ray.search.ladder import Ladder, Rung
+from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
-from diagram_ray.search.study import SamplerConfig
-from diagram_ray.search.warm_start import (
+from diagram_ray.study.config import SamplerConfig
+from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.warm_start import (
     FILE,
     Mapper,
     check_studies,

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.shards import image_schema, patch_schema
+from diagram_ray.data.parquet.layout import image_schema, patch_schema
+from diagram_ray.data.training_data import TrainingData
 
 SMALL = {
     "model.width": 4,

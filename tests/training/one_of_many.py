@@ -24,14 +24,14 @@ import torch.distributed as dist
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.errors import DiagramError
-from diagram_ray.training.checkpoint_store import CheckpointStore
-from diagram_ray.training.context import ALONE, Context, Group
-from diagram_ray.training.crew import SOLO, Crew, join_crew
+from diagram_ray.training.algorithm1 import InnerBatch, iterate
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.descent import Descent
-from diagram_ray.training.leading import Led, follow
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.step import InnerBatch, iterate
+from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.parallel.fold_teams import SOLO, Crew, join_crew
+from diagram_ray.training.parallel.leader import Led, follow
+from diagram_ray.training.parallel.process_group import ALONE, Context, Group
+from diagram_ray.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 

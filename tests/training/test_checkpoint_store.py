@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from diagram_ray.errors import CheckpointError, MismatchError
-from diagram_ray.store import Retry
-from diagram_ray.training import checkpoint_store
-from diagram_ray.training.checkpoint_store import CheckpointStore
-from diagram_ray.training.manifest import describe
+from diagram_ray.storage.object_store import Retry
+from diagram_ray.training.checkpoints import store as checkpoint_store
+from diagram_ray.training.checkpoints.manifest import describe
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from tests.object_store import s3_server
 
 IDENTITY = {"training.k": 1, "training.betas": (0.5, 0.999), "dataset": "f" * 8}

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig, MultiInstanceConfig, override
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError, DataError
 from diagram_ray.models import DiaGRAM
+from diagram_ray.training.checkpoints.model_folder import read_card, read_models
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.loop import Trainer
 from diagram_ray.training.losses import instance_loss
-from diagram_ray.training.model_store import read_card, read_models
-from diagram_ray.training.pretrained import start_pretrained
-from diagram_ray.training.sizes import sizes
+from diagram_ray.training.model_size import sizes
+from diagram_ray.training.pretrained.loading import start_pretrained
+from diagram_ray.training.trainer import Trainer
 from diagram_ray.training.transfer import read_initial, starting_config
 
 Small = Callable[..., ExperimentConfig]

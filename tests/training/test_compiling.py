@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError
 from diagram_ray.models import classifier
 from diagram_ray.training.compiling import check_compiler, start_of_step
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.descent import Descent
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # PyTorch's own
 Small = Callable[..., ExperimentConfig]

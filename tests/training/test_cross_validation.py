@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits, shuffle_patients
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError, MismatchError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.search.racing import Cases
+from diagram_ray.training.checkpoints.model_folder import read_models
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.model_store import read_models
+from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 COLUMNS = {

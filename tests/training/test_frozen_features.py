@@ -8,11 +8,16 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.training.frozen_features import BATCH, TOP, frozen_feature_scores, frozen_features
-from diagram_ray.training.pretrained_file import weights_file
+from diagram_ray.training.pretrained.frozen_features import (
+    BATCH,
+    TOP,
+    frozen_feature_scores,
+    frozen_features,
+)
+from diagram_ray.training.pretrained.weights_file import weights_file
 
 
 def test_features_are_the_mean_and_the_largest_values_of_the_published_networks_last_maps() -> None:

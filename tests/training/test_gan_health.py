@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagram_ray.config import CollapseConfig, ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.gan_health import Collapsed, GanHealth, spread
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.gan_collapse import Collapsed, GanHealth, spread
+from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 ALIKE = {"training__learning_rate__generator": 1e-9}

@@ -17,8 +17,8 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.evaluation.heatmap import Heat, heatmap_png, upsampled
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.augment import to_tensor
-from diagram_ray.training.model_store import ModelCard, write_models
-from diagram_ray.training.predictor import Predictor
+from diagram_ray.training.checkpoints.model_folder import ModelCard, write_models
+from diagram_ray.training.inference.predictor import Predictor
 
 Small = Callable[..., ExperimentConfig]
 SIZE = (256, 192)
@@ -233,7 +233,7 @@ def test_without_a_usable_image_nothing_is_left(model_folder: Path, tmp_path: Pa
 def test_of_more_than_two_classes_the_likeliest_is_shown(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diagram_ray.training import heatmaps
+    from diagram_ray.training.inference import heatmaps
 
     experiment = small(model__num_classes=3)
     reader = Predictor(ModelCard(experiment, ("a", "b", "c"), SIZE, "f" * 64), [network(experiment, 0)])

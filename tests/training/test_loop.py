@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.training.loop import Diverged, Trainer
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.training.trainer import Diverged, Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 Small = Callable[..., ExperimentConfig]

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from diagram_ray.training import crew
-from diagram_ray.training.context import ALONE, share
-from diagram_ray.training.crew import join_crew, plan_teams
+from diagram_ray.training.parallel import fold_teams
+from diagram_ray.training.parallel.fold_teams import join_crew, plan_teams
+from diagram_ray.training.parallel.process_group import ALONE, share
 
 HERE = Path(__file__).parent
 WORLDS = (2, 3)
@@ -211,8 +211,8 @@ def test_folds_that_are_more_than_the_processes_are_dealt_among_them(
         def __init__(self, group: object = None) -> None:
             self.world_size = len(group) if group else workers
 
-    monkeypatch.setattr(crew.dist, "new_group", list)
-    monkeypatch.setattr(crew, "Group", World)
+    monkeypatch.setattr(fold_teams.dist, "new_group", list)
+    monkeypatch.setattr(fold_teams, "Group", World)
     joined = []
     for rank in range(workers):
         World.rank = rank

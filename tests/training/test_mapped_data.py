@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from diagram_ray.config import DataConfig, ExperimentConfig
-from diagram_ray.data import mapping
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.data.mapping import CACHE, MappedPixels, open_training_data
-from diagram_ray.data.reading import read_training_data
+from diagram_ray.data.parquet import memory_map
+from diagram_ray.data.parquet.loader import read_training_data
+from diagram_ray.data.parquet.memory_map import CACHE, MappedPixels, open_training_data
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.trainer import Trainer
 from tests.training.conftest import write_dataset
 
 SUM = "import pickle, sys; print(int(pickle.load(sys.stdin.buffer).images.astype(int).sum()))"
@@ -83,19 +83,19 @@ def test_only_what_is_large_for_the_machine(dataset: Path, cache: Path, monkeypa
 
     sizes = [pixels.nbytes for pixels in (mapped(dataset).images, mapped(dataset).patches)]
     assert kinds() == [False, False]
-    monkeypatch.setattr(mapping, "memory", lambda: 4 * (sizes[1] + 1))
+    monkeypatch.setattr(memory_map, "memory", lambda: 4 * (sizes[1] + 1))
     assert sizes[0] > sizes[1] + 1
     assert kinds() == [True, False]
 
 
 def test_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(mapping, "LIMITS", (limit,))
-    whole = mapping.memory()
+    monkeypatch.setattr(memory_map, "LIMITS", (limit,))
+    whole = memory_map.memory()
     limit.write_text("max\n")
-    assert mapping.memory() == whole > 2**20
+    assert memory_map.memory() == whole > 2**20
     limit.write_text("1048576\n")
-    assert mapping.memory() == 2**20
+    assert memory_map.memory() == 2**20
 
 
 def test_other_data_have_files_of_their_own(data: TrainingData, cache: Path, tmp_path: Path) -> None:

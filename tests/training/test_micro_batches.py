@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import OutOfMemory
-from diagram_ray.training.descent import Descent, is_out_of_memory
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.gradient_step import Descent, is_out_of_memory
+from diagram_ray.training.trainer import Trainer
 
 LOSSES = ("loss_adversarial", "loss_patch", "loss_image", "loss_generator")
 Small = Callable[..., ExperimentConfig]

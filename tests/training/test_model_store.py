@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.errors import DataError, UsageError
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.model_store import ModelCard, read_models, write_models
+from diagram_ray.training.checkpoints.model_folder import ModelCard, read_models, write_models
 
 Small = Callable[..., ExperimentConfig]
 
@@ -65,7 +65,7 @@ def test_a_failure_while_writing_leaves_the_old_folder(
         raise OSError("no space left on device")
 
     before = (folder / "model.safetensors").read_bytes()
-    monkeypatch.setattr("diagram_ray.training.model_store.write_atomic", full)
+    monkeypatch.setattr("diagram_ray.training.checkpoints.model_folder.write_atomic", full)
     with pytest.raises(OSError, match="no space"):
         write_models(folder, card_of(small()), {"model": DiaGRAM(small().model)})
     assert (folder / "model.safetensors").read_bytes() == before

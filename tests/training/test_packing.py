@@ -11,16 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagram_ray.config import ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits
-from diagram_ray.training import packing
-from diagram_ray.training.checkpoint import bytes_of
-from diagram_ray.training.crew import SOLO, Crew
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.training.checkpoints.serialisation import bytes_of
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.descent import Descent
-from diagram_ray.training.lanes import Lane, Lanes
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.packing import USABLE, Look, Memory, Packing, meter_for, plan_folds
+from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.parallel import fold_packing
+from diagram_ray.training.parallel.fold_packing import (
+    USABLE,
+    Look,
+    Memory,
+    Packing,
+    meter_for,
+    plan_folds,
+)
+from diagram_ray.training.parallel.fold_teams import SOLO, Crew
+from diagram_ray.training.parallel.fold_threads import Lane, Lanes
+from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 CPU = torch.device("cpu")
@@ -138,7 +145,7 @@ def rounds(made: Packing, count: int, clock: Clock, kept: int | None = 10) -> li
 @pytest.fixture
 def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock(request.param)
-    monkeypatch.setattr(packing, "time", made)
+    monkeypatch.setattr(fold_packing, "time", made)
     return made
 
 
@@ -267,7 +274,7 @@ def assert_same(found: Any, expected: Any) -> None:
 def roomy(monkeypatch: pytest.MonkeyPatch) -> FakeMeter:
     """A GPU, as far as memory is asked for."""
     meter = FakeMeter(2**40, 2**20)
-    monkeypatch.setattr(packing, "meter_for", lambda device, part: meter)
+    monkeypatch.setattr(fold_packing, "meter_for", lambda device, part: meter)
     return meter
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.descent import Descent
 from diagram_ray.training.device import is_half
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 

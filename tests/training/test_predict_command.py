@@ -13,13 +13,13 @@ from typer.testing import CliRunner, Result
 
 from diagram_ray import predict as command
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dicom_kind import Allowed
-from diagram_ray.data.mammogram import read_mammogram
-from diagram_ray.data.pixels import standardise
-from diagram_ray.data.shards import image_schema
+from diagram_ray.data.decoding.dicom.kind import Allowed
+from diagram_ray.data.decoding.mammogram import read_mammogram
+from diagram_ray.data.parquet.layout import image_schema
+from diagram_ray.data.preprocessing.standardise import standardise
 from diagram_ray.errors import DataError
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.model_store import ModelCard, write_models
+from diagram_ray.training.checkpoints.model_folder import ModelCard, write_models
 from tests.data.dicom_files import as_bytes, dicom
 
 Small = Callable[..., ExperimentConfig]

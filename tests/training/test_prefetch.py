@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.prefetch import prefetched
-from diagram_ray.training.sampling import Purpose
-from diagram_ray.training.step import InnerBatch
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.training.algorithm1 import InnerBatch
+from diagram_ray.training.batches import Purpose, prefetched
+from diagram_ray.training.trainer import Trainer
 
 
 def batches(config: ExperimentConfig, data: TrainingData) -> Iterator[InnerBatch]:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from diagram_ray.errors import ConfigError, DataError
 from diagram_ray.models.efficientnet import levels, published_name, rest
-from diagram_ray.training import pretrained_file
-from diagram_ray.training.pretrained import load_pretrained
-from diagram_ray.training.pretrained_file import is_installed, weights_file
+from diagram_ray.training.pretrained import weights_file as pretrained_file
+from diagram_ray.training.pretrained.loading import load_pretrained
+from diagram_ray.training.pretrained.weights_file import is_installed, weights_file
 
 NETWORK = "efficientnet-lite0"
 

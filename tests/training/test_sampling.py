@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from diagram_ray.config import TrainingConfig
 from diagram_ray.errors import DataError
-from diagram_ray.training.sampling import Purpose, Schedule, Stream, make_schedule, random_for, seed_for
+from diagram_ray.training.batches import (
+    Purpose,
+    Schedule,
+    Stream,
+    make_schedule,
+    random_for,
+    seed_for,
+)
 
 
 def schedule(images: int = 50, positives: int = 20, patches: int = 30, fold: int = 0, **settings: object) -> Schedule:

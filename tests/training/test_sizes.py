@@ -6,7 +6,7 @@ import torch
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.errors import ConfigError
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.sizes import gauge, kept_bytes, multiply_adds, sizes
+from diagram_ray.training.model_size import gauge, kept_bytes, multiply_adds, sizes
 
 SMALL = override(ExperimentConfig(), {"model.width": 4, "model.generator_width": 4, "training.image_batch": 3}, "")
 

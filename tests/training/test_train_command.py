@@ -23,14 +23,11 @@ from typer.testing import CliRunner, Result
 
 from diagram_ray import predict, train
 from diagram_ray.config import ExperimentConfig, flatten
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training import checkpoint_store
-from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.identity import fit_to_data
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.model_store import (
+from diagram_ray.training.checkpoints import store
+from diagram_ray.training.checkpoints.model_folder import (
     card_for,
     read_card,
     read_model,
@@ -38,6 +35,9 @@ from diagram_ray.training.model_store import (
     read_patients,
     write_models,
 )
+from diagram_ray.training.checkpoints.run_identity import fit_to_data
+from diagram_ray.training.cross_validation import CrossValidation
+from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 
@@ -253,7 +253,7 @@ def test_checkpoints_may_lie_elsewhere_and_a_full_place_ends_the_training(
     dataset: Path, small: Small, files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(checkpoint_store, "Retry", partial(checkpoint_store.Retry, wait=waits.append))
+    monkeypatch.setattr(store, "Retry", partial(store.Retry, wait=waits.append))
     files.writes += [None] * 6 + [OSError(28, "No space left on device")] * 5
     given = ["--data", dataset, "--checkpoints", "flaky://bucket/run", "--save-every", 0]
     full = invoke(*given, "--out", tmp_path / "out", *settings(small(training__epochs=5)))

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from diagram_ray.config import ExperimentConfig, TrainingConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError, DataError
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.averaging import Average
+from diagram_ray.training.algorithm1 import Optimizers
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.rates import rate_factor
-from diagram_ray.training.step import Optimizers
+from diagram_ray.training.optimizers import rate_factor
+from diagram_ray.training.trainer import Trainer
+from diagram_ray.training.weight_averaging import Average
 
 Small = Callable[..., ExperimentConfig]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.training.augment import to_tensor
-from diagram_ray.training.context import ALONE
-from diagram_ray.training.loop import Trainer
+from diagram_ray.training.parallel.process_group import ALONE
+from diagram_ray.training.trainer import Trainer
 from diagram_ray.training.training_sample import LARGEST, TrainingSample
 
 Small = Callable[..., ExperimentConfig]

@@ -12,13 +12,20 @@ import pytest
 import torch
 
 from diagram_ray.config import ExperimentConfig, override
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import Splits, make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError, DataError, LeakageError, UsageError
-from diagram_ray.search.study import read_study
-from diagram_ray.search.study_folder import Plan, new_document, read_plan, write_document
+from diagram_ray.study.config import read_study
+from diagram_ray.study.folder import Plan, new_document, read_plan, write_document
+from diagram_ray.training.checkpoints.model_folder import (
+    PATIENTS,
+    card_for,
+    read_card,
+    read_model,
+    read_patients,
+    write_models,
+)
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.model_store import PATIENTS, card_for, read_card, read_model, read_patients, write_models
 from diagram_ray.training.transfer import read_initial, starting_config
 
 Small = Callable[..., ExperimentConfig]
@@ -227,7 +234,7 @@ def test_where_it_started_is_part_of_what_a_run_is(study: Path, data: TrainingDa
 def test_a_study_says_where_its_trials_start_and_goes_on_from_there_only(
     study: Path, dataset: Path, data: TrainingData, splits: Splits, tmp_path: Path
 ) -> None:
-    from diagram_ray.training.materials import SPLITS, load
+    from diagram_ray.training.runs.inputs import SPLITS, load
 
     source = tmp_path / "source"
     shutil.copytree(study, source)

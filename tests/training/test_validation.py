@@ -11,13 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.dataset import TrainingData
 from diagram_ray.data.splits import make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
-from diagram_ray.training import loop
+from diagram_ray.training import trainer as loop
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.loop import Trainer
-from diagram_ray.training.validation import ValidationScore, set_aside, validation_score
+from diagram_ray.training.early_stopping import ValidationScore, set_aside, validation_score
+from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 EVERY = np.arange(24)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.data.dicom_library import uid as uids
+from diagram_ray.data.decoding.dicom.library import uid as uids
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.cbis_case import CbisFilm, PhantomAbnormality, phantom_films, split
 from diagram_ray.data.phantom.files import new_dicom

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.data.optical_density import CURVES, scanner_of
+from diagram_ray.data.decoding.optical_density import CURVES, scanner_of
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.lesions import Finding, is_cancer
 from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, plan_archived, stream

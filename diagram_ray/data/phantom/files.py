@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.data.dicom_library import FileDataset, FileMetaDataset
-from diagram_ray.data.dicom_library import uid as uids
+from diagram_ray.data.decoding.dicom.library import FileDataset, FileMetaDataset
+from diagram_ray.data.decoding.dicom.library import uid as uids
 from diagram_ray.data.phantom.lesions import Finding
 from diagram_ray.data.phantom.plan import VIEWS, PatientPlan
 

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.data.native import native
+from diagram_ray.data.decoding.native_codecs import native
 
 _CATEGORIES = 17
 _LONGEST_CODE = 16

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from diagram_ray.data.dicom_header import read_header
-from diagram_ray.data.dicom_image import spacing
-from diagram_ray.data.dicom_library import Dataset
+from diagram_ray.data.decoding.dicom.header import read_header
+from diagram_ray.data.decoding.dicom.image import spacing
+from diagram_ray.data.decoding.dicom.library import Dataset
 
 LONGEST_HEADER = 4 * 2**20
 """Bytes read of a file. Real headers have some kilobytes."""

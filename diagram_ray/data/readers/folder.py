@@ -13,8 +13,8 @@ import math
 import posixpath
 import re
 
-from diagram_ray.data.dicom_header import is_dicom
-from diagram_ray.data.picture import is_picture
+from diagram_ray.data.decoding.dicom.header import is_dicom
+from diagram_ray.data.decoding.raster_image import is_picture
 from diagram_ray.data.readers.folder_table import Row, read_rows
 from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Index, Region, Reject

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diagram_ray.data.opening import open_file, open_place
 from diagram_ray.errors import DataError
+from diagram_ray.storage.opening import open_file, open_place
 
 Row = dict[str, str | None]
 """Column -> cell; None for an empty one."""

@@ -11,12 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from diagram_ray.data.opening import open_file, open_place
 from diagram_ray.data.readers import inbreast_table, inbreast_xml
 from diagram_ray.data.readers.dicom_header import Geometry, read_geometry
 from diagram_ray.data.readers.inbreast_table import Row
 from diagram_ray.data.records import ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError
+from diagram_ray.storage.opening import open_file, open_place
 
 NAME = "INbreast"
 NEGATIVE, CANCER = "negative", "cancer"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from diagram_ray.data.picture import PICTURES
+from diagram_ray.data.decoding.raster_image import PICTURES
 from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError

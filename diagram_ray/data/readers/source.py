@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from diagram_ray.data.opening import open_file, open_place
 from diagram_ray.errors import DataError
+from diagram_ray.storage.opening import open_file, open_place
 
 
 class Source:

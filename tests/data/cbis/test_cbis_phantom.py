@@ -10,19 +10,18 @@ import pydicom
 import pytest
 from scipy import ndimage
 
-from diagram_ray.data import masks
-from diagram_ray.data.mammogram import read_mammogram
+from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.cbis_case import CbisFilm, phantom_films, split
 from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
 from diagram_ray.data.phantom.plan import VIEWS
 from diagram_ray.data.phantom.render import render_view
-from diagram_ray.data.pixels import square_around
-from diagram_ray.data.preparation import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing import lesion_masks
+from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing.standardise import square_around
 from diagram_ray.data.readers import cbis
 from diagram_ray.data.readers.cbis.tables import PATHOLOGIES
-from diagram_ray.data.records import Index, Mask, Reject
-from diagram_ray.data.shards import ROI
+from diagram_ray.data.records import ROI, Index, Mask, Reject
 from diagram_ray.errors import DataError
 
 PATIENTS, SEED, DIFFICULTY, HEIGHT = 20, 3, 0.4, 208
@@ -71,7 +70,7 @@ def test_pixels_and_boxes_come_back(found: Index, truth: dict[str, CbisFilm]) ->
         mammogram = read_mammogram(record.path)
         np.testing.assert_array_equal(mammogram.pixels, film.pixels)
         assert mammogram.laterality == film.side[0]
-        regions = masks.regions(record.masks, film.pixels.shape)
+        regions = lesion_masks.regions(record.masks, film.pixels.shape)
         assert [(region.box, region.finding, region.label) for region in regions] == [
             (one.box, one.finding, "cancer" if one.pathology == "MALIGNANT" else "benign") for one in film.abnormalities
         ]

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 from cbis_tree import Row, flat_paths, new_paths, old_paths, row, table, touch, uid, write_tree
 
-from diagram_ray.data.preparation import check_distinct
+from diagram_ray.data.preprocessing.prepare_image import check_distinct
 from diagram_ray.data.readers import cbis
 from diagram_ray.data.readers.cbis.tables import parse_table
 from diagram_ray.data.records import Index

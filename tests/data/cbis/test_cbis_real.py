@@ -9,7 +9,7 @@ import pytest
 from cbis_tree import new_paths, old_paths, row, table
 from scipy import ndimage
 
-from diagram_ray.data.preparation import Options, Prepared, prepare_image
+from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
 from diagram_ray.data.readers import cbis
 from diagram_ray.data.records import Index
 

@@ -4,7 +4,7 @@
     <folder>/07-20-2016-DDSM-NA-74994/1.000000-full mammogram images-24515/1-1.dcm         newer
 
 The tables' own file names are never right for all of them, and which of two files is the mask and which the crop is
-not to be told from names: see `diagram_ray.data.masks`.
+not to be told from names: see `diagram_ray.data.preprocessing.lesion_masks`.
 """
 
 from collections import Counter, defaultdict

@@ -1,7 +1,7 @@
 """From a case's files to the records of its films."""
 
-from diagram_ray.data.gzipped import unpacked
-from diagram_ray.data.optical_density import CURVES, scanner_of
+from diagram_ray.data.decoding.gzip import unpacked
+from diagram_ray.data.decoding.optical_density import CURVES, scanner_of
 from diagram_ray.data.readers.ddsm import ics, overlay
 from diagram_ray.data.readers.ddsm.ics import FilmLine, Ics
 from diagram_ray.data.readers.ddsm.marks import NORMAL, UNMARKED, Labels, Marks

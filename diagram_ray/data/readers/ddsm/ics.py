@@ -7,7 +7,7 @@ not needed here (dates, age) is not looked at.
 import re
 from dataclasses import dataclass
 
-from diagram_ray.data.limits import LARGEST_IMAGE
+from diagram_ray.data.decoding.limits import LARGEST_IMAGE
 from diagram_ray.errors import DataError
 
 MAX_BYTES = 64 << 10

@@ -1,0 +1,1 @@
+"""One file, decoded to one `Mammogram`."""

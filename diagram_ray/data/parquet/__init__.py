@@ -1,0 +1,1 @@
+"""The prepared dataset: Parquet shards and their manifest, written in pieces, read as memory maps."""

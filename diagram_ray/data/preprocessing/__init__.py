@@ -1,0 +1,1 @@
+"""From a `Mammogram` to the standardised image and its patches."""

@@ -1,0 +1,1 @@
+"""What follows a search: controls, repeats, nested cross-validation, baselines."""

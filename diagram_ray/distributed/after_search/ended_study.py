@@ -1,0 +1,47 @@
+"""A study whose trials have ended: what models beyond its own folds are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diagram_ray.config import ExperimentConfig, override
+from diagram_ray.data.splits import Splits
+from diagram_ray.distributed.work import MakeValidation
+from diagram_ray.results import Trial
+from diagram_ray.search.ladder import Ladder
+from diagram_ray.storage.paths import Place
+from diagram_ray.study.config import StudyConfig
+from diagram_ray.training.checkpoints.run_identity import identity_of
+from diagram_ray.training.runs.inputs import Materials
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A study whose trials have ended."""
+
+    folder: Place
+    study: StudyConfig
+    base: ExperimentConfig
+    """What every trial starts from."""
+    trials: Mapping[int, Trial]
+    materials: Materials
+    make: MakeValidation
+
+    @property
+    def ladder(self) -> Ladder:
+        """The study's."""
+        return self.study.make_ladder(self.base.training.epochs)
+
+    @property
+    def lookback(self) -> int:
+        """The study's, as it was resolved."""
+        return self.study.parallel.lookback or 1
+
+    def config(self, trial: int) -> ExperimentConfig:
+        """Of one trial."""
+        return override(self.base, self.trials[trial].params, f"trial {trial}")
+
+    def identity(self, splits: Splits) -> dict[str, Any]:
+        """What models on these folds share, besides their configuration."""
+        initial = self.materials.initial
+        return identity_of(self.base, self.materials.data, splits, initial=initial and initial.digest)

@@ -1,0 +1,209 @@
+"""Nested cross-validation of a study on the cluster: what `search.nested` asks for is trained, in the study's folder.
+
+What it leaves is described in `search.cell_files`.
+"""
+
+import json
+from collections.abc import Iterator, Set
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from diagram_ray.config import flatten
+from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search.fold_tasks import Cluster, Order, read_scores, train_all
+from diagram_ray.evaluation.metrics import Floats, auc
+from diagram_ray.evaluation.predictions import check_predictions
+from diagram_ray.results import TrialState
+from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, leave_out
+from diagram_ray.search.racing import Cases, make_race
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.paths import Place, remove
+from diagram_ray.storage.tables import read_table, write_table
+from diagram_ray.study.holdout_files import (
+    CHECKPOINT,
+    NESTED,
+    NESTED_RESULT,
+    PREDICTIONS,
+    model_folder,
+)
+from diagram_ray.study.nested_plan import blind, candidates, inner_ladder, price
+from diagram_ray.study.trial_files import TrialFiles
+
+
+def missing(searched: Searched) -> tuple[int, ...]:
+    """Candidates that the study has not come to yet. Nested cross-validation waits for them."""
+    return tuple(number for number in blind(searched.study, searched.lookback) if number not in searched.trials)
+
+
+def is_nested(searched: Searched) -> bool:
+    """Whether it is done, with the candidates that the study has now."""
+    path = searched.folder / NESTED_RESULT
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(searched)
+
+
+def _candidates(searched: Searched) -> list[int]:
+    return candidates(searched.study, searched.trials, searched.lookback)
+
+
+def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
+    """Trains what is missing and writes the result, which it returns; None if it was stopped: what is done is kept.
+
+    Raises LeakageError for a study with initial weights that have seen patients whom an inner fold leaves out, and
+    what `train_all` raises.
+    """
+    _check_initial(searched)
+    store = _Store(searched)
+    search = NestedSearch(_field(searched), store)
+
+    def orders(busy: Set[Place]) -> list[Order]:
+        store.forget_unknown()
+        waiting = search.advance()
+        store.tidy(search, busy)
+        return [store.order(cell) for cell in waiting]
+
+    materials = searched.materials
+    if not train_all(orders, {0: materials.splits}, materials.data, searched.make, cluster):
+        return None
+    result = _write(searched, search.results(), store.spent())
+    for place in _models(searched):
+        remove(place / CHECKPOINT)
+    return result
+
+
+def _models(searched: Searched) -> Iterator[Place]:
+    """Where there are models of cells, or parts of them."""
+    trials: list[Place] = [*(searched.folder / NESTED).glob("[0-9]*")]
+    return (place for trial in trials for place in trial.glob("without-*"))
+
+
+def _field(searched: Searched) -> Field:
+    study, materials = searched.study, searched.materials
+    cases = Cases.of(materials.data, materials.splits, study.race.resamples, study.seed)
+    return Field(
+        tuple(_candidates(searched)), inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases
+    )
+
+
+def _check_initial(searched: Searched) -> None:
+    """Each pair of folds is left out by weights that have not seen it."""
+    study, materials = searched.study, searched.materials
+    if study.init_from is not None:
+        from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
+
+        for one in range(study.folds):
+            for other in range(one):
+                apart, number = leave_out(materials.splits, (other, one))
+                read_initial(study.init_from, searched.base, materials.data, apart, number)
+
+
+class _Store:
+    """What models of the study score, from the study's own folds and the files of cells (`search.nested.Scores`)."""
+
+    def __init__(self, searched: Searched) -> None:
+        self._searched = searched
+        data, splits = searched.materials.data, searched.materials.splits
+        self._folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
+        self._identity = searched.identity(searched.materials.splits)
+        self._epochs = tuple(sorted({rung.epochs for rung in searched.ladder.rungs}))
+        self._known: dict[Cell, Floats | Failed | None] = {}
+
+    def of(self, cell: Cell, fold: int) -> Floats | Failed | None:
+        """As `search.nested.Scores`."""
+        if cell not in self._known:
+            self._known[cell] = self._read(cell)
+        scores = self._known[cell]
+        return scores[self._folds[self._rows(cell)] == fold] if isinstance(scores, np.ndarray) else scores
+
+    def forget_unknown(self) -> None:
+        """Looks anew for models that were not there."""
+        self._known = {cell: scores for cell, scores in self._known.items() if scores is not None}
+
+    def order(self, cell: Cell) -> Order:
+        """What makes a cell."""
+        folds = " and ".join(map(str, cell.without))
+        identity = self._identity | flatten(self._searched.config(cell.trial)) | {"without": list(cell.without)}
+        return Order(
+            f"trial {cell.trial} without fold{'s' * (len(cell.without) > 1)} {folds}",
+            self._place(cell),
+            self._searched.config(cell.trial),
+            identity,
+            cell.without,
+            cell.epochs,
+            self._epochs if len(cell.without) > 1 else self._epochs[-1:],
+        )
+
+    def tidy(self, search: NestedSearch, busy: Set[Place]) -> None:
+        """Removes the states of models that nobody will go on from, or is going on from at a `busy` place."""
+        for cell, scores in self._known.items():
+            place = self._place(cell)
+            if scores is not None and len(cell.without) > 1 and place not in busy and not search.wants(cell):
+                remove(place / CHECKPOINT)
+
+    def spent(self) -> int:
+        """Epochs of one fold that were trained, in this run and in earlier ones, whether or not they failed."""
+        files = [[*place.glob("after-*.parquet")] for place in _models(self._searched)]
+        return sum(max((int(path.stem.removeprefix("after-")) for path in mine), default=0) for mine in files)
+
+    def _read(self, cell: Cell) -> Floats | Failed | None:
+        trial, rows = self._searched.trials[cell.trial], self._rows(cell)
+        images = self._searched.materials.data.image_ids[rows]
+        if len(cell.without) == 1 and trial.state is TrialState.COMPLETE:
+            table = read_table(TrialFiles.of(self._searched.folder, trial.number).predictions)
+            known = dict(zip(table["image_id"].to_pylist(), table["score"].to_pylist(), strict=True))
+            return np.array([known[image] for image in images.tolist()])
+        order = self.order(cell)
+        path = order.file(cell.epochs)
+        return read_scores(path, order.identity, images.tolist()) if path.is_file() else None
+
+    def _rows(self, cell: Cell) -> Any:
+        return np.flatnonzero(np.isin(self._folds, cell.without))
+
+    def _place(self, cell: Cell) -> Place:
+        return model_folder(self._searched.folder / NESTED / f"{cell.trial:04d}", cell.without)
+
+
+def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[str, Any]:
+    """nested.json, its predictions first."""
+    study = searched.study
+    cost = price(study, searched.ladder, searched.lookback)
+    result: dict[str, Any] = {
+        "candidates": _candidates(searched),
+        "fold_epochs": spent,
+        "largest_fold_epochs": cost.largest,
+        "expected_fold_epochs": cost.expected,
+    }
+    if isinstance(found, Failed):
+        result["failed"] = found.reason
+    else:
+        table = _predictions(searched, found)
+        write_table(searched.folder / NESTED / PREDICTIONS, table)
+        labels = {outer.fold: table.filter(pa.compute.equal(table["fold"], outer.fold))["label"] for outer in found}
+        values = [auc(labels[outer.fold].to_numpy(), outer.scores) for outer in found]
+        result["auc_mean"] = float(np.mean(values))
+        result["folds"] = [
+            {"fold": outer.fold, "winner": outer.trial, "inner_auc": outer.inner_auc, "auc": value}
+            for outer, value in zip(found, values, strict=True)
+        ]
+    write_atomic(searched.folder / NESTED_RESULT, json.dumps(result, indent=1))
+    return result
+
+
+def _predictions(searched: Searched, found: list[Outer]) -> pa.Table:
+    """`trial, fold, image_id, patient_id, label, score`: every image once."""
+    data, splits = searched.materials.data, searched.materials.splits
+    folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
+    rows = np.concatenate([np.flatnonzero(folds == outer.fold) for outer in found])
+    table = pa.table(
+        {
+            "trial": pa.array(np.concatenate([np.full(len(o.scores), o.trial) for o in found]), pa.int64()),
+            "fold": pa.array(folds[rows], pa.int32()),
+            "image_id": data.image_ids[rows].tolist(),
+            "patient_id": data.patient_ids[rows].tolist(),
+            "label": data.labels[rows].astype(np.int64),
+            "score": np.concatenate([outer.scores for outer in found]),
+        }
+    )
+    check_predictions(table, data.image_ids, data.patient_ids)
+    return table

@@ -1,0 +1,1 @@
+"""Ray Train: several workers that train one trial."""

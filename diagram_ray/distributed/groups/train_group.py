@@ -1,0 +1,203 @@
+"""Trials on several devices: a Ray Train worker group that trains one trial after another.
+
+Ray Train starts the processes, joins them by torch.distributed, watches over them and starts them anew when one is
+lost. The first of them leads (`training.leading`): it runs the trial exactly as a single warm worker does, with the
+others at its side. Between trials the group stays, because starting it takes many seconds.
+
+The group ends when it is told to, so that Ray Train itself takes its placement group and its helpers away.
+"""
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray import train
+from ray.exceptions import RayError
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util import get_current_placement_group, placement_group_table
+
+from diagram_ray.config import override
+from diagram_ray.distributed.groups.channel import Job, Mailbox
+from diagram_ray.distributed.nodes import Notice, gone, own_device
+from diagram_ray.distributed.ray_storage import storage
+from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.retries import RETRIES
+from diagram_ray.distributed.work import Work
+from diagram_ray.errors import DiagramError
+from diagram_ray.search.messages import Device, Round
+from diagram_ray.storage.paths import Place
+from diagram_ray.study.trial_files import TrialFiles
+from diagram_ray.training.runs.trial import TrialRun, Validation
+
+SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # so that the dashboard's /api/train/v2/runs/v1 lists the group
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the group is started anew all the same when a node has gone
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # by default 2: all start-up and ends wait for it
+}
+NO_ROOM = 2
+"""Times that Ray Train may ask again for room for the group; each time it waits a minute."""
+PATIENCE = 24 * 3600
+"""Seconds that the processes of a group wait for each other: those of a small fold wait for those of a large one. A
+process that died is noticed at once."""
+FAREWELL = 30.0
+"""Seconds that a group gets to end."""
+POLL = 1.0
+
+
+@dataclass(frozen=True)
+class Team:
+    """What the processes of a group need."""
+
+    mailbox: Any
+    work: Work
+    share: Share
+    materials: tuple[Any, Any]
+    """Object references of data and splits: each node maps them once."""
+
+    def __str__(self) -> str:
+        return f"study {self.work.study}, {self.share}"  # in Ray's list of runs
+
+
+class WorkerGroup:
+    """A group of processes, seen from the process that has asked for it. Starts at once, in the background.
+
+    `name` is what Ray calls it; no other group may have it that writes into `scratch` at the same time.
+    """
+
+    def __init__(self, name: str, work: Work, share: Share, materials: tuple[Any, Any], scratch: Place) -> None:
+        os.environ.update(SETTINGS)
+        # Ray's helpers look for the cluster by themselves, and there may be several on one machine.
+        os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        mailbox: Any = ray.remote(num_cpus=0, max_concurrency=100)(Mailbox)  # type: ignore[call-overload]
+        self._mailbox = mailbox.remote(RETRIES)
+        self._fault: Exception | None = None
+        trainer = _trainer(name, Team(self._mailbox, work, share, materials), scratch)
+        self._thread = threading.Thread(target=self._fit, args=[trainer], daemon=True)
+        self._thread.start()
+
+    def begin(self, number: int, params: dict[str, Any]) -> None:
+        """The next trial."""
+        ray.get(self._mailbox.begin.remote(Job(number, params)))
+
+    def place(self) -> Any:
+        """The group's placement group, once it has started. Raises DiagramError if it could not start."""
+        return self._wait(self._mailbox.place.remote())
+
+    def next_round(self) -> Round:
+        """Lets the trial go on; the next thing it tells. Raises DiagramError if there is no room for the group any
+        more, RayError if one of Ray's own processes has died."""
+        told: Round = self._wait(self._mailbox.next_round.remote())
+        return told
+
+    def close(self) -> None:
+        """Ends the group, and waits until nothing of it is left."""
+        ray.get(self._mailbox.close.remote())
+        self._thread.join(FAREWELL)
+
+    def _wait(self, answer: Any) -> Any:
+        while True:
+            ready, _ = ray.wait([answer], timeout=POLL)
+            if ready:
+                return ray.get(answer)
+            if isinstance(self._fault, RayError):
+                raise self._fault
+            if not self._thread.is_alive():
+                why = " ".join(str(self._fault or "it has ended").split())[:300]
+                raise DiagramError(f"the worker group cannot work: {why}")
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except (train.TrainingFailedError, RayError) as error:
+            self._fault = error
+
+
+class Failures(train.UserCallback):
+    """Runs in Ray Train's controller; tells the mailbox why a worker was lost."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._gone = gone()
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """After a worker has died or raised something; the group is about to be started anew."""
+        before, self._gone = self._gone, gone()
+        ray.get(self._mailbox.failed.remote(_said(worker_exceptions), excused=self._gone > before))
+
+
+def _said(failures: dict[int, Exception]) -> str:
+    """Why the first worker failed that did not fail for want of another one."""
+    texts = [" ".join(str(error).split()) for _, error in sorted(failures.items())]
+    own = [text for text in texts if "Connection closed by peer" not in text and "Connection reset" not in text]
+    return (own or texts or ["unknown"])[0][-300:]
+
+
+def _trainer(name: str, team: Team, scratch: Place) -> TorchTrainer:
+    share = team.share
+    resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+    workers = share.workers if share.min_workers is None else (share.min_workers, share.workers)
+    api: Any = train  # its types are those of the version before
+    failures = api.FailureConfig(max_failures=-1, controller_failure_limit=NO_ROOM)  # the mailbox counts a trial's
+    return TorchTrainer(
+        train_trials,
+        train_loop_config={"team": team},
+        torch_config=TorchConfig("cpu:gloo,cuda:nccl" if share.gpus else "gloo", timeout_s=PATIENCE),
+        scaling_config=api.ScalingConfig(num_workers=workers, use_gpu=bool(share.gpus), resources_per_worker=resources),
+        run_config=api.RunConfig(
+            name=name, failure_config=failures, callbacks=[Failures(team.mailbox)], **storage(scratch)
+        ),
+    )
+
+
+def train_trials(config: dict[str, Any]) -> None:
+    """What each process of the group does, until the mailbox is closed."""
+    import torch
+
+    from diagram_ray.training.parallel.fold_teams import join_crew
+
+    team: Team = config["team"]
+    torch.set_num_threads(max(1, int(team.share.cpus)))
+    data, splits = ray.get(list(team.materials))
+    at_once = team.share.folds_at_once
+    crew = join_crew(at_once or splits.n_folds, planned=at_once is None)
+    devices = tuple(crew.world.exchange(own_device()))
+    leads = crew.world.rank == 0
+    if leads:
+        ray.get(team.mailbox.arrive.remote(get_current_placement_group()))
+    while (job := crew.world.from_first(ray.get(team.mailbox.take.remote()) if leads else None)) is not None:
+        _train_trial(team, job, data, splits, crew, devices)
+
+
+def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
+    """One trial: by the first process as a single worker does it, by the others as the first one says."""
+    from diagram_ray.training.parallel.leader import Led, follow
+
+    work = team.work
+    own: Any = None
+    failure: DiagramError | None = None
+    config = override(work.base, job.params, f"trial {job.number}")
+    try:
+        own = work.make(config, data, splits, str(get_device()), crew=crew)
+    except DiagramError as error:  # in all processes alike
+        failure = error
+    if crew.world.rank:
+        if own is not None:
+            follow(own, crew.world)
+        return
+    leader = Led(own, crew.world) if own is not None else None
+
+    def made(_: Any) -> Validation:
+        if leader is None:
+            raise failure or DiagramError("no cross-validation")
+        return leader
+
+    leaving = Notice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
+    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, leaving)
+    while ray.get(team.mailbox.tell.remote(job.number, replace(run.step(), devices=devices))):
+        pass
+    run.close()
+    if leader is not None:
+        leader.dismiss()

@@ -1,0 +1,49 @@
+"""Machines that come and go: how many have gone, and which have been told to go."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import ray
+
+from diagram_ray.search.messages import Device
+
+EVERY = 1.0
+"""Seconds between two questions to the cluster."""
+
+
+def gone() -> int:
+    """How many machines have left the cluster so far, in whatever way."""
+    return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+class Notice:
+    """Whether one of `nodes` (Ray's ids) has been told to leave: a spot machine, one that is drained or scaled away."""
+
+    def __init__(self, nodes: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._nodes = frozenset(nodes)
+        self._clock = clock
+        self._asked = -EVERY
+        self._given = False
+
+    def __call__(self) -> bool:
+        """As it was a second ago at most. Once given, a notice stands."""
+        if not self._given and self._clock() - self._asked >= EVERY:
+            self._asked = self._clock()
+            self._given = not self._nodes.isdisjoint(_leaving())
+        return self._given
+
+
+def _leaving() -> Iterable[str]:
+    # As Ray Train asks; there is no public call for a process outside of it.
+    return set(ray._private.state.state.get_draining_nodes())
+
+
+def here() -> Notice:
+    """The notice of the machine that this process runs on."""
+    return Notice([ray.get_runtime_context().get_node_id()])
+
+
+def own_device() -> Device:
+    """What this process computes on, as Ray gave it to it."""
+    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return Device(ray.util.get_node_ip_address(), ",".join(map(str, gpus)))  # type: ignore[no-untyped-call]

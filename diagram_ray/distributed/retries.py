@@ -1,0 +1,60 @@
+"""Workers that were lost: which trial starts again, and what has to be trained once more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diagram_ray.search.messages import Round
+
+RETRIES = 2
+"""Times that a trial whose worker died is given a new one without having got any farther."""
+
+
+@dataclass
+class _Trial:
+    gone: int  # machines that had gone when it started
+    reached: int = 0  # fold-epochs, at most
+    deaths: int = 0  # since it got farther than ever before
+    lost: bool = False  # and has not been heard of since
+    left: bool = False  # its worker said so before
+
+
+class Losses:
+    """Counts them. `gone` tells how many machines have left the cluster so far.
+
+    A trial may be what kills its workers, so it does not start again for ever. But a machine that goes is not its
+    fault: each that went since the trial first started excuses one death.
+    """
+
+    def __init__(self, gone: Callable[[], int]) -> None:
+        self.workers = 0
+        """That were lost, and whose trials started again."""
+        self.fold_epochs = 0
+        """That had to be trained once more."""
+        self._gone = gone
+        self._trials: dict[int, _Trial] = {}
+
+    def started(self, number: int) -> None:
+        """Trial `number` was given to a worker."""
+        if number not in self._trials:
+            self._trials[number] = _Trial(self._gone())
+
+    def advanced(self, round_: Round) -> None:
+        """A worker told this."""
+        trial = self._trials[round_.number]
+        if trial.lost:
+            self.fold_epochs += max(0, trial.reached - round_.begun_at)
+        trial.lost, trial.left = False, round_.leaving
+        if round_.fold_epochs > trial.reached:
+            trial.reached, trial.deaths = round_.fold_epochs, 0
+
+    def died(self, number: int) -> bool:
+        """Trial `number` lost its worker. Whether it may start again."""
+        trial = self._trials[number]
+        trial.deaths += not trial.left
+        trial.lost = trial.deaths - (self._gone() - trial.gone) <= RETRIES
+        self.workers += trial.lost
+        return trial.lost
+
+    def ended(self, number: int) -> None:
+        """Trial `number` needs no worker any more."""
+        self._trials.pop(number, None)

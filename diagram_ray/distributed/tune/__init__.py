@@ -1,0 +1,1 @@
+"""Ray Tune: the search loop, its callbacks and the trainable."""

@@ -1,0 +1,41 @@
+"""What a worker is given to train: the cross-validation of one trial, real or a stand-in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diagram_ray.config import ExperimentConfig
+from diagram_ray.data.training_data import TrainingData
+from diagram_ray.search.ladder import Ladder
+from diagram_ray.storage.paths import Place
+from diagram_ray.training.runs.trial import Validation
+
+MakeValidation = Callable[..., Validation]
+"""(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`.
+
+In a group of processes, and where folds are trained side by side, it is given `crew` as well.
+"""
+
+
+def cross_validation(
+    config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
+) -> Validation:
+    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`: the
+    `training.crew.Crew` of the processes that train it together, and of how many folds each trains at a time."""
+    from diagram_ray.training.cross_validation import CrossValidation
+    from diagram_ray.training.parallel.fold_teams import SOLO
+
+    return CrossValidation(config, data, splits, device, initial=initial, crew=crew or SOLO)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the workers need, besides a trial's parameters."""
+
+    study: str
+    """Its name, for Ray's own views."""
+    folder: Place
+    base: ExperimentConfig
+    ladder: Ladder
+    device: str
+    make: MakeValidation

@@ -1,0 +1,5 @@
+"""`python -m diagram_ray.doctor`."""
+
+from diagram_ray.doctor.command import app
+
+app()

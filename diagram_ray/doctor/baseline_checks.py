@@ -1,0 +1,72 @@
+"""What is wrong with trivial baselines and a reference network's scores in a study's folder.
+
+All of it can be measured anew, without training.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+
+from diagram_ray.doctor.findings import Finding, check_auc
+from diagram_ray.errors import StoreError, told
+from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES
+from diagram_ray.storage.paths import Place, discard
+from diagram_ray.storage.tables import read_table
+
+SPLITS = "splits.json"
+WHAT = {"the baselines": (BASELINES, BASELINE_SCORES), "the reference network": (REFERENCE, REFERENCE_SCORES)}
+"""Files of figures and of scores."""
+
+
+def examine_baselines(folder: Place) -> Iterator[Finding]:
+    """The scores against the figures told of them and the study's folds. Studies without either are sound."""
+    for what, files in WHAT.items():
+        mend = partial(_forget, folder, files)
+        for finding in _examine(folder, *files):
+            yield replace(finding, what=f"{finding.what}; tune --resume measures {what} anew", mend=mend)
+
+
+def _examine(folder: Place, figures: str, scores: str) -> Iterator[Finding]:
+    there = [name for name in (figures, scores) if (folder / name).is_file()]
+    if there == [scores]:
+        yield Finding(figures, f"missing, but {scores} is there")
+    if figures not in there:
+        return
+    try:
+        found = json.loads((folder / figures).read_text(encoding="utf-8"))
+        if found["unmeasured"]:
+            return
+        if scores not in there:
+            yield Finding(scores, f"missing, but {figures} is there")
+            return
+        assigned = json.loads((folder / SPLITS).read_text(encoding="utf-8"))["patients"]
+        table = read_table(folder / scores).to_pandas()
+        yield from _on_folds(scores, table, assigned)
+        for group in found["groups"]:
+            yield from _agree(scores, table[table["group"] == group["name"]], group["fold_auc"], figures)
+    except StoreError:
+        raise
+    except Exception as error:  # damaged files raise many kinds
+        yield Finding(figures, f"it or {scores} cannot be read: {told(error)}")
+
+
+def _on_folds(scores: str, table: pd.DataFrame, assigned: dict[str, int]) -> Iterator[Finding]:
+    """Each patient is in the fold that the study has the patient in."""
+    wrong = table["patient_id"].map(assigned) != table["fold"]
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        yield Finding(scores, f"has patient {row['patient_id']} in fold {row['fold']}, unlike {SPLITS}")
+
+
+def _agree(scores: str, mine: pd.DataFrame, fold_auc: list[float], figures: str) -> Iterator[Finding]:
+    """A group's scores have the AUC that is told."""
+    for fold, recorded in enumerate(fold_auc):
+        yield from check_auc(scores, fold, mine[mine["fold"] == fold], recorded, figures)
+
+
+def _forget(folder: Place, files: tuple[str, ...]) -> None:
+    for name in files:
+        discard(folder / name)

@@ -1,0 +1,274 @@
+"""What a search shows while it runs: a live table in a terminal, plain lines elsewhere."""
+
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from diagram_ray.logs import EVENT, event
+from diagram_ray.results import Trial, TrialState, best_of, better
+from diagram_ray.search.messages import Round
+from diagram_ray.search.scheduler import StudyState
+
+log = logging.getLogger("diagram_ray")
+
+HEARTBEAT = 30.0
+REFRESH = 0.25
+
+
+class Listener:
+    """Is told what happens, to show it. All calls come from the thread that runs the search."""
+
+    def started(self, trial: Trial) -> None:
+        """A trial was given to a worker."""
+
+    def advanced(self, round_: Round) -> None:
+        """A trial finished a round."""
+
+    def lost(self, trial: Trial) -> None:
+        """A trial lost its worker, and starts again where it was saved."""
+
+    def ended(self, trial: Trial) -> None:
+        """A trial ended."""
+
+    def tick(self) -> None:
+        """Called some ten times a second."""
+
+
+class Progress(Listener):
+    """Counts what there is to show, and guesses the time that is left from the fold-epochs."""
+
+    def __init__(self, state: StudyState, where: str) -> None:
+        self.state = state
+        self.where = where
+        """Devices that the search uses, in words."""
+        self.best = best_of(state.trials)
+        self.counts: Counter[TrialState] = Counter(
+            trial.state for trial in state.trials.values() if trial.state is not TrialState.RUNNING
+        )
+        self.rounds: dict[int, Round] = {}
+        """Latest round of each trial that runs."""
+        self.restarts = 0
+        """Workers that were lost, and whose trials started again."""
+        self.first_report: float | None = None
+        """Seconds until the first round was done."""
+        self.worked = 0.0
+        """Seconds that workers have trained in this run, summed over all that worked side by side."""
+        self._opened = time.monotonic()
+        self._began: float | None = None  # when the first round was done: the workers' start does not count
+        self._worked_before = 0.0
+        self._trained = 0  # fold-epochs trained since then
+        self._costs: list[int] = []  # fold-epochs of each trial that ended since then
+
+    def started(self, trial: Trial) -> None:
+        """Notes what the trial brings along from an earlier run."""
+        last = trial.last
+        done = last.folds * last.epochs if last else 0
+        self.rounds[trial.number] = Round(trial.number, last.folds if last else 0, last.epochs if last else 0, done)
+
+    def advanced(self, round_: Round) -> None:
+        """Notes how far the trial is."""
+        self.worked += round_.seconds * max(1, len(round_.devices))
+        if self._began is None:
+            self._began = time.monotonic()
+            self.first_report, self._worked_before = self._began - self._opened, self.worked
+        else:
+            self._trained += max(0, round_.fold_epochs - self.rounds[round_.number].fold_epochs)
+        self.rounds[round_.number] = round_
+
+    def ended(self, trial: Trial) -> None:
+        """Counts the trial."""
+        round_ = self.rounds.pop(trial.number, None)  # none: it broke a bound, and has not started
+        self._costs.append(round_.fold_epochs if round_ is not None else 0)
+        self.counts[trial.state] += 1
+        if trial.state is TrialState.COMPLETE and better(trial, self.best):
+            self.best = trial
+
+    def lost(self, trial: Trial) -> None:
+        """It waits for another worker."""
+        self.restarts += 1
+        self.rounds.pop(trial.number)
+
+    def announce(self, text: str) -> None:
+        """Something else begins."""
+        self.where = text
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended."""
+        return sum(self.counts.values())
+
+    @property
+    def trained(self) -> int:
+        """Fold-epochs that have been trained in this run, without those before the first round was done."""
+        return self._trained
+
+    @property
+    def pace(self) -> float | None:
+        """Fold-epochs a minute; None before there is anything to tell from."""
+        if self._began is None or not self._trained:
+            return None
+        return 60.0 * self._trained / (time.monotonic() - self._began)
+
+    def seconds_left(self) -> float | None:
+        """A guess; None before there is anything to guess from."""
+        if self._began is None or self._trained == 0:
+            return None
+        return self._left() * (time.monotonic() - self._began) / self._trained
+
+    def work_left(self) -> float | None:
+        """A guess of the seconds that workers have yet to train, as `worked` counts them; None as above."""
+        return self._left() * (self.worked - self._worked_before) / self._trained if self._trained else None
+
+    def _left(self) -> float:
+        """Fold-epochs."""
+        rules, costs = self.state.rules, tuple(self._costs)
+        expected = rules.ladder.expected(rules.trials, unpruned=rules.lookback) / rules.trials
+        each = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
+        under_way = sum(round_.fold_epochs for round_ in tuple(self.rounds.values()))
+        return max(0.0, each * (rules.trials - self.done) - under_way)
+
+    def summary(self) -> str:
+        """One line."""
+        left = self.seconds_left()
+        parts = [
+            f"{self.done} of {self.state.rules.trials} trials",
+            ", ".join(f"{count} {state.value.lower()}" for state, count in sorted(self.counts.items())),
+            f"best {_score(self.best)} (trial {self.best.number})" if self.best else "",
+            f"about {duration(left)} left" if left is not None and self.done < self.state.rules.trials else "",
+        ]
+        return " · ".join(part for part in parts if part)
+
+
+class Lines(Progress):
+    """A line for each trial that ends, and a sign of life in between. All else are events for `--log-json`."""
+
+    def __init__(self, state: StudyState, where: str, study: str = "") -> None:
+        super().__init__(state, where)
+        self._study = study
+        self._said = time.monotonic()
+        log.info("%s; %s", where, self.summary(), extra=event("begin", study=study))
+
+    def started(self, trial: Trial) -> None:
+        """An event."""
+        super().started(trial)
+        text = f"trial {trial.number} starts"
+        log.log(EVENT, text, extra=event("start", study=self._study, trial=trial.number, params=trial.params))
+
+    def advanced(self, round_: Round) -> None:
+        """An event."""
+        super().advanced(round_)
+        fields: dict[str, Any] = {"trial": round_.number, "folds": round_.folds, "epoch": round_.epoch}
+        fields |= {
+            "auc": round_.auc,
+            "training_auc": round_.training_auc,
+            "fold_epochs": round_.fold_epochs,
+            "rung": round_.rung,
+        }
+        if round_.measurement is not None:
+            fields["fold_auc"] = list(round_.measurement.fold_auc)
+        text = f"trial {round_.number}: epoch {round_.epoch} of {round_.folds} folds"
+        log.log(EVENT, text, extra=event("round", study=self._study, **fields))
+
+    def ended(self, trial: Trial) -> None:
+        """Says so."""
+        super().ended(trial)
+        last = trial.last
+        fitted = f" (training {last.training_auc:.3f})" if last and last.training_auc is not None else ""
+        measured = f": {_score(trial)}{fitted} after {last.folds} folds x {last.epochs} epochs" if last else ""
+        reason = f" ({trial.reason})" if trial.state is TrialState.FAIL or not last else ""
+        fields: dict[str, Any] = {"trial": trial.number, "state": trial.state.value, "reason": trial.reason}
+        if last:
+            fields |= {"auc": last.auc_mean, "auc_sd": last.auc_sd, "training_auc": last.training_auc}
+            fields |= {"folds": last.folds, "epoch": last.epochs}
+        self._say(f"trial {trial.number} {trial.state.value}{measured}{reason} · {self.summary()}", "ended", **fields)
+
+    def lost(self, trial: Trial) -> None:
+        """Says so."""
+        super().lost(trial)
+        text = f"trial {trial.number} lost its worker; another one takes it where it was last saved"
+        self._say(text, "lost", trial=trial.number)
+
+    def tick(self) -> None:
+        """Says something if it has been quiet for long."""
+        if time.monotonic() - self._said > HEARTBEAT:
+            running = ", ".join(f"trial {n} at epoch {r.epoch}" for n, r in sorted(self.rounds.items()))
+            self._say(f"{running or self.where} · {self.summary()}", "alive")
+
+    def announce(self, text: str) -> None:
+        """Says so."""
+        super().announce(text)
+        self._say(text, "announce")
+
+    def _say(self, text: str, name: str, **fields: Any) -> None:
+        self._said = time.monotonic()
+        log.info("%s", text, extra=event(name, study=self._study, **fields))
+
+
+class Screen(Progress):
+    """A table that is kept up to date in a terminal."""
+
+    def __init__(self, state: StudyState, where: str, console: Console) -> None:
+        super().__init__(state, where)
+        self._shown = 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> "Screen":
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.update(self.render(), refresh=True)
+        self._live.stop()
+
+    def tick(self) -> None:
+        """Draws anew, a few times a second."""
+        if time.monotonic() - self._shown > REFRESH:
+            self._shown = time.monotonic()
+            self._live.update(self.render(), refresh=True)
+
+    def render(self) -> RenderableType:
+        """Bar, summary and one row for each running trial."""
+        bar = ProgressBar(total=self.state.rules.trials, completed=self.done, width=40)
+        note = f"stopping: {self.state.stopping}" if self.state.stopping else self.where
+        shown: list[RenderableType] = [bar, Text(self.summary()), Text(note, style="dim")]
+        return Group(*shown, self._running()) if self.rounds else Group(*shown)
+
+    def _running(self) -> Table:
+        table = Table("trial", "rung", "epoch", "AUC now", "training AUC", "parameters", box=None, header_style="dim")
+        ladder = self.state.rules.ladder
+        for number, round_ in sorted(self.rounds.items()):
+            trial = self.state.trials[number]
+            epochs = ladder.rungs[min(len(trial.measurements), ladder.top)].epochs
+            table.add_row(
+                str(number),
+                f"{len(trial.measurements) + 1} of {len(ladder.rungs)}",
+                f"{round_.epoch} of {epochs}",
+                "" if round_.auc is None else f"{round_.auc:.3f}",
+                "" if round_.training_auc is None else f"{round_.training_auc:.3f}",
+                ", ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in trial.params.items()),
+            )
+        return table
+
+
+def _score(trial: Trial) -> str:
+    last = trial.last
+    return f"AUC {last.auc_mean:.3f} ± {last.auc_sd:.3f}" if last else "none"
+
+
+def short(value: Any) -> str:
+    """A parameter's value in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""What a study would have cost with another search, or would cost on another cluster."""

@@ -1,0 +1,69 @@
+"""The winner beside trivial baselines and a reference network: figures for --json, and the page's chart and table."""
+
+import dataclasses
+from typing import Any
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.estimates import Estimates
+from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.evaluation.verdict import against_reference, signed
+from diagram_ray.reporting.interval_chart import Line, chance, draw
+from diagram_ray.reporting.study_data import Facts
+from diagram_ray.results import BASELINES, REFERENCE
+
+
+def figures(facts: Facts) -> dict[str, Any]:
+    """`best`, its `auc`, the winner's `difference` from it and all `baselines`; or `unmeasured`, why there are none."""
+    found = facts.estimates.margin if facts.estimates else None
+    return {"unmeasured": facts.unmeasured} if found is None else dataclasses.asdict(found)
+
+
+def reference_figures(facts: Facts) -> dict[str, Any]:
+    """`name`, `auc`, the winner's `difference` from it and a `sentence`; or `unmeasured`, why there is none."""
+    estimates = facts.estimates
+    if estimates is None or estimates.reference is None:
+        return {"unmeasured": facts.unreferenced}
+    sentence = against_reference(estimates.corrected.auc, estimates.reference)
+    return dataclasses.asdict(estimates.reference) | {"sentence": sentence}
+
+
+def beside_baselines(facts: Facts, estimates: Estimates) -> dict[str, Any]:
+    """What the template wants to know."""
+    found, reference = estimates.margin, reference_figures(facts)
+    if found is None:
+        return {"unmeasured": facts.unmeasured, "reference": reference}
+    notes, absent = _told(facts, facts.study.baselines, BASELINES)
+    shown = [(_capital(each.name), notes.get(each.name, ""), each) for each in found.baselines]
+    if (other := estimates.reference) is not None:
+        note = _told(facts, facts.study.reference, REFERENCE)[0].get(other.name, "")
+        shown.append((f"{_capital(other.name)} (reference network)", note, other))
+    groups = [Line(name, each.auc) for name, _, each in shown]
+    winner = Line("The winner, corrected for selection", estimates.corrected.auc, "main")
+    return {
+        "unmeasured": "",
+        "scale": draw([winner, *groups, *chance(facts.control)]),
+        "rows": [(name, note, *_gap(each.difference)) for name, note, each in shown],
+        "reference": reference,
+        "best": _gap(found.difference),
+        "corrected": f"{found.auc:.3f}",
+        "absent": ", ".join(absent),
+    }
+
+
+def _told(facts: Facts, recorded: dict[str, Any] | None, file: str) -> tuple[dict[str, str], list[str]]:
+    """What each group looks at, and the groups of which nothing is known."""
+    try:
+        found = recorded or {}
+        return {str(each["name"]): str(each["note"]) for each in found["groups"]}, [
+            str(name) for name in found["absent"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{facts.study.path / file}: cannot be read: {error!r}") from None
+
+
+def _gap(difference: Interval) -> tuple[str, str]:
+    return signed(difference.value), f"{signed(difference.low)} to {signed(difference.high)}"
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]

@@ -1,0 +1,69 @@
+"""The figures of one study, with their titles and what a reader who cannot see them is told."""
+
+from dataclasses import dataclass
+
+from diagram_ray.evaluation import figures
+from diagram_ray.reporting import captions
+from diagram_ray.reporting.study_data import Facts
+
+FIT = "AUC on training and on test images"
+CURVES = {
+    "auc": "AUC on the test fold",
+    "loss_image": "image loss, Eq. 7",
+    "loss_patch": "patch loss, Eq. 6",
+    "loss_adversarial": "real/fake loss, Eq. 5",
+    "loss_generator": "generator loss, Eq. 4",
+    "gan_loss_ratio": "real/fake loss over generator loss",
+    "gan_diversity": "diversity of generated patches (real ones: 1)",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure."""
+
+    title: str
+    image: str
+    """Data URI."""
+    words: str
+    """Instead of the image, for who cannot see it."""
+
+
+def of_roc(facts: Facts) -> Picture:
+    """ROC curves of the best trial."""
+    best = facts.study.best
+    auc = f"AUC {best['auc_mean']:.3f} ± {best['auc_sd']:.3f}"
+    title = captions.of_roc(facts)
+    words = f"ROC curves of the {len(facts.rocs.folds)} folds and their mean, {auc}. {title}"
+    return Picture(title, figures.roc(facts.rocs.folds, facts.rocs.mean, auc), words)
+
+
+def of_history(facts: Facts) -> Picture:
+    """The trials in their order."""
+    image = figures.history(facts.trials, facts.number, figures.auc_limits(facts.trials))
+    title = captions.of_history(facts)
+    return Picture(title, image, f"AUC of {len(facts.trials)} trials in their order. {title}")
+
+
+def of_parameters(facts: Facts) -> list[Picture]:
+    """AUC against each searched parameter."""
+    limits = figures.auc_limits(facts.trials)
+    known = [name for name in facts.parameters if facts.trials[f"params.{name}"].notna().any()]
+    return [
+        Picture(
+            name,
+            figures.scatter(facts.trials, f"params.{name}", facts.is_log(name), facts.number, limits),
+            f"AUC of each trial against {name}",
+        )
+        for name in known
+    ]
+
+
+def of_curves(facts: Facts) -> list[Picture]:
+    """What the best trial did, epoch by epoch."""
+    table = facts.curves_of_best
+    shown = [name for name in CURVES if name in table and table[name].notna().any()]
+    pictures = [(CURVES[name], figures.curves(table, name)) for name in shown]
+    if "training_auc" in table and table["training_auc"].notna().any():
+        pictures.insert(0, (FIT, figures.fit(table)))
+    return [Picture(title, image, f"{title} of the best trial's folds against the epoch") for title, image in pictures]

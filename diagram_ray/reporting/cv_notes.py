@@ -1,0 +1,115 @@
+"""Repeated and nested cross-validation in words: what they found, how far that goes, or how to have them."""
+
+import shlex
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.reporting.study_data import Facts
+
+MANY = 8
+"""Figures that are listed one by one."""
+
+
+def repeated(facts: Facts) -> str:
+    """What folds that were dealt anew made of the winner's figure."""
+    found = facts.repeated
+    if found is None:
+        return _none_repeated(facts)
+    folds, repeats = int(facts.config["folds"]), len(found.means)
+    others = found.means[1:]
+    listed = _listed([f"{value:.3f}" for value in others]) if len(others) <= MANY else _span(others)
+    deal = "" if found.deal_sd is None else f" The deal alone moves the mean over folds by {found.deal_sd:.3f} (sd)."
+    side = "above" if found.luck >= 0 else "below"
+    luck = f"the deal that chose it, {found.means[0]:.3f}, is {abs(found.luck):.3f} {side} their mean"
+    return (
+        f"On folds dealt anew the winner's configuration scores {listed}; {luck}.{deal} All {repeats * folds} folds of "
+        f"{repeats} repeats together give {found.auc.value:.3f} ± {found.sd:.3f} (sd), 95% interval "
+        f"{_interval(found.auc)} by patient. The search knew the first deal only, and BBC-CV corrects that figure. The "
+        "further repeats have none of that deal's luck, but the configuration was chosen on these same patients, so a "
+        f"little of its optimism stays in them.{_failures(facts)}"
+    )
+
+
+def nested(facts: Facts) -> str:
+    """What the search as a whole finds, beside the naive figure and the corrected one."""
+    recorded, found = facts.study.nested, facts.nested
+    if recorded is None:
+        return _none_nested(facts)
+    if found is None:
+        return f"It came to nothing: {recorded.get('failed', 'no reason is recorded')}."
+    try:
+        count, spent = len(recorded["candidates"]), int(recorded["fold_epochs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{facts.study.path / 'nested.json'}: cannot be read: {error!r}") from None
+    folds, trials, winners = len(found.winners), len(facts.trials), _listed(list(map(str, found.winners)))
+    own = int(facts.trials["fold_epochs"].sum())
+    times = f", {spent / own:.1f} times what the search had cost" if own else ""
+    return (
+        f"The search was made again without each of the {folds} folds, and what it found was measured on the fold left "
+        f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(facts)} This is the figure of "
+        f"such a search, not of trial {facts.number}: the winners were the trials {winners}. "
+        f"{_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, because the "
+        f"study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two folds out "
+        "served both."
+    )
+
+
+def _who(count: int, trials: int) -> str:
+    if count == trials:
+        return f"All {count} configurations took part: each was proposed without a look at any result."
+    return (
+        f"Only the {count} of {trials} configurations that were proposed without a look at any result took part, "
+        "because the sampler proposed the others from scores of the very images that an outer fold holds out; what its "
+        "guidance adds is not in this figure."
+    )
+
+
+def _beside(facts: Facts) -> str:
+    estimates = facts.estimates
+    if estimates is None:
+        return ""
+    naive, corrected = estimates.fold_mean.value, estimates.corrected.auc.value
+    return f" Beside it, the winner's own figure is {naive:.3f}, and {corrected:.3f} as BBC-CV corrects it."
+
+
+def _none_repeated(facts: Facts) -> str:
+    study, epochs = shlex.quote(str(facts.study.path)), facts.ladder.rungs[-1].fold_epochs
+    return (
+        f"Not made, so how much of the figure is owed to how the folds were dealt is not known. tune --resume {study} "
+        f"--repeats 5 would train the winner on four further deals: {4 * epochs} fold-epochs.{_failures(facts)}"
+    )
+
+
+def _none_nested(facts: Facts) -> str:
+    study = shlex.quote(str(facts.study.path))
+    return (
+        "Not made. It makes the search again without each fold, and so measures what a search finds without the luck "
+        f"of having been selected; tune --resume {study} --nested --dry-run tells its price."
+    )
+
+
+def _failures(facts: Facts) -> str:
+    """Repeats that could not be finished: leaving them out may flatter."""
+    recorded = facts.study.repeats
+    if recorded is None or recorded.get("trial") != facts.number:
+        return ""
+    try:
+        failed = [f"repeat {each['repeat']}, {each['failed']}" for each in recorded["repeats"] if "failed" in each]
+        count = len(recorded["repeats"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{facts.study.path / 'repeats.json'}: cannot be read: {error!r}") from None
+    if not failed:
+        return ""
+    return f" {len(failed)} of {count} further repeats failed and are left out, which may flatter: {'; '.join(failed)}."
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _span(values: tuple[float, ...]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f} in {len(values)} repeats"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"

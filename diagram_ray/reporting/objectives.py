@@ -1,0 +1,72 @@
+"""What a study looked for besides AUC: bounds, objectives and conditions, in words; and its Pareto front."""
+
+from typing import Any
+
+import pandas as pd
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation import figures
+from diagram_ray.reporting.charts import Picture
+from diagram_ray.reporting.study_data import Facts, mapping
+from diagram_ray.search.conditions import worded
+from diagram_ray.search.constraints import SIZES, shown
+
+SHOWN_ROWS = 30
+
+
+def aims(facts: Facts) -> dict[str, Any] | None:
+    """Sentences, and of several objectives the front as pictures and rows; None if the study has nothing of these."""
+    words = [*_bounds(facts), *_conditions(facts)]
+    minimised = [name for name in facts.study.objectives if name in SIZES and name in facts.trials]
+    if not minimised:
+        return {"words": words, "pictures": [], "rows": [], "names": []} if words else None
+    told = " and ".join(_noun(name) for name in minimised)
+    words.insert(
+        0,
+        f"Searched for a high AUC and few {told}. Trials were compared on the way by their AUC alone, so a small model "
+        "with a lower AUC may have been pruned. The best trial is the one with the highest AUC.",
+    )
+    try:
+        front = facts.study.pareto
+    except DataError:
+        front = facts.trials.iloc[:0]
+    rows = [
+        {
+            "number": int(row["number"]),
+            "auc": f"{row['auc_mean']:.3f} ± {row['auc_sd']:.3f}",
+            "sizes": [shown(float(row[name])) for name in minimised],
+            "best": row["number"] == facts.number,
+        }
+        for _, row in front.head(SHOWN_ROWS).iterrows()
+    ]
+    pictures = [_picture(facts, name, front) for name in minimised] if len(front) else []
+    return {"words": words, "pictures": pictures, "rows": rows, "names": [SIZES[name] for name in minimised]}
+
+
+def _picture(facts: Facts, name: str, front: pd.DataFrame) -> Picture:
+    limits = figures.auc_limits(facts.trials)
+    image = figures.pareto(facts.trials, name, front, facts.number, limits)
+    title = f"{len(front)} trials are on the front" if len(front) > 1 else "One trial is the best in every respect"
+    return Picture(title, image, f"AUC of each trial against {SIZES[name]}. {title}.")
+
+
+def _bounds(facts: Facts) -> list[str]:
+    found = []
+    for name, bound in mapping(facts.config.get("constraints")).items():
+        if name not in SIZES or not isinstance(bound, int | float):
+            continue
+        sizes = facts.trials[name] if name in facts.trials else pd.Series(dtype=float)
+        above = int((sizes > bound).sum())
+        count = f"{above} of {len(facts.trials)} trials had more and {'was' if above == 1 else 'were'} not trained"
+        found.append(f"At most {shown(float(bound))} {SIZES[name]}: {count if above else 'no trial had more'}.")
+    return found
+
+
+def _conditions(facts: Facts) -> list[str]:
+    space = mapping(facts.config.get("space"))
+    conditions = {key: worded(mapping(mapping(values).get("when"))) for key, values in space.items()}
+    return [f"{key} exists only where {words}." for key, words in conditions.items() if words]
+
+
+def _noun(name: str) -> str:
+    return SIZES[name].split(",")[0]

@@ -1,0 +1,55 @@
+"""How well the best trial's networks fit the images that they were trained on, beside the test images."""
+
+import pandas as pd
+
+from diagram_ray.evaluation.underfitting import underfits
+from diagram_ray.evaluation.verdict import signed
+from diagram_ray.reporting.study_data import Facts
+
+COLUMNS = ["fold", "epoch", "training_auc", "auc"]
+
+
+def last_epochs(facts: Facts) -> pd.DataFrame:
+    """`fold, epoch, training_auc, auc` after the last epoch in which each fold was trained; empty if not recorded.
+
+    After training has stopped early there are epochs in which nothing is trained.
+    """
+    curves = facts.curves_of_best
+    if "training_auc" not in curves:
+        return pd.DataFrame(columns=COLUMNS)
+    return curves.dropna(subset=COLUMNS).sort_values("epoch").groupby("fold").tail(1).sort_values("fold")[COLUMNS]
+
+
+def training_auc(facts: Facts) -> float | None:
+    """Mean over the folds; None if it is not recorded."""
+    table = last_epochs(facts)
+    return None if table.empty else float(table["training_auc"].mean())
+
+
+def underfitting(facts: Facts) -> str:
+    """The warning; empty if the networks fit, or if it is not known."""
+    if facts.best is None:
+        return ""
+    return underfits(training_auc(facts), float(facts.best["auc_mean"]), int(facts.best["epochs"]))
+
+
+def warnings(facts: Facts) -> list[str]:
+    """For the first page."""
+    found = underfitting(facts)
+    return [f"The best trial {found}."] if found else []
+
+
+def rows(facts: Facts) -> list[dict[str, str]]:
+    """The page's table: each fold, and their mean."""
+    table = last_epochs(facts)
+    if table.empty:
+        return []
+    folds = [
+        _row(f"{fold:.0f}", f"{epoch:.0f}", *scores) for fold, epoch, *scores in table.to_numpy(dtype=float).tolist()
+    ]
+    return [*folds, _row("mean", "", *table[["training_auc", "auc"]].mean())]
+
+
+def _row(fold: str, epoch: str, training: float, test: float) -> dict[str, str]:
+    scores = {"training": f"{training:.3f}", "test": f"{test:.3f}", "difference": signed(training - test)}
+    return {"fold": fold, "epoch": epoch, **scores}

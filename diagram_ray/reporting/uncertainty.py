@@ -1,0 +1,162 @@
+"""Decisions, comparisons and power: what the winner's figure is worth beside others, ready for the page."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diagram_ray.errors import DataError
+from diagram_ray.evaluation.comparison import Comparison, Tested, compare, holm
+from diagram_ray.evaluation.operating_points import Operating
+from diagram_ray.evaluation.power import MOST, POWER, Power, power_line
+from diagram_ray.evaluation.verdict import signed
+from diagram_ray.reporting.study_data import Facts, mapping, plain
+from diagram_ray.results import TrialState
+
+TESTS = ("corrected", "patients", "delong")
+
+
+def decisions(facts: Facts) -> list[tuple[str, str, str]]:
+    """Figures of decisions by the winner's scores: name, value, 95 % interval."""
+    found = facts.operating
+    if found is None:
+        return []
+    half, youden = (
+        "Accuracy at the threshold 0.5",
+        f"Accuracy at the Youden point of the other folds ({_span(found)})",
+    )
+    rows = [(half, found.at_half), (youden, found.at_youden)]
+    rows += [(f"Sensitivity at {level:.0%} specificity", value) for level, value in found.sensitivity.items()]
+    return [(name, f"{it.value:.1%}", f"{it.low:.1%} to {it.high:.1%}") for name, it in rows if not np.isnan(it.value)]
+
+
+def settings(facts: Facts) -> list[dict[str, Any]]:
+    """The winner against the best complete trial of each other choice of a categorical setting."""
+    pairs = [(f"{label} (trial {number})", _try_compare(facts, number)) for number, label in rivals(facts).items()]
+    return _rows([(label, found) for label, found in pairs if found is not None])
+
+
+def rivals(facts: Facts) -> dict[int, str]:
+    """The best complete trial of each choice that is not the winner's, and those choices."""
+    if facts.best is None:
+        return {}
+    complete = facts.trials[facts.trials["state"] == TrialState.COMPLETE]
+    ordered = complete.sort_values(["auc_mean", "number"], ascending=[False, True])
+    space = mapping(facts.config.get("space"))
+    found: dict[int, list[str]] = {}
+    for name in facts.parameters:
+        column = f"params.{name}"
+        if mapping(space.get(name)).get("type") != "categorical":
+            continue
+        others = ordered[ordered[column].notna() & (ordered[column] != facts.best[column])]
+        for _, row in others.drop_duplicates(column).iterrows():
+            found.setdefault(int(row["number"]), []).append(f"{name} = {plain(row[column])}")
+    return {number: ", ".join(labels) for number, labels in found.items()}
+
+
+def power_words(facts: Facts) -> str:
+    """What it would take to see a small difference, with its assumptions."""
+    found = _power(facts)
+    if found is None:
+        return "How many repeats a small difference needs cannot be said: it takes two complete trials that differ."
+    folds = int(facts.config["folds"])
+    aim = f"To see a difference of {found.difference:.2f} between two configurations"
+    if found.repeats is not None:
+        plural = "repeats" if found.repeats > 1 else "repeat"
+        need = f"{aim} you need {found.repeats} {plural} of {folds}-fold cross-validation."
+    else:
+        times = (found.smallest / found.difference) ** 2
+        need = (
+            f"{aim} no number of repeats of {folds}-fold cross-validation is enough: all of them train on the "
+            f"same patients, and even {MOST} show differences from {found.limit:.3f} only. About {times:.0f} times as "
+            "many patients would show it in one run."
+        )
+    return f"{need} One run such as this shows differences from {found.smallest:.3f}. {_assumed(found)}"
+
+
+def between_studies(studies: Sequence[Facts]) -> list[dict[str, Any]]:
+    """Each study's winner against each other's, where both were measured on the same images, labels and folds."""
+    found = []
+    for first, second in itertools.combinations([each for each in studies if each.best is not None], 2):
+        if _place(first) == _place(second):
+            repeats, compared = _compare_repeats(first.repeats_of_best, second.repeats_of_best)
+            label = f"{second.name} less {first.name}"
+            found.append((label if repeats == 1 else f"{label}, {repeats} repeats", compared))
+    return _rows(found)
+
+
+def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
+    """On the deals of folds that both have, and how many these are. The study's own folds are known to be the same."""
+    shared = [0]
+    for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
+        folds = [
+            table[table["repeat"] == repeat].set_index("image_id")["fold"].sort_index() for table in (first, second)
+        ]
+        if folds[0].equals(folds[1]):
+            shared.append(repeat)
+    one, other = (table[table["repeat"].isin(shared)] for table in (first, second))
+    return len(shared), compare(one, other)
+
+
+def _place(facts: Facts) -> tuple[Any, ...]:
+    """What two studies must share for their predictions to be paired."""
+    return (
+        facts.dataset.get("fingerprint"),
+        mapping(facts.document["experiment"].get("data")).get("target"),
+        facts.classes,
+        facts.study.splits.get("patients"),
+    )
+
+
+def _try_compare(facts: Facts, rival: int) -> Comparison | None:
+    """None where a fold has images of one class only."""
+    table = facts.predictions
+    try:
+        return compare(table[table["trial"] == rival], facts.of_best)
+    except DataError:
+        return None
+
+
+def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]:
+    """One row a comparison; p values corrected by Holm over all rows, for each test by itself."""
+    adjusted = {test: holm([getattr(it, test).p for _, it in comparisons]) for test in TESTS}
+    return [
+        {
+            "name": name,
+            "difference": signed(it.corrected.difference.value),
+            "auc": f"{it.auc[0]:.3f}, {it.auc[1]:.3f}",
+            **{test: _words(getattr(it, test), adjusted[test][at]) for test in TESTS},
+        }
+        for at, (name, it) in enumerate(comparisons)
+    ]
+
+
+def _words(tested: Tested, p: float) -> dict[str, str]:
+    interval = tested.difference
+    return {
+        "interval": f"{signed(interval.low)} to {signed(interval.high)}",
+        "p": f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}",
+    }
+
+
+def _span(found: Operating) -> str:
+    low, high = min(found.thresholds), max(found.thresholds)
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+
+
+def _assumed(found: Power) -> str:
+    pairs = "one pair" if found.pairs == 1 else f"{found.pairs} pairs"
+    return (
+        f"(Corrected resampled t test, 5% level, {POWER:.0%} power; a difference varies by {found.fold_sd:.3f} between "
+        f"folds, seen in {pairs} of complete trials; two configurations named beforehand.)"
+    )
+
+
+def _power(facts: Facts) -> Power | None:
+    """From the winner's and the other complete trials' AUC in each fold."""
+    if facts.best is None:
+        return None
+    complete = facts.trials[(facts.trials["state"] == TrialState.COMPLETE) & (facts.trials["number"] != facts.number)]
+    return power_line([facts.best["fold_auc"], *complete["fold_auc"]], int(facts.config["folds"]))

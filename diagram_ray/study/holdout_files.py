@@ -1,0 +1,78 @@
+"""The files of models that are trained beside a study's own folds: for nested and for repeated cross-validation.
+
+nested/0007/without-0-3/          the model of trial 7 that has seen neither fold 0 nor fold 3
+nested/predictions.parquet        what the inner winners score on their outer folds
+nested.json                       what came out; written last
+repeats/0007/repeat-1/without-2/  the model of trial 7 that has not seen fold 2 of that deal
+repeats/0007/repeat-1.parquet     the deal's out-of-fold scores, for predictions.parquet
+repeats.json                      what came out; written last
+
+In each model's folder:
+
+after-9.parquet   what it scores after 9 epochs on the patients it was trained without: `image_id, score`
+checkpoint/       its state there, while more epochs may be asked for
+
+A file appears whole, and says what it is of: a model that is done is not trained again, and one of another study is not
+taken for it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.evaluation.metrics import Floats
+from diagram_ray.storage.paths import Place
+from diagram_ray.storage.tables import read_table, write_table
+
+NESTED, NESTED_RESULT, PREDICTIONS = "nested", "nested.json", "predictions.parquet"
+REPEATS, REPEATS_RESULT = "repeats", "repeats.json"
+CHECKPOINT = "checkpoint"
+ABOUT = b"diagram_ray"
+"""Key of a file's metadata: what it is of, and why there are no scores."""
+
+
+@dataclass(frozen=True)
+class CellFile:
+    """What stands in a file of scores."""
+
+    identity: dict[str, Any]
+    """What the model is, in plain values."""
+    failed: str
+    """Why there are no scores; empty if there are."""
+    image_ids: list[str]
+    scores: Floats
+    """Of the images, in their order."""
+
+
+def model_folder(parent: Place, without: Sequence[int]) -> Place:
+    """Of the model that has not seen these folds, ascending."""
+    return parent / f"without-{'-'.join(map(str, without))}"
+
+
+def scores_file(model: Place, epochs: int) -> Place:
+    """A model's scores after so many epochs."""
+    return model / f"after-{epochs}.parquet"
+
+
+def write_cell(path: Place, identity: Mapping[str, Any], ids: Sequence[str], scores: Floats, failed: str = "") -> None:
+    """What a model scores on the images `ids`, or why it does not."""
+    about = json.dumps({"identity": dict(identity), "failed": failed})
+    table = pa.table({"image_id": pa.array(ids, pa.string()), "score": pa.array(scores, pa.float64())})
+    write_table(path, table.replace_schema_metadata({ABOUT: about}))
+
+
+def read_cell(path: Place) -> CellFile:
+    """What `write_cell` wrote. Raises DataError."""
+    try:
+        table = read_table(path)
+        about = json.loads(table.schema.metadata[ABOUT])
+        scores: Floats = table["score"].to_numpy()
+        return CellFile(dict(about["identity"]), str(about["failed"]), table["image_id"].to_pylist(), scores)
+    except StoreError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds at damaged files
+        raise DataError(f"{path}: cannot be read: {told(error)}; remove it, and the model is trained again") from None

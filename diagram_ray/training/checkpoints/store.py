@@ -1,0 +1,234 @@
+"""The checkpoints of a run, in a folder or an object store: written in the background, and the newest good one read.
+
+PLACE/000045/   one checkpoint (`training.manifest`), named by its position; without checkpoint.json it is none
+
+A driver looks after the checkpoints of others: PyTorch is imported where a state is read or written.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from diagram_ray.data.parquet.layout import open_place
+from diagram_ray.errors import CheckpointError, DataError, MismatchError
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.object_store import GONE, Retry, said
+from diagram_ray.storage.paths import Place
+from diagram_ray.training.checkpoints.manifest import (
+    MANIFEST,
+    REST,
+    WEIGHTS,
+    Manifest,
+    describe,
+    read_manifest,
+)
+from diagram_ray.training.checkpoints.run_identity import Identity, check_identity
+
+if TYPE_CHECKING:
+    from diagram_ray.training.checkpoints.serialisation import State
+
+log = logging.getLogger("diagram_ray")
+
+
+class CheckpointStore:
+    """The checkpoints of one run: `identity` says which one.
+
+    `keep_last` of the newest are kept and, if `keep_best`, the one with the highest score. One is written at a time,
+    by a thread of its own; what went wrong there is raised by the next `save`, `wait` or `close`.
+    """
+
+    def __init__(
+        self,
+        place: str | Place,
+        identity: Identity,
+        keep_last: int = 1,
+        keep_best: bool = False,
+        every: float = 600.0,
+        retry: Retry | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.place = str(place)
+        self.every = every
+        """Seconds after which `due` says that a checkpoint should be made."""
+        self._identity = identity
+        self._keep_last, self._keep_best = keep_last, keep_best
+        self._retry = retry or Retry()
+        self._clock = clock
+        self._files, self._root = open_place(self.place)
+        self._local = isinstance(self._files, LocalFileSystem)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._good: int | None = None  # position of the newest that is known to be whole
+        self._began = clock()
+
+    @property
+    def due(self) -> bool:
+        """Whether `every` seconds have gone by since the last save, or since the start."""
+        return self._clock() - self._began > self.every
+
+    def save(self, position: int, state: "State", score: float | None = None) -> None:
+        """Takes a copy of `state` and begins to write it; waits first for the one before.
+
+        Nothing is done if the checkpoint at this position is there. Raises CheckpointError if the one *before* could
+        not be written after all attempts.
+        """
+        self.wait()
+        self._began = self._clock()
+        if position != self._good:
+            from diagram_ray.training.checkpoints.serialisation import copied
+
+            self._writing = self._thread.submit(self._write, position, copied(state), score)
+
+    def wait(self) -> None:
+        """Waits until what was saved is written. Raises CheckpointError if it could not be."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Waits, and ends the thread. Raises CheckpointError."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def __enter__(self) -> "CheckpointStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def load(self) -> tuple[int, Any] | None:
+        """Position and state of the newest checkpoint that is whole; None if there is none.
+
+        A damaged one is passed over with a warning. Raises MismatchError for one of another run, and CheckpointError
+        if the place cannot be read.
+        """
+        return self._first(sorted(self._positions(), reverse=True))
+
+    def clear(self) -> None:
+        """Removes all checkpoints: what they were for is done."""
+        self.wait()
+        for position in self._positions():
+            self._remove(position)
+        self._good = None
+        if self._local:
+            with suppress(OSError):  # it is not there, or holds something else
+                Path(self._root).rmdir()
+
+    def best(self) -> tuple[int, Any] | None:
+        """Position and state of the checkpoint with the highest score, the newest of equals; None if none has one."""
+        scores = {position: self._score(position) for position in self._positions()}
+        scored = [position for position, score in scores.items() if score is not None]
+        return self._first(sorted(scored, key=lambda position: (scores[position], position), reverse=True))
+
+    def _first(self, positions: list[int]) -> tuple[int, Any] | None:
+        """The first of these checkpoints that is whole."""
+        for position in positions:
+            try:
+                state = self._read(position)
+            except MismatchError:
+                raise
+            except (DataError, *GONE) as error:
+                log.warning("%s; an earlier checkpoint is looked for", said(error))
+                continue
+            self._good = position
+            return position, state
+        return None
+
+    def _read(self, position: int) -> Any:
+        folder = self._folder(position)
+        manifest = read_manifest(self._fetch(f"{folder}/{MANIFEST}"), f"{folder}/{MANIFEST}")
+        check_identity(manifest.identity, self._identity, folder)
+        found = {}
+        for name in (WEIGHTS, REST):
+            path, expected = f"{folder}/{name}", manifest.files.get(name)
+            if expected is None or self._files.size(path) != expected[0]:
+                raise DataError(f"{path}: damaged: it is cut off or not what was written")
+            found[name] = self._fetch(path)
+        if describe(found) != manifest.files:
+            raise DataError(f"{folder}: damaged: a file is not what was written")
+        from diagram_ray.training.checkpoints.serialisation import decode
+
+        return decode(found, folder)
+
+    def _fetch(self, path: str) -> bytes:
+        try:
+            return bytes(self._retry(path, lambda: self._files.cat_file(path)))
+        except GONE:
+            raise
+        except Exception as error:  # object stores raise kinds of their own
+            raise CheckpointError(f"{path}: cannot be fetched: {said(error)}") from error
+
+    def _write(self, position: int, state: "State", score: float | None) -> None:
+        """In the thread: the files, then the manifest that makes them a checkpoint; then others are removed."""
+        from diagram_ray.training.checkpoints.serialisation import encode
+
+        folder = self._folder(position)
+        try:
+            files = encode(state)
+            manifest = Manifest(position, score, dict(self._identity), describe(files)).to_json()
+            self._retry(folder, lambda: self._put(folder, files, manifest))
+        except Exception as error:
+            self._remove(position)
+            good = "there is no earlier one" if self._good is None else f"the last good one is {self._good:06d}"
+            raise CheckpointError(f"{folder}: the checkpoint could not be written: {said(error)}; {good}") from error
+        self._good = position
+        self._tidy(position)
+
+    def _put(self, folder: str, files: Mapping[str, bytes], manifest: bytes) -> None:
+        if self._files.exists(f"{folder}/{MANIFEST}"):  # of a checkpoint that was damaged
+            self._files.rm_file(f"{folder}/{MANIFEST}")
+        self._files.makedirs(folder, exist_ok=True)
+        for name, content in {**files, MANIFEST: manifest}.items():
+            if self._local:
+                write_atomic(Path(folder) / name, content)
+            else:
+                self._files.pipe_file(f"{folder}/{name}", content)
+
+    def _tidy(self, newest: int) -> None:
+        """Removes what is not kept; also what is ahead of `newest`, which a run left that did not go on from it."""
+        try:
+            scores = {position: self._score(position) for position in self._positions() if position <= newest}
+            kept = set(sorted(scores)[-self._keep_last :])
+            scored = [(score, position) for position, score in scores.items() if score is not None]
+            if self._keep_best and scored:
+                kept.add(max(scored)[1])
+            for position in set(self._positions()) - kept:
+                self._remove(position)
+        except Exception as error:  # a checkpoint too many does no harm
+            log.warning("%s: old checkpoints could not be removed: %s", self.place, said(error))
+
+    def _score(self, position: int) -> float | None:
+        path = f"{self._folder(position)}/{MANIFEST}"
+        try:
+            return read_manifest(self._fetch(path), path).score
+        except (DataError, *GONE):
+            return None
+
+    def _positions(self) -> list[int]:
+        """Of all checkpoints, whole or not, in order."""
+        self._files.invalidate_cache()
+        try:
+            found = self._retry(self.place, lambda: self._files.ls(self._root, detail=False))
+        except GONE:
+            return []
+        except Exception as error:
+            raise CheckpointError(f"{self.place}: cannot be listed: {said(error)}") from error
+        names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def _remove(self, position: int) -> None:
+        try:
+            self._files.rm(self._folder(position), recursive=True)
+        except Exception as error:
+            log.debug("%s: could not be removed: %s", self._folder(position), said(error))
+
+    def _folder(self, position: int) -> str:
+        return f"{self._root}/{position:06d}"

@@ -1,0 +1,1 @@
+"""What trained networks say of images: scores, predictors, heat maps, generated samples."""

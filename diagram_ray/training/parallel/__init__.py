@@ -1,0 +1,1 @@
+"""Several processes or threads that train together: processes that share minibatches, folds side by side."""

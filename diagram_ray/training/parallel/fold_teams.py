@@ -1,0 +1,72 @@
+"""Who trains which folds when several processes train one cross-validation: teams, each with folds of its own.
+
+A team trains its folds one after the other, all its processes together; a team of one process may train several of its
+folds side by side (`packing.py`). The teams work side by side and wait for each other after every epoch.
+"""
+
+from dataclasses import dataclass
+
+import torch.distributed as dist
+
+from diagram_ray.training.parallel.process_group import ALONE, Context, Group
+
+
+def plan_teams(workers: int, at_once: int) -> tuple[range, ...]:
+    """The ranks of each team: `at_once` teams, or fewer if there are fewer workers.
+
+    Ranks of a team are neighbours, because neighbours share a machine; teams have equally many, give or take one.
+    """
+    teams = max(1, min(workers, at_once))
+    return tuple(range(workers * team // teams, workers * (team + 1) // teams) for team in range(teams))
+
+
+@dataclass(frozen=True)
+class Crew:
+    """All processes of a cross-validation, and this process's place among them."""
+
+    world: Context = ALONE
+    """All processes."""
+    team: Context = ALONE
+    """Those of this process's team."""
+    number: int = 0
+    """Of the team."""
+    teams: int = 1
+    at_once: int | None = 1
+    """Folds that this process trains side by side, 1 in a team of several; None: as many as prove useful."""
+    part: float = 1.0
+    """Of its device's memory that this process may take."""
+
+    def has(self, fold: int) -> bool:
+        """Whether this process's team trains `fold`: the teams take turns."""
+        return fold % self.teams == self.number
+
+    def place(self, fold: int) -> int:
+        """The number, from 0, of one of this team's folds among them."""
+        return fold // self.teams
+
+    def folds(self, count: int) -> int:
+        """How many of `count` folds are this team's."""
+        return len(range(self.number, count, self.teams))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process tells the others what its team found."""
+        return self.team.rank == 0
+
+
+SOLO = Crew()
+
+
+def join_crew(at_once: int, planned: bool = False) -> Crew:
+    """This process's place among all those of torch.distributed, each of which must call it.
+
+    All together they train `at_once` folds side by side. Where these are more than the processes, each process trains
+    an equal part of them at a time, rounded up, or if `planned` as many of its own as prove useful.
+    """
+    world = Group()
+    teams = plan_teams(world.world_size, at_once)
+    groups = [dist.new_group(list(ranks)) for ranks in teams]  # each process has to make all of them
+    number = next(place for place, ranks in enumerate(teams) if world.rank in ranks)
+    if len(teams[number]) > 1:  # folds side by side would mix up what its processes tell each other
+        return Crew(world, Group(groups[number]), number, len(teams))
+    return Crew(world, ALONE, number, len(teams), None if planned else -(-at_once // len(teams)))

@@ -1,0 +1,1 @@
+"""Networks that start from pretrained weights, and frozen features."""

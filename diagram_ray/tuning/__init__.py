@@ -1,1 +1,0 @@
-"""What `tune` does once its arguments are read: plans, studies with all around them, stages, replays."""
