@@ -21,7 +21,7 @@ def cross_validation(
     config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
 ) -> Validation:
     """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`: the
-    `training.crew.Crew` of the processes that train it together, and of how many folds each trains at a time."""
+    `training.parallel.fold_teams.Crew` of the processes that train it together, and of how many folds each trains at a time."""
     from diagram_ray.training.cross_validation import CrossValidation
     from diagram_ray.training.parallel.fold_teams import SOLO
 

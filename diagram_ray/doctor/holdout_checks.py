@@ -1,4 +1,4 @@
-"""What is wrong with nested and repeated cross-validation in a study's folder (`search.cell_files`).
+"""What is wrong with nested and repeated cross-validation in a study's folder (`study.holdout_files`).
 
 A model's scores that cannot be read are removed as long as no result rests on them: the model is trained again then. A
 result that cannot be read is removed, because it is made anew from the models' scores when the study is resumed.
@@ -262,7 +262,7 @@ def _recorded(path: Place) -> dict[str, Any] | None:
 
 
 def _entries(place: Place) -> list[Place]:
-    """What is in a folder. Drafts of processes that were killed are looked for everywhere (`search.health`)."""
+    """What is in a folder. Drafts of processes that were killed are looked for everywhere (`doctor.study_checks`)."""
     found: list[Place] = [*place.iterdir()] if place.is_dir() else []
     return sorted((path for path in found if not path.name.startswith(".")), key=str)
 

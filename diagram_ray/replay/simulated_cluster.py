@@ -27,7 +27,7 @@ from diagram_ray.search.racing import Standing
 from diagram_ray.search.scheduler import StudyState
 
 SAVE_EVERY = 120.0
-"""Seconds between checkpoints within a rung, as in `distributed.trial_run`."""
+"""Seconds between checkpoints within a rung, as in `training.runs.trial`."""
 HOUR = 3600.0
 
 

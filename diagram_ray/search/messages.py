@@ -11,7 +11,7 @@ from diagram_ray.search.racing import Race, Standing
 
 
 class Memory:
-    """A ledger (`study_state.Journal`) that is forgotten."""
+    """A ledger (`Journal`) that is forgotten."""
 
     def __init__(self) -> None:
         self.trials: dict[int, Trial] = {}
@@ -55,7 +55,7 @@ class Proposer(Protocol):
 
 
 class Journal(Protocol):
-    """Keeps what happens (`ledger.Ledger`); `trials` is what follows from it."""
+    """Keeps what happens (`study.ledger.Ledger`); `trials` is what follows from it."""
 
     trials: dict[int, Trial]
 

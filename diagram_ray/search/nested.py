@@ -5,7 +5,7 @@ the ladder, the race and the choice of the winner, by the classes that make them
 inner folds, is measured on the outer one, which has chosen nothing. The mean of the K measurements is free of the luck
 of having been selected.
 
-Which configurations may enter: all that were proposed *without a look at any result* (`nested_plan.blind`). A
+Which configurations may enter: all that were proposed *without a look at any result* (`study.nested_plan.blind`). A
 configuration that TPE proposed was proposed from scores of the very images that an outer fold holds out, and one that
 the study's ladder let go on was let go on by them; so the guided proposals are left out, and the ladder is climbed anew
 in each outer fold. Where the study was guided, the estimate is therefore of a search over its unguided part.

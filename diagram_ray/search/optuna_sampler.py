@@ -75,7 +75,7 @@ class Sampler:
         return self._add(self._known(number))
 
     def _forget(self, number: int, trials: Mapping[int, Trial]) -> None:
-        """Before trial `number`, what its proposal will not look at (remembering.py).
+        """Before trial `number`, what its proposal will not look at (`LATEST`, `BEST`).
 
         With several objectives nothing: what is best is a front then, of any size.
         """

@@ -1,6 +1,6 @@
 """Racing: a trial is dropped once its scores, case by case, say that it hardly beats the best complete trial.
 
-The ladder (`fidelity.py`) compares means and keeps the best part of all trials. A race compares two trials on the same
+The ladder (`ladder.py`) compares means and keeps the best part of all trials. A race compares two trials on the same
 cases, so what makes a case hard for both counts for neither: always the same folds after the same epochs. Pure: neither
 Ray nor torch, no clock, and random numbers of a seed only.
 """

@@ -9,7 +9,7 @@ in the middle of a write costs that event and nothing else.
     {"event": "measured", "trial": 0, "rung": 0, "measurement": {...}, "why": "...", "time": ...}
     {"event": "ended", "trial": 0, "state": "PRUNED", "reason": "...", "time": ...}
 
-In an object store it is a folder of such lines, each an object of its own (`search.journal`).
+In an object store it is a folder of such lines, each an object of its own (`study.ledger_objects`).
 
 The files of a trial (`trials/0007/`) are complete on the disk, or in the store, before its measurement is written here.
 """

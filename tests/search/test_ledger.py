@@ -124,7 +124,7 @@ def test_a_second_driver_is_refused_and_told_by_whom(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_driver_is_free(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib, sys; from diagram_ray.search.ledger import open_ledger\n"
+        "import os, pathlib, sys; from diagram_ray.study.ledger import open_ledger\n"
         "with open_ledger(pathlib.Path(sys.argv[1])) as ledger: ledger.asked(0, {}); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

@@ -118,7 +118,7 @@ def test_no_room_is_told_and_leaves_nothing(dataset: Path, cache: Path) -> None:
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
         "from diagram_ray.config import DataConfig\n"
-        "from diagram_ray.data.mapping import open_training_data\n"
+        "from diagram_ray.data.parquet.memory_map import open_training_data\n"
         "from diagram_ray.errors import DataError\n"
         "try: open_training_data(sys.argv[1], DataConfig(), 'disk')\n"
         "except DataError as error: print(error)"
@@ -153,7 +153,7 @@ def test_reading_takes_little_memory_beside_the_result(data: TrainingData, cache
     code = (
         "import sys\n"
         "from diagram_ray.config import DataConfig\n"
-        "from diagram_ray.data.mapping import open_training_data\n"
+        "from diagram_ray.data.parquet.memory_map import open_training_data\n"
         "own = lambda: int(next(x for x in open('/proc/self/status') if x.startswith('RssAnon')).split()[1])\n"
         "before = own()\n"
         "open_training_data(sys.argv[1], DataConfig(classes={'a': ['a'], 'b': ['b']}), 'disk')\n"

@@ -1,6 +1,6 @@
 """Models that are trained without a part of the patients, besides a study's own folds: tasks on the cluster.
 
-What they leave is described in `search.cell_files`.
+What they leave is described in `study.holdout_files`.
 """
 
 import logging

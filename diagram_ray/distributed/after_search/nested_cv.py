@@ -1,6 +1,6 @@
 """Nested cross-validation of a study on the cluster: what `search.nested` asks for is trained, in the study's folder.
 
-What it leaves is described in `search.cell_files`.
+What it leaves is described in `study.holdout_files`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The winner's cross-validation on folds that are dealt anew, once and again.
 
-What it leaves is described in `search.cell_files`.
+What it leaves is described in `study.holdout_files`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The state of a training run as the files of a checkpoint (`training.manifest`), and back."""
+"""The state of a training run as the files of a checkpoint (`training.checkpoints.manifest`), and back."""
 
 import io
 import pickle

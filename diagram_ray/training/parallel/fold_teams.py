@@ -1,7 +1,7 @@
 """Who trains which folds when several processes train one cross-validation: teams, each with folds of its own.
 
 A team trains its folds one after the other, all its processes together; a team of one process may train several of its
-folds side by side (`packing.py`). The teams work side by side and wait for each other after every epoch.
+folds side by side (`fold_packing.py`). The teams work side by side and wait for each other after every epoch.
 """
 
 from dataclasses import dataclass
