@@ -30,10 +30,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.algorithm1 import InnerBatch, Optimizers, iterate
+from diagram_ray.training.algorithm1 import Optimizers, iterate
 from diagram_ray.training.augment import draw_transforms, to_tensor, transform
 from diagram_ray.training.device import autocast
-from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.gradient_step import GradientStep
+from diagram_ray.training.objectives import InnerBatch
 from diagram_ray.training.trainer import Trainer
 
 PRECISIONS = ("float32", "bfloat16")
@@ -93,7 +94,7 @@ def bare(task: Task, precision: str, augmented: bool) -> Epoch:
     images, patches = (to_tensor(pixels.copy(), task.device) for pixels in (data.images, data.patches))
     labels, patch_labels = (torch.from_numpy(all_).to(task.device) for all_ in (data.labels, data.patch_labels))
     n, m, random = training.image_batch, training.patch_batch, torch.Generator().manual_seed(0)
-    descent = Descent(autocast=autocast(task.device, precision))
+    gradient_step = GradientStep(autocast=autocast(task.device, precision))
 
     def drawn(pixels: Tensor) -> Tensor:
         if not augmented:
@@ -110,7 +111,7 @@ def bare(task: Task, precision: str, augmented: bool) -> Epoch:
             batch = InnerBatch(
                 drawn(patches[other]), patch_labels[other], noise(), drawn(images[one]), labels[one]
             )  # fmt: skip
-            for _ in iterate(model, optimizers, [batch], noise(), descent):
+            for _ in iterate(model, optimizers, [batch], noise(), gradient_step):
                 pass
 
     return epoch

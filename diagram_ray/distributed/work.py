@@ -13,19 +13,23 @@ from diagram_ray.training.runs.trial import Validation
 MakeValidation = Callable[..., Validation]
 """(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`.
 
-In a group of processes, and where folds are trained side by side, it is given `crew` as well.
+In a group of processes, and where folds are trained side by side, it is given `teams` as well.
 """
 
 
 def cross_validation(
-    config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
+    config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, teams: Any = None
 ) -> Validation:
-    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`: the
-    `training.parallel.fold_teams.Crew` of the processes that train it together, and of how many folds each trains at a time."""
-    from diagram_ray.training.cross_validation import CrossValidation
-    from diagram_ray.training.parallel.fold_teams import SOLO
+    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `teams`: the
+    `training.parallel.fold_teams.FoldTeams` of the processes that train it together, if folds are trained side by side.
+    """
+    if teams is None:
+        from diagram_ray.training.cross_validation import CrossValidation
 
-    return CrossValidation(config, data, splits, device, initial=initial, crew=crew or SOLO)
+        return CrossValidation(config, data, splits, device, initial)
+    from diagram_ray.training.parallel.parallel_cross_validation import ParallelCrossValidation
+
+    return ParallelCrossValidation(config, data, splits, device, initial, teams)
 
 
 @dataclass(frozen=True)

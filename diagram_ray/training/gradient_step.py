@@ -6,7 +6,7 @@ a few samples at a time (a micro-batch), the gradients added up, and the result 
 A process that runs out of memory repeats its own share in smaller micro-batches. How it splits its share changes
 nothing for the others, which wait for its gradients a little longer; there is nothing to agree upon. A process that
 fails even with one sample goes on with gradients of zero until the end of the epoch, where all are told, so that
-nobody waits for it. Beside other lanes a step is first repeated alone, in the same micro-batches: the numbers shall not
+nobody waits for it. Beside other folds a step is first repeated alone, in the same micro-batches: the numbers shall not
 depend on what is trained beside it.
 """
 
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from diagram_ray.errors import OutOfMemory
-from diagram_ray.training.parallel.fold_threads import Lane
-from diagram_ray.training.parallel.process_group import ALONE, Context
+from diagram_ray.training.parallel.fold_threads import FoldThread
+from diagram_ray.training.parallel.process_group import SINGLE_PROCESS, ProcessGroup
 
 Losses = dict[str, Tensor]
 LossesOf = Callable[[slice], Losses]
@@ -35,29 +35,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
-class Descent:
-    """Takes gradient steps, in this process and those of `context` together.
+class GradientStep:
+    """Takes the gradient steps of an epoch, in this process and those of `group` together.
 
-    `splits`: a minibatch may be computed in parts; not with batch norm, which normalises by the whole of it.
-    `autocast`: what the losses are computed in. `begin` is called at the start of each step.
+    `thread`: where they are taken. `fitting`: kind of step -> samples that fit into memory, as far as it is known; what
+    is learnt is written into it. `splits`: a minibatch may be computed in parts; not with batch norm, which normalises
+    by the whole of it. `autocast`: what the losses are computed in. `begin` is called at the start of each step.
     """
 
     def __init__(
         self,
-        context: Context = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
+        thread: FoldThread | None = None,
+        fitting: dict[str, int] | None = None,
         splits: bool = True,
         autocast: AbstractContextManager[Any] | None = None,
         begin: Callable[[], None] = lambda: None,
     ) -> None:
-        self.context = context
-        self.lane = Lane()
-        """Where the steps are taken."""
-        self._begin = begin
-        self._autocast = autocast or nullcontext()
         self.failure = ""
         """Why this process contributes nothing any more."""
+        self._group = group
+        self._thread = thread or FoldThread()
+        self._fitting = {} if fitting is None else fitting
         self._splits = splits
-        self._largest: dict[str, int] = {}  # kind of step -> samples that fit into memory, as far as it is known
+        self._autocast = autocast or nullcontext()
+        self._begin = begin
 
     def step(self, kind: str, optimizer: Optimizer, count: int, losses: Iterable[str], losses_of: LossesOf) -> Losses:
         """One step of `optimizer` on the sum of `losses` over the `count` samples of this process and all others'.
@@ -67,40 +69,33 @@ class Descent:
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._begin()
-        found = self._accumulated(kind, parameters, count, losses_of) if count else {}
-        self.context.sum_gradients(parameters)
-        optimizer.step()
-        optimizer.zero_grad()
-        return found or {name: parameters[0].new_zeros(()) for name in losses}
-
-    def check(self) -> None:
-        """To be called by all processes where nobody waits: raises OutOfMemory in all if any of them ran out of it."""
-        if messages := [message for message in self.context.exchange(self.failure) if message]:
-            raise OutOfMemory(messages[0])
-
-    def _accumulated(self, kind: str, parameters: Sequence[nn.Parameter], count: int, losses_of: LossesOf) -> Losses:
-        """The share's part of each loss, with its gradients in `parameters`; nothing after a failure."""
-        alone = not self.lane.has_others
-        while not self.failure:
+        total, alone = Losses(), not self._thread.has_others
+        while count and not self.failure:
             try:
-                with self.lane.alone() if alone else self.lane.beside():
-                    return self._pass(parameters, count, self._largest.get(kind, count), losses_of)
+                with self._thread.alone() if alone else self._thread.beside():
+                    total = self._pass(parameters, count, self._fitting.get(kind, count), losses_of)
+                break
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 message = " ".join(str(error).split())[:300]
             # Out here the exception is gone, and with it the tensors of the pass that failed.
-            for parameter in parameters:
-                parameter.grad = None
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _free(parameters)
             if alone:
                 self._halve(kind, count, message)
             alone = True
-        return {}
+        self._group.sum_gradients(parameters)
+        optimizer.step()
+        optimizer.zero_grad()
+        return total or {name: parameters[0].new_zeros(()) for name in losses}
+
+    def check(self) -> None:
+        """To be called by all processes where nobody waits: raises OutOfMemory in all if any of them ran out of it."""
+        if messages := [message for message in self._group.exchange(self.failure) if message]:
+            raise OutOfMemory(messages[0])
 
     def _pass(self, parameters: Sequence[nn.Parameter], count: int, size: int, losses_of: LossesOf) -> Losses:
-        """Once through the samples, `size` at a time."""
+        """Once through the samples, `size` at a time: the sum of each loss, with its gradients in `parameters`."""
         total: Losses = {}
         for start in range(0, count, size):
             with self._autocast:
@@ -110,11 +105,20 @@ class Descent:
         return total
 
     def _halve(self, kind: str, count: int, message: str) -> None:
-        size = min(self._largest.get(kind, count), count)
+        """Halves the micro-batches of a step that did not fit; where they cannot be halved, the process has failed."""
+        size = min(self._fitting.get(kind, count), count)
         if self._splits and size > 1:
-            self._largest[kind] = (size + 1) // 2
+            self._fitting[kind] = (size + 1) // 2
             return
         why = "with one sample at a time" if self._splits else "and model.norm = batch needs the minibatch as a whole"
         self.failure = f"out of memory in the {kind} step, {why}: {message}"
-        if self.context.world_size == 1:
+        if self._group.world_size == 1:
             raise OutOfMemory(self.failure)
+
+
+def _free(parameters: Sequence[nn.Parameter]) -> None:
+    """Drops the gradients of a pass that failed, and gives the memory back that it took."""
+    for parameter in parameters:
+        parameter.grad = None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

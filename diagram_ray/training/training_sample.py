@@ -7,7 +7,7 @@ from diagram_ray.evaluation.metrics import auc
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.batches import Indices, Purpose, seed_for
 from diagram_ray.training.inference.scoring import probabilities
-from diagram_ray.training.parallel.process_group import Context
+from diagram_ray.training.parallel.process_group import ProcessGroup
 
 PART = 10
 """One image in so many. An epoch spends three to five times as long on an image as it takes to score it, so this costs
@@ -34,12 +34,12 @@ class TrainingSample:
         self.positive = np.repeat([False, True], [len(kind) for kind in kinds])
         """(n,)"""
 
-    def auc(self, model: DiaGRAM, context: Context) -> float | None:
-        """Of `model`, the same in all processes of `context`.
+    def auc(self, model: DiaGRAM, group: ProcessGroup) -> float | None:
+        """Of `model`, the same in all processes of `group`.
 
         None if all training images are of one kind, or if a score is not a number.
         """
         if self.positive.all() or not self.positive.any():
             return None
-        scores = probabilities(model, self._pixels, self.images, context)[:, -1]
+        scores = probabilities(model, self._pixels, self.images, group)[:, -1]
         return auc(self.positive, scores) if np.isfinite(scores).all() else None

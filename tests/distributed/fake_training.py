@@ -40,11 +40,11 @@ def tiny_data(patients: int = 12) -> TrainingData:
     )
 
 
-def three_at_once(config: ExperimentConfig, data: TrainingData, splits: Splits, device: str, crew: Any) -> Validation:
+def three_at_once(config: ExperimentConfig, data: TrainingData, splits: Splits, device: str, teams: Any) -> Validation:
     """The real training, which only a process that trains three folds side by side may ask for."""
-    if (crew.at_once, crew.world.world_size) != (3, 1):
-        raise DiagramError(f"{crew} is not one process with three folds at once")
-    return cross_validation(config, data, splits, device, crew=crew)
+    if (teams.at_once, teams.world.world_size) != (3, 1):
+        raise DiagramError(f"{teams} is not one process with three folds at once")
+    return cross_validation(config, data, splits, device, teams=teams)
 
 
 class FakeValidation:

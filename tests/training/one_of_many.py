@@ -24,13 +24,14 @@ import torch.distributed as dist
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.errors import DiagramError
-from diagram_ray.training.algorithm1 import InnerBatch, iterate
+from diagram_ray.training.algorithm1 import iterate
 from diagram_ray.training.checkpoints.store import CheckpointStore
-from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.gradient_step import Descent
-from diagram_ray.training.parallel.fold_teams import SOLO, Crew, join_crew
-from diagram_ray.training.parallel.leader import Led, follow
-from diagram_ray.training.parallel.process_group import ALONE, Context, Group
+from diagram_ray.training.gradient_step import GradientStep
+from diagram_ray.training.objectives import InnerBatch
+from diagram_ray.training.parallel.fold_teams import FoldTeams, join_teams
+from diagram_ray.training.parallel.leader import LeaderCrossValidation, run_follower
+from diagram_ray.training.parallel.parallel_cross_validation import ParallelCrossValidation
+from diagram_ray.training.parallel.process_group import SINGLE_PROCESS, DistributedGroup, ProcessGroup
 from diagram_ray.training.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -81,15 +82,15 @@ RATES = {"training.learning_rate.classifier": 3e-4, "training.learning_rate.disc
 SIDE = 80
 
 
-def make(context: Context, changes: dict[str, Any]) -> Trainer:
+def make(group: ProcessGroup, changes: dict[str, Any]) -> Trainer:
     conftest = load("conftest")
     config = override(ExperimentConfig(), conftest.SMALL | RATES | changes, "test")
-    return Trainer(config, conftest.tiny_data(side=SIDE), np.arange(16), np.arange(16), 1, context=context)
+    return Trainer(config, conftest.tiny_data(side=SIDE), np.arange(16), np.arange(16), 1, group=group)
 
 
-def trained(context: Context, changes: dict[str, Any]) -> Trainer:
+def trained(group: ProcessGroup, changes: dict[str, Any]) -> Trainer:
     """After one epoch."""
-    made = make(context, changes)
+    made = make(group, changes)
     made.advance()
     return made
 
@@ -101,15 +102,15 @@ def all_of(made: Trainer) -> dict[str, Any]:
     return {"state": made.state_dict(), "rows": rows, "scores": made.score(np.arange(24)).tolist()}
 
 
-def trainers(context: Context) -> dict[str, Any]:
+def trainers(group: ProcessGroup) -> dict[str, Any]:
     """Two epochs of each variant."""
-    return {name: all_of(make(context, changes)) for name, changes in VARIANTS.items()}
+    return {name: all_of(make(group, changes)) for name, changes in VARIANTS.items()}
 
 
 ALGORITHM = [(gan, k, optimizer) for gan in (True, False) for k in (1, 3) for optimizer in ("adam", "sgd")]
 
 
-def algorithm(context: Context) -> dict[str, Any]:
+def algorithm(group: ProcessGroup) -> dict[str, Any]:
     """Two iterations of Algorithm 1 on the minibatches that the paper's transcription is given."""
     torch.set_default_dtype(torch.float32)  # the same random weights as in the test's process
     test = load("test_algorithm")
@@ -117,34 +118,34 @@ def algorithm(context: Context) -> dict[str, Any]:
     for gan, k, optimizer in ALGORITHM:
         model, optimizers, _ = test.make(gan=gan, optimizer=optimizer)
         batches, noise = test.draw(k, gan)
-        mine = [share_of(batch, context) for batch in batches]
+        mine = [share_of(batch, group) for batch in batches]
         for _ in range(2):
-            list(iterate(model, optimizers, mine, None if noise is None else part(noise, context), Descent(context)))
+            list(iterate(model, optimizers, mine, None if noise is None else part(noise, group), GradientStep(group)))
         found[f"{gan} {k} {optimizer}"] = {name: value.detach() for name, value in model.named_parameters()}
     torch.set_default_dtype(torch.float64)
     return found
 
 
-def part(values: torch.Tensor, context: Context) -> torch.Tensor:
+def part(values: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """Every W-th sample: the result must not depend on who has which."""
-    return values[context.rank :: context.world_size]
+    return values[group.rank :: group.world_size]
 
 
-def share_of(batch: InnerBatch, context: Context) -> InnerBatch:
+def share_of(batch: InnerBatch, group: ProcessGroup) -> InnerBatch:
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
-    shared = {name: part(value, context) for name, value in fields.items()}
+    shared = {name: part(value, group) for name, value in fields.items()}
     return InnerBatch(**{"noise": None} | shared, m=len(batch.patches), n=len(batch.images))
 
 
-def failures(context: Context) -> dict[str, Any]:
+def failures(group: ProcessGroup) -> dict[str, Any]:
     """What this process is told when another one fails."""
-    last = context.world_size - 1
-    return context.exchange(
+    last = group.world_size - 1
+    return group.exchange(
         {
-            "one sample too many": outcome(lambda: memory_of(context, 0, context.rank == last)),
-            "diverged": outcome(lambda: diverging(context, context.rank == last)),
-            "batch norm": outcome(lambda: trained(context, {"model.norm": "batch"})),
-            "fits in parts": outcome(lambda: memory_of(context, 2, context.rank == last)),
+            "one sample too many": outcome(lambda: memory_of(group, 0, group.rank == last)),
+            "diverged": outcome(lambda: diverging(group, group.rank == last)),
+            "batch norm": outcome(lambda: trained(group, {"model.norm": "batch"})),
+            "fits in parts": outcome(lambda: memory_of(group, 2, group.rank == last)),
         }
     )
 
@@ -156,9 +157,9 @@ def outcome(call: Callable[[], Any]) -> Any:
         return f"{type(error).__name__}: {error}"
 
 
-def memory_of(context: Context, samples: int, here: bool) -> dict[str, torch.Tensor]:
+def memory_of(group: ProcessGroup, samples: int, here: bool) -> dict[str, torch.Tensor]:
     with little_memory(samples if here else 1000):
-        made = trained(context, {"training.image_batch": 9, "training.patch_batch": 8, "model.dropout": 0.3})
+        made = trained(group, {"training.image_batch": 9, "training.patch_batch": 8, "model.dropout": 0.3})
     return made.model.state_dict()
 
 
@@ -184,8 +185,8 @@ def little_memory(samples: int) -> Iterator[list[int]]:
         FeatureExtractor.forward = forward
 
 
-def diverging(context: Context, here: bool) -> None:
-    made = trained(context, {})
+def diverging(group: ProcessGroup, here: bool) -> None:
+    made = trained(group, {})
     if here:
         with torch.no_grad():
             made.model.classifier.output.bias.fill_(float("nan"))
@@ -194,21 +195,21 @@ def diverging(context: Context, here: bool) -> None:
 
 N_FOLDS = 3
 ROUNDS = 2
-CREWS = {"one after the other": 1, "side by side": 2, "all at once": 3}
+TEAMS = {"one after the other": 1, "side by side": 2, "all at once": 3}
 
 
-def crews(context: Context) -> dict[str, Any]:
-    """A cross-validation led by the first process, with as many folds at once as CREWS says."""
-    return {name: led(join_crew(at_once) if context.world_size > 1 else SOLO) for name, at_once in CREWS.items()}
+def teams(group: ProcessGroup) -> dict[str, Any]:
+    """A cross-validation led by the first process, with as many folds at once as TEAMS says."""
+    return {name: led(join_teams(at_once) if group.world_size > 1 else FoldTeams()) for name, at_once in TEAMS.items()}
 
 
-def led(crew: Crew, given: Path | None = None, epochs: int = ROUNDS, **changes: Any) -> dict[str, Any] | None:
+def led(teams: FoldTeams, given: Path | None = None, epochs: int = ROUNDS, **changes: Any) -> dict[str, Any] | None:
     """What the leader gets: from the start or from the checkpoint `given`. None in the followers."""
-    own = cross_validation(crew, changes)
-    if crew.world.rank:
-        follow(own, crew.world)
+    own = cross_validation(teams, changes)
+    if teams.world.rank:
+        run_follower(own, teams.world)
         return None
-    leader = Led(own, crew.world)
+    leader = LeaderCrossValidation(own, teams.world)
     try:
         if given is not None:
             leader.load_state_dict(CheckpointStore(given, leader.identity).load()[1])
@@ -233,47 +234,50 @@ def led(crew: Crew, given: Path | None = None, epochs: int = ROUNDS, **changes: 
         leader.dismiss()
 
 
-def cross_validation(crew: Crew, changes: dict[str, Any]) -> CrossValidation:
+def cross_validation(teams: FoldTeams, changes: dict[str, Any]) -> ParallelCrossValidation:
     conftest = load("conftest")
     config = override(ExperimentConfig(), conftest.SMALL | RATES | {"model.dropout": 0.2} | changes, "test")
     data = conftest.tiny_data(side=SIDE)
-    return CrossValidation(config, data, make_splits(data, N_FOLDS, 0), crew=crew)
+    return ParallelCrossValidation(config, data, make_splits(data, N_FOLDS, 0), teams=teams)
 
 
-def save(context: Context) -> None:
+def save(group: ProcessGroup) -> None:
     """One epoch, and a checkpoint of it in FOLDER."""
-    own = cross_validation(join_crew(2) if context.world_size > 1 else SOLO, {})
+    own = cross_validation(join_teams(2) if group.world_size > 1 else FoldTeams(), {})
     list(own.advance(N_FOLDS, 1))
-    own.save(FOLDER.parent / f"saved-{context.world_size}")
+    state = own.state_dict()
+    if group.rank == 0:
+        with CheckpointStore(FOLDER.parent / f"saved-{group.world_size}", own.identity) as store:
+            store.save(N_FOLDS, state)
 
 
-def resume(context: Context) -> dict[str, Any]:
+def resume(group: ProcessGroup) -> dict[str, Any]:
     """Goes on from the checkpoint of another number of processes, with several folds at once in one process."""
-    given = {1: 3, 2: 3, 3: 1}[context.world_size]
-    return led(join_crew(N_FOLDS) if context.world_size > 1 else Crew(at_once=2), FOLDER.parent / f"saved-{given}")
+    given = {1: 3, 2: 3, 3: 1}[group.world_size]
+    return led(join_teams(N_FOLDS) if group.world_size > 1 else FoldTeams(at_once=2), FOLDER.parent / f"saved-{given}")
 
 
-def one_fold_fails(context: Context) -> dict[str, str]:
+def one_fold_fails(group: ProcessGroup) -> dict[str, str]:
     """What each process is told when fold 1 alone diverges or runs out of memory, or cannot be begun."""
-    crew = join_crew(2) if context.world_size > 1 else SOLO
+    teams = join_teams(2) if group.world_size > 1 else FoldTeams()
     found = {}
     for name, (epoch, spoil) in {"diverged": (1, poison), "out of memory": (1, starve), "unfit": (0, mislabel)}.items():
-        own = cross_validation(crew, {})
+        own = cross_validation(teams, {})
         for _ in range(epoch):
             own.advance_once(N_FOLDS, 9)
         spoil(own)
         found[name] = outcome(lambda own=own: own.advance_once(N_FOLDS, 9))
-    return context.exchange(found)
+    return group.exchange(found)
 
 
-def poison(own: CrossValidation) -> None:
-    if own.crew.has(1):
+def poison(own: ParallelCrossValidation) -> None:
+    if own.teams.has(1):
         with torch.no_grad():
             own._run(1).trainer.model.classifier.output.bias.fill_(float("nan"))
 
 
-def starve(own: CrossValidation) -> None:
-    if own.crew.has(1):
+def starve(own: ParallelCrossValidation) -> None:
+    if own.teams.has(1):
         own._run(1).trainer.model.features.forward = out_of_memory
 
 
@@ -281,7 +285,7 @@ def out_of_memory(pixels: torch.Tensor) -> torch.Tensor:
     raise MemoryError("a lot")
 
 
-def mislabel(own: CrossValidation) -> None:
+def mislabel(own: ParallelCrossValidation) -> None:
     own._run(1).fold = replace(own._run(1).fold, train_patches=np.arange(0))
 
 
@@ -289,7 +293,7 @@ CASES = {
     "trainers": trainers,
     "algorithm": algorithm,
     "failures": failures,
-    "crews": crews,
+    "teams": teams,
     "save": save,
     "resume": resume,
     "one_fold_fails": one_fold_fails,
@@ -300,12 +304,12 @@ FOLDER = Path(sys.argv[3]) if __name__ == "__main__" else Path()
 def main(rank: int, world: int, folder: Path, what: str) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    context: Context = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
     if world > 1:
         store = dist.FileStore(str(folder / "store"), world)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120))
-        context = Group()
-    found = {name: CASES[name](context) for name in json.loads(what)}
+        group = DistributedGroup()
+    found = {name: CASES[name](group) for name in json.loads(what)}
     if rank == 0:
         torch.save(found, folder / "result.pt")
     if world > 1:

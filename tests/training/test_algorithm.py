@@ -14,7 +14,8 @@ from torch import Tensor
 
 from diagram_ray.config import LearningRates, ModelConfig, TrainingConfig
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.algorithm1 import InnerBatch, Optimizers, iterate
+from diagram_ray.training.algorithm1 import Optimizers, iterate
+from diagram_ray.training.objectives import InnerBatch
 
 M, N, LATENT = 3, 2, 5
 RATES = {"discriminator": 0.002, "classifier": 0.003, "generator": 0.005}

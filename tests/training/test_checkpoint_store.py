@@ -84,7 +84,7 @@ def test_the_models_weights_are_in_safetensors_and_nowhere_else(tmp_path: Path) 
     from safetensors.torch import load_file
 
     with open_store(tmp_path) as store:
-        store.save(7, state_of(1), score=0.25)
+        store.save(7, state_of(1))
     folder = tmp_path / "000007"
     weights = load_file(folder / "weights.safetensors")
     expected = state_of(1)["folds"][0]["trainer"]["model"]
@@ -93,7 +93,7 @@ def test_the_models_weights_are_in_safetensors_and_nowhere_else(tmp_path: Path) 
     rest = torch.load(folder / "state.pt", weights_only=True)
     assert rest["folds"][0]["trainer"]["model"] == list(expected)
     manifest = json.loads((folder / "checkpoint.json").read_text())
-    assert (manifest["position"], manifest["score"], manifest["identity"]["training.k"]) == (7, 0.25, 1)
+    assert (manifest["position"], manifest["identity"]["training.k"]) == (7, 1)
 
 
 def test_training_goes_on_while_a_copy_is_written(files: Any) -> None:
@@ -124,20 +124,16 @@ def test_one_is_written_at_a_time(files: Any) -> None:
     assert files.written == [f"{sign}00000{number}/{name}" for number in (1, 2) for name in names for sign in "+-"]
 
 
-def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
-    with open_store(tmp_path, keep_last=2, keep_best=True) as store:
-        for number, score in enumerate([0.5, 0.9, 0.6, None, 0.9, 0.7, 0.1], start=1):
-            store.save(number, state_of(number), score)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000005", "000006", "000007"]
-    store = open_store(tmp_path, keep_last=2, keep_best=True)
+def test_the_last_are_kept(tmp_path: Path) -> None:
+    with open_store(tmp_path, keep_last=2) as store:
+        for number in range(1, 8):
+            store.save(number, state_of(number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000006", "000007"]
+    store = open_store(tmp_path, keep_last=2)
     assert store.load()[0] == 7
-    position, best = store.best()
-    assert position == 5
-    assert same(best, state_of(5))
     with store:
-        store.save(8, state_of(8), 0.2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000005", "000007", "000008"]
-    assert open_store(tmp_path / "none").best() is None
+        store.save(8, state_of(8))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000007", "000008"]
 
 
 def test_a_position_that_is_there_is_not_written_again(files: Any) -> None:

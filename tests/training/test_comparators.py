@@ -14,6 +14,7 @@ from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError, DataError
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.checkpoints.model_folder import read_card, read_models
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.losses import instance_loss
 from diagram_ray.training.model_size import sizes
@@ -52,8 +53,9 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
     whole, first, second = (CrossValidation(config, data, splits) for _ in range(3))
     list(whole.advance(3, 2))
     list(first.advance(3, 1))
-    first.save(tmp_path)
-    second.load_state(tmp_path)
+    with CheckpointStore(tmp_path, first.identity) as store:
+        store.save(3, first.state_dict())
+    second.load_state_dict(CheckpointStore(tmp_path, second.identity).load()[1])
     list(second.advance(3, 2))
     assert second.predictions().equals(whole.predictions())
 
@@ -113,14 +115,15 @@ def test_pretrained_weights_are_part_of_what_a_run_is(
     config, splits = small(**VARIANTS["two tasks on pretrained features"]), make_splits(data, 3, seed=0)
     first = CrossValidation(config, data, splits)
     list(first.advance(1, 1))
-    first.save(tmp_path)
+    with CheckpointStore(tmp_path, first.identity) as store:
+        store.save(3, first.state_dict())
     assert first.identity["pretrained_weights"].startswith("579344248a93")
     assert "pretrained_weights" not in CrossValidation(small(), data, splits).identity
     other = first.identity | {"pretrained_weights": "another file's"}
     again = CrossValidation(config, data, splits)
     monkeypatch.setattr(CrossValidation, "identity", other)
     with pytest.raises(DataError, match="pretrained_weights is '5793"):
-        again.load_state(tmp_path)
+        CheckpointStore(tmp_path, again.identity).load()
 
 
 def test_fine_tuning_takes_f_and_e_of_any_network_and_their_origin(

@@ -10,10 +10,11 @@ import torch
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits, make_splits, shuffle_patients
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.errors import DataError, MismatchError
+from diagram_ray.errors import MismatchError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.search.racing import Cases
 from diagram_ray.training.checkpoints.model_folder import read_models
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.trainer import Trainer
 
@@ -114,9 +115,10 @@ def test_a_saved_run_goes_on_bit_by_bit(
 
     first = CrossValidation(small(**changes), data, splits)
     rows_of(first, 3, 1)
-    first.save(tmp_path)
+    with CheckpointStore(tmp_path, first.identity) as store:
+        store.save(3, first.state_dict())
     second = CrossValidation(small(**changes), data, splits)
-    second.load_state(tmp_path)
+    second.load_state_dict(CheckpointStore(tmp_path, second.identity).load()[1])
     assert second.measure(3).fold_auc == first.measure(3).fold_auc
     assert second.measure(3).seconds == first.measure(3).seconds
     assert rows_of(second, 3, 3) == rounds[1:]
@@ -131,7 +133,8 @@ def test_a_saved_run_goes_on_bit_by_bit(
 def test_a_state_of_something_else_is_refused(small: Small, data: TrainingData, splits: Splits, tmp_path: Path) -> None:
     validation = CrossValidation(small(), data, splits)
     rows_of(validation, 1, 1)
-    validation.save(tmp_path)
+    with CheckpointStore(tmp_path, validation.identity) as store:
+        store.save(3, validation.state_dict())
     others = {
         "training.k is 1 there and 2 here": CrossValidation(small(training__k=2), data, splits),
         "dataset is 'f+' there and 'e+' here": CrossValidation(
@@ -142,9 +145,8 @@ def test_a_state_of_something_else_is_refused(small: Small, data: TrainingData, 
     }
     for message, other in others.items():
         with pytest.raises(MismatchError, match=message):
-            other.load_state(tmp_path)
-    with pytest.raises(DataError, match="no checkpoint is there"):
-        CrossValidation(small(), data, splits).load_state(tmp_path / "nowhere")
+            CheckpointStore(tmp_path, other.identity).load()
+    assert CheckpointStore(tmp_path / "nowhere", validation.identity).load() is None
 
 
 def test_the_exported_models_score_as_the_folds_do(

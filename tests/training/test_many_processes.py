@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from diagram_ray.training.parallel import fold_teams
-from diagram_ray.training.parallel.fold_teams import join_crew, plan_teams
-from diagram_ray.training.parallel.process_group import ALONE, share
+from diagram_ray.training.parallel.fold_teams import join_teams, plan_teams
+from diagram_ray.training.parallel.process_group import SINGLE_PROCESS, share
 
 HERE = Path(__file__).parent
 WORLDS = (2, 3)
@@ -54,7 +54,7 @@ def run_processes(world: int, folder: Path, what: list[str]) -> dict[str, Any]:
 
 
 Results = Callable[[int], dict[str, Any]]
-ALL = ["trainers", "algorithm", "crews", "one_fold_fails", "save"]
+ALL = ["trainers", "algorithm", "teams", "one_fold_fails", "save"]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_several_processes_train_what_one_trains(name: str, world: int, results:
 @pytest.mark.parametrize("name", list(together.VARIANTS))
 def test_no_variant_magnifies_the_rounding_of_a_processor(name: str) -> None:
     """Weights changed in their last digit move no state by more than a hundredth of what processes may differ by."""
-    plain, nudged = (together.make(ALONE, together.VARIANTS[name]) for _ in range(2))
+    plain, nudged = (together.make(SINGLE_PROCESS, together.VARIANTS[name]) for _ in range(2))
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weights in nudged.model.parameters():
@@ -143,14 +143,14 @@ def test_shares_are_contiguous_complete_and_nearly_equal(count: int, world: int)
 
 def test_a_process_alone_waits_for_nobody() -> None:
     values = torch.arange(3.0)
-    assert ALONE.sum(values) is values
-    assert ALONE.exchange("a") == ["a"]
-    assert ALONE.from_first("a") == "a"
+    assert SINGLE_PROCESS.sum(values) is values
+    assert SINGLE_PROCESS.exchange("a") == ["a"]
+    assert SINGLE_PROCESS.from_first("a") == "a"
 
 
-@pytest.mark.parametrize("name", list(together.CREWS))
+@pytest.mark.parametrize("name", list(together.TEAMS))
 def test_whatever_the_teams_the_results_are_those_of_one_process(name: str, results: Results) -> None:
-    found, expected = dict(results(3)["crews"][name]), dict(results(1)["crews"][name])
+    found, expected = dict(results(3)["teams"][name]), dict(results(1)["teams"][name])
     for each in (found, expected):
         each["state"] = each["state"]["folds"]
         del each["seconds"], each["times"]
@@ -160,7 +160,7 @@ def test_whatever_the_teams_the_results_are_those_of_one_process(name: str, resu
 @pytest.mark.parametrize(("world", "name", "teams"), [(1, "side by side", 1), (3, "side by side", 2)])
 def test_time_is_that_of_the_slowest_team(world: int, name: str, teams: int, results: Results) -> None:
     """Of three processes in two teams, one trains folds 0 and 2, two train fold 1."""
-    found = results(world)["crews"][name]
+    found = results(world)["teams"][name]
     seconds = workers = 0.0
     for rows in found["seconds"]:
         spent = [sum(time for fold, time in rows if fold % teams == team) for team in range(teams)]
@@ -171,7 +171,7 @@ def test_time_is_that_of_the_slowest_team(world: int, name: str, teams: int, res
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_any_number_of_processes_goes_on_from_a_checkpoint(world: int, results: Results) -> None:
-    resumed, whole = results(world)["resume"], results(1)["crews"]["one after the other"]
+    resumed, whole = results(world)["resume"], results(1)["teams"]["one after the other"]
     assert [row["epoch"] for rows in resumed["rounds"] for row in rows] == [2] * 3
     for key in ("measured", "models", "predictions", "card"):
         assert_equal(resumed[key], whole[key], key)
@@ -212,14 +212,14 @@ def test_folds_that_are_more_than_the_processes_are_dealt_among_them(
             self.world_size = len(group) if group else workers
 
     monkeypatch.setattr(fold_teams.dist, "new_group", list)
-    monkeypatch.setattr(fold_teams, "Group", World)
+    monkeypatch.setattr(fold_teams, "DistributedGroup", World)
     joined = []
     for rank in range(workers):
         World.rank = rank
-        joined.append([join_crew(at_once), join_crew(at_once, planned=True)])
+        joined.append([join_teams(at_once), join_teams(at_once, planned=True)])
     assert [told.at_once for told, _ in joined] == [expected] * workers
     for told, planned in joined:
-        alone = told.team is ALONE
+        alone = told.team is SINGLE_PROCESS
         assert alone == (told.team.world_size == 1)
         assert planned.at_once is None if alone else planned.at_once == 1
         mine = [fold for fold in range(at_once) if told.has(fold)]

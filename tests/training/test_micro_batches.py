@@ -11,7 +11,7 @@ import torch
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import OutOfMemory
-from diagram_ray.training.gradient_step import Descent, is_out_of_memory
+from diagram_ray.training.gradient_step import GradientStep, is_out_of_memory
 from diagram_ray.training.trainer import Trainer
 
 LOSSES = ("loss_adversarial", "loss_patch", "loss_image", "loss_generator")
@@ -100,7 +100,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        Descent().step("any", torch.optim.SGD([weight]), 4, ("any",), fails)
+        GradientStep().step("any", torch.optim.SGD([weight]), 4, ("any",), fails)
 
 
 @pytest.mark.parametrize(

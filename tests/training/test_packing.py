@@ -15,23 +15,25 @@ from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.training.checkpoints.serialisation import bytes_of
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.gradient_step import GradientStep
 from diagram_ray.training.parallel import fold_packing
 from diagram_ray.training.parallel.fold_packing import (
     USABLE,
-    Look,
+    FoldScheduler,
     Memory,
-    Packing,
+    MemoryProbe,
     meter_for,
     plan_folds,
 )
-from diagram_ray.training.parallel.fold_teams import SOLO, Crew
-from diagram_ray.training.parallel.fold_threads import Lane, Lanes
+from diagram_ray.training.parallel.fold_teams import FoldTeams
+from diagram_ray.training.parallel.fold_threads import FoldThread, FoldThreads
+from diagram_ray.training.parallel.parallel_cross_validation import ParallelCrossValidation
 from diagram_ray.training.trainer import Trainer
 
 Small = Callable[..., ExperimentConfig]
 CPU = torch.device("cpu")
-PLANNED = Crew(at_once=None)
+PLANNED = FoldTeams(at_once=None)
+ONE_BY_ONE = None
 FEW_STEPS = {"training.image_batch": 8}
 
 
@@ -48,8 +50,8 @@ def nothing_is_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-def look(seconds: float = 1.0, kept: int = 0, passing: int = 1, room: int = 100) -> Look:
-    return Look(seconds, kept, Memory(room, passing))
+def probe(seconds: float = 1.0, kept: int = 0, passing: int = 1, room: int = 100) -> MemoryProbe:
+    return MemoryProbe(seconds, kept, Memory(room, passing))
 
 
 class TestThePlan:
@@ -66,27 +68,27 @@ class TestThePlan:
         ],
     )
     def test_as_many_as_fit_in_as_few_turns(self, folds: int, kept: int, passing: int, expected: int) -> None:
-        assert plan_folds(folds, [look(kept=kept, passing=passing)]) == expected
+        assert plan_folds(folds, [probe(kept=kept, passing=passing)]) == expected
 
     @given(
         folds=st.integers(1, 12),
-        looks=st.lists(
-            st.builds(look, st.just(1.0), st.integers(0, 40), st.integers(1, 90), st.integers(0, 1000)), min_size=1
+        probes=st.lists(
+            st.builds(probe, st.just(1.0), st.integers(0, 40), st.integers(1, 90), st.integers(0, 1000)), min_size=1
         ),
     )
-    def test_it_fits_and_no_plan_that_fits_needs_fewer_turns(self, folds: int, looks: list[Look]) -> None:
+    def test_it_fits_and_no_plan_that_fits_needs_fewer_turns(self, folds: int, probes: list[MemoryProbe]) -> None:
         def fits(count: int) -> bool:
             return all(
                 folds * one.kept + count * two.memory.passing <= USABLE * three.memory.room
-                for one in looks
-                for two in looks
-                for three in looks
+                for one in probes
+                for two in probes
+                for three in probes
             )
 
         def turns(count: int) -> int:
             return len(range(0, folds, count))
 
-        planned = plan_folds(folds, looks)
+        planned = plan_folds(folds, probes)
         assert 1 <= planned <= folds
         assert planned == 1 or fits(planned)
         assert turns(planned) == min([turns(count) for count in range(1, folds + 1) if fits(count)], default=folds)
@@ -98,7 +100,7 @@ class TestThePlan:
     )
     def test_what_turned_out_to_be_no_faster_is_given_up(self, alone: list[float], beside: list[float]) -> None:
         pays = len(beside) < 2 or min(beside) < min(alone)
-        assert plan_folds(4, [look(seconds) for seconds in alone], beside) == (4 if pays else 1)
+        assert plan_folds(4, [probe(seconds) for seconds in alone], beside) == (4 if pays else 1)
 
 
 class FakeMeter:
@@ -123,22 +125,22 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
-    def train(self, item: int, lane: Lane) -> tuple[int, int | None]:
-        """A second alone, `beside` seconds beside others; the fold and its lane, None if it is alone."""
+    def train(self, item: int, thread: FoldThread) -> tuple[int, int | None]:
+        """A second alone, `beside` seconds beside others; the fold and its thread, None if it is alone."""
         with self._lock:
-            self.now += self.beside if lane.has_others else 1.0
-        return item, lane.number if lane.has_others else None
+            self.now += self.beside if thread.has_others else 1.0
+        return item, thread.number if thread.has_others else None
 
 
-def rounds(made: Packing, count: int, clock: Clock, kept: int | None = 10) -> list[list[int | None]]:
-    """The lanes of five folds in each of `count` rounds."""
+def rounds(made: FoldScheduler, count: int, clock: Clock, kept: int | None = 10) -> list[list[int | None]]:
+    """The threads of five folds in each of `count` rounds."""
     found = []
     for _ in range(count):
         began = clock.now
         results = made.each(range(5), lambda item: item, clock.train, lambda item: kept)
         assert [item for (item, _), _ in results] == [0, 1, 2, 3, 4]
         assert sum(seconds for _, seconds in results) == pytest.approx(clock.now - began)
-        found.append([lane for (_, lane), _ in results])
+        found.append([thread for (_, thread), _ in results])
     return found
 
 
@@ -163,40 +165,40 @@ def test_what_a_gpu_tells_of_its_memory(part: float, room: int, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("clock", [0.9], indirect=True)
-class TestPacking:
+class TestFoldScheduler:
     def test_without_a_meter_auto_is_one_after_another(self, clock: Clock) -> None:
         assert meter_for(CPU, 1.0) is None
-        assert rounds(Packing(None, 5, CPU, None), 3, clock) == [NONE] * 3
+        assert rounds(FoldScheduler(None, 5, CPU, None), 3, clock) == [NONE] * 3
 
     def test_a_number_is_taken_as_it_is(self, clock: Clock) -> None:
         meter = FakeMeter(0, 100)
-        assert rounds(Packing(3, 5, CPU, meter), 2, clock) == [[0, 1, 2, 0, 1]] * 2
-        assert rounds(Packing(9, 5, CPU, meter), 1, clock) == [[0, 1, 2, 3, 4]]
-        assert rounds(Packing(1, 5, CPU, meter), 1, clock) == [NONE]
+        assert rounds(FoldScheduler(3, 5, CPU, meter), 2, clock) == [[0, 1, 2, 0, 1]] * 2
+        assert rounds(FoldScheduler(9, 5, CPU, meter), 1, clock) == [[0, 1, 2, 3, 4]]
+        assert rounds(FoldScheduler(1, 5, CPU, meter), 1, clock) == [NONE]
         assert meter.begun == 0
 
     def test_the_first_two_are_looked_at_and_then_as_many_as_fit_go_together(self, clock: Clock) -> None:
         meter = FakeMeter(room=100, passing=10)
-        assert rounds(Packing(None, 5, CPU, meter), 4, clock) == [[None, None, 2, 0, 1], *[[0, 1, 2, 0, 1]] * 3]
+        assert rounds(FoldScheduler(None, 5, CPU, meter), 4, clock) == [[None, None, 2, 0, 1], *[[0, 1, 2, 0, 1]] * 3]
         assert meter.begun == 2
 
     def test_where_there_is_no_room_they_go_one_after_another(self, clock: Clock) -> None:
-        assert rounds(Packing(None, 5, CPU, FakeMeter(room=69, passing=10)), 2, clock) == [NONE] * 2
+        assert rounds(FoldScheduler(None, 5, CPU, FakeMeter(room=69, passing=10)), 2, clock) == [NONE] * 2
 
     def test_an_epoch_that_is_not_like_others_is_not_looked_at(self, clock: Clock) -> None:
-        assert rounds(Packing(None, 5, CPU, FakeMeter(room=100, passing=10)), 2, clock, kept=None) == [NONE] * 2
+        assert rounds(FoldScheduler(None, 5, CPU, FakeMeter(room=100, passing=10)), 2, clock, kept=None) == [NONE] * 2
 
 
 @pytest.mark.parametrize("clock", [1.0], indirect=True)
 def test_what_is_no_faster_is_given_up_after_two_rounds(clock: Clock) -> None:
-    made = Packing(None, 5, CPU, FakeMeter(room=100, passing=1))
+    made = FoldScheduler(None, 5, CPU, FakeMeter(room=100, passing=1))
     assert rounds(made, 4, clock) == [[None, None, 2, 3, 4], [0, 1, 2, 3, 4], NONE, NONE]
 
 
-class TestLanes:
+class TestFoldThreads:
     def test_nobody_is_beside_one_who_is_alone(self) -> None:
         locks = [threading.Lock(), threading.Lock()]
-        one, two = Lane(0, locks), Lane(1, locks)
+        one, two = FoldThread(0, locks), FoldThread(1, locks)
         entered = threading.Event()
 
         def enter() -> None:
@@ -217,7 +219,7 @@ class TestLanes:
     def test_they_run_at_the_same_time_and_the_first_failure_in_order_is_raised(self) -> None:
         met, done = threading.Barrier(2), []
 
-        def work(item: int, lane: Lane) -> int:
+        def work(item: int, thread: FoldThread) -> int:
             if item < 2:
                 met.wait(30)
             done.append(item)
@@ -226,23 +228,29 @@ class TestLanes:
             return item
 
         with pytest.raises(MemoryError, match="item 1"):
-            Lanes(2, CPU).run([0, 1, 2], lambda item: item % 2, work)
+            FoldThreads(2, CPU).run([0, 1, 2], lambda item: item % 2, work)
         assert sorted(done) == [0, 1, 2]
 
-    def test_a_lane_computes_in_as_many_threads_as_the_process(self) -> None:
+    def test_a_thread_computes_in_as_many_threads_as_the_process(self) -> None:
         """OpenMP asks each thread anew, and oneDNN asks OpenMP."""
         images, weights = torch.randn(8, 8, 64, 64), torch.randn(8, 8, 3, 3)
 
-        def work(item: int, lane: Lane) -> int:
+        def work(item: int, thread: FoldThread) -> int:
             before = len(list(Path("/proc/self/task").iterdir()))
             torch.nn.functional.conv2d(images, weights)
             return len(list(Path("/proc/self/task").iterdir())) - before
 
-        assert max(Lanes(2, CPU).run([0, 1], lambda item: 0, work)) <= 0
+        assert max(FoldThreads(2, CPU).run([0, 1], lambda item: 0, work)) <= 0
 
 
-def validation(crew: Crew, data: TrainingData, splits: Splits, config: ExperimentConfig) -> CrossValidation:
-    return CrossValidation(override(config, FEW_STEPS, "test"), data, splits, crew=crew)
+def validation(
+    teams: FoldTeams | None, data: TrainingData, splits: Splits, config: ExperimentConfig
+) -> CrossValidation:
+    """`teams` None: one fold after another."""
+    few = override(config, FEW_STEPS, "test")
+    if teams is None:
+        return CrossValidation(few, data, splits)
+    return ParallelCrossValidation(few, data, splits, teams=teams)
 
 
 def rows_of(made: CrossValidation, epochs: int) -> list[dict[str, Any]]:
@@ -289,10 +297,10 @@ def test_whatever_the_plan_the_results_are_those_of_one_fold_after_another(
     changes: dict[str, Any], small: Small, data: TrainingData, splits: Splits, roomy: FakeMeter
 ) -> None:
     """A checkpoint of one plan is gone on with by another one."""
-    whole = validation(SOLO, data, splits, small(**changes))
+    whole = validation(ONE_BY_ONE, data, splits, small(**changes))
     rows = rows_of(whole, 2)
     assert roomy.begun == 0
-    for first, second in ((PLANNED, SOLO), (Crew(at_once=2), PLANNED)):
+    for first, second in ((PLANNED, ONE_BY_ONE), (FoldTeams(at_once=2), PLANNED)):
         begun = validation(first, data, splits, small(**changes))
         found = rows_of(begun, 1)
         ended = validation(second, data, splits, small(**changes))
@@ -304,18 +312,18 @@ def test_whatever_the_plan_the_results_are_those_of_one_fold_after_another(
     assert roomy.begun > 0
 
 
-def test_the_switch_for_deterministic_algorithms_is_on_for_all_lanes(
+def test_the_switch_for_deterministic_algorithms_is_on_for_all_threads(
     small: Small, data: TrainingData, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the process's: a lane that ends must not turn it off for another one."""
+    """It is the process's: a thread that ends must not turn it off for another one."""
     usual, seen = Trainer.advance, []
 
-    def advance(self: Trainer, lane: Lane) -> dict[str, Any]:
+    def advance(self: Trainer, thread: FoldThread) -> dict[str, Any]:
         seen.append(torch.are_deterministic_algorithms_enabled())
-        return usual(self, lane)
+        return usual(self, thread)
 
     monkeypatch.setattr(Trainer, "advance", advance)
-    validation(Crew(at_once=2), data, splits, small(training__deterministic=True)).advance_once(2, 1)
+    validation(FoldTeams(at_once=2), data, splits, small(training__deterministic=True)).advance_once(2, 1)
     assert seen == [True, True]
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -324,11 +332,11 @@ def test_the_plan_is_made_from_what_folds_keep(
     small: Small, data: TrainingData, splits: Splits, roomy: FakeMeter
 ) -> None:
     made = validation(PLANNED, data, splits, small())
-    assert made._packing.at_once == 1
+    assert made._scheduler.at_once == 1
     made.advance_once(3, 1)
-    assert made._packing.at_once == 3
+    assert made._scheduler.at_once == 3
     kept = [bytes_of(state["trainer"]) for state in made.state_dict()["folds"].values()]
-    assert [look.kept for look in made._packing._looks] == kept[:2]
+    assert [probe.kept for probe in made._scheduler._probes] == kept[:2]
     weights = sum(weight.nbytes for weight in made._run(0).trainer.model.parameters())
     assert 3 * weights < kept[0] < 5 * weights  # with Adam's two moments, of F twice
 
@@ -336,14 +344,14 @@ def test_the_plan_is_made_from_what_folds_keep(
 def test_a_step_without_room_beside_others_is_made_alone(
     small: Small, data: TrainingData, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory for one step at a time; the first steps of two lanes are made to meet."""
-    expected = validation(SOLO, data, splits, small())
+    """Memory for one step at a time; the first steps of two threads are made to meet."""
+    expected = validation(ONE_BY_ONE, data, splits, small())
     rows = rows_of(expected, 1)
-    met, lock, usual = threading.Barrier(2), threading.Lock(), Descent._pass
-    begun: list[Descent] = []
+    met, lock, usual = threading.Barrier(2), threading.Lock(), GradientStep._pass
+    begun: list[GradientStep] = []
     under_way, refused = 0, 0
 
-    def crowded(self: Descent, *arguments: Any) -> Any:
+    def crowded(self: GradientStep, *arguments: Any) -> Any:
         nonlocal under_way, refused
         with lock:
             under_way, first = under_way + 1, self not in begun and len(begun) < 2
@@ -360,11 +368,11 @@ def test_a_step_without_room_beside_others_is_made_alone(
             with lock:
                 under_way -= 1
 
-    monkeypatch.setattr(Descent, "_pass", crowded)
-    made = validation(Crew(at_once=2), data, splits, small())
+    monkeypatch.setattr(GradientStep, "_pass", crowded)
+    made = validation(FoldTeams(at_once=2), data, splits, small())
     assert rows_of(made, 1) == rows
     assert refused > 0
-    assert all(run.trainer._descent._largest == {} for run in made._runs.values())
+    assert all(run.trainer._fitting == {} for run in made._runs.values())
     assert_same(made.state_dict()["folds"], expected.state_dict()["folds"])
 
 
@@ -402,8 +410,8 @@ def test_what_fails_is_told_as_if_the_folds_were_trained_one_after_another(
 ) -> None:
     config = small(training__collapse__warmup_epochs=0, training__collapse__patience=1)
     told = []
-    for crew in (SOLO, Crew(at_once=2)):
-        made = validation(crew, data, splits, config)
+    for teams in (ONE_BY_ONE, FoldTeams(at_once=2)):
+        made = validation(teams, data, splits, config)
         made.advance_once(3, 9)
         for fold, spoil in spoilt.items():
             spoil(made, fold)
@@ -419,5 +427,5 @@ def test_what_fails_is_told_as_if_the_folds_were_trained_one_after_another(
 def test_what_cannot_be_trained_side_by_side_is_trained_one_after_another(
     changes: dict[str, Any], small: Small, data: TrainingData, splits: Splits, roomy: FakeMeter
 ) -> None:
-    for crew in (Crew(at_once=2), PLANNED):
-        assert validation(crew, data, splits, small(**changes))._packing._told == 1
+    for teams in (FoldTeams(at_once=2), PLANNED):
+        assert validation(teams, data, splits, small(**changes))._scheduler._told == 1

@@ -7,8 +7,8 @@ import torch
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.training.algorithm1 import InnerBatch
 from diagram_ray.training.batches import Purpose, prefetched
+from diagram_ray.training.objectives import InnerBatch
 from diagram_ray.training.trainer import Trainer
 
 

@@ -17,6 +17,7 @@ from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError, DataError
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.algorithm1 import Optimizers
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.optimizers import rate_factor
 from diagram_ray.training.trainer import Trainer
@@ -187,9 +188,10 @@ def test_a_cross_validation_with_all_options_goes_on_bit_by_bit(
     expected = rows(whole, 4)
     first = CrossValidation(config, data, splits)
     rows(first, 2)
-    first.save(tmp_path)
+    with CheckpointStore(tmp_path, first.identity) as store:
+        store.save(3, first.state_dict())
     second = CrossValidation(config, data, splits)
-    second.load_state(tmp_path)
+    second.load_state_dict(CheckpointStore(tmp_path, second.identity).load()[1])
     assert rows(second, 4) == expected[2:]
     assert second.predictions().equals(whole.predictions())
 

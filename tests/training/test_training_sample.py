@@ -11,7 +11,7 @@ import torch
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.training.augment import to_tensor
-from diagram_ray.training.parallel.process_group import ALONE
+from diagram_ray.training.parallel.process_group import SINGLE_PROCESS
 from diagram_ray.training.trainer import Trainer
 from diagram_ray.training.training_sample import LARGEST, TrainingSample
 
@@ -105,4 +105,4 @@ def test_scores_that_are_no_numbers_have_none(small: Small, data: TrainingData) 
     made = Trainer(small(), data, EVERY, EVERY)
     with torch.no_grad():
         made.model.classifier.output.bias.fill_(float("nan"))
-    assert made._training_sample.auc(made.model, ALONE) is None
+    assert made._training_sample.auc(made.model, SINGLE_PROCESS) is None

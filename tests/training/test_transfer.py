@@ -25,6 +25,7 @@ from diagram_ray.training.checkpoints.model_folder import (
     read_patients,
     write_models,
 )
+from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.transfer import read_initial, starting_config
 
@@ -222,13 +223,14 @@ def test_where_it_started_is_part_of_what_a_run_is(study: Path, data: TrainingDa
     list(whole.advance(3, 2))
     first = CrossValidation(tuned(study), target, splits, initial=initial)
     list(first.advance(3, 1))
-    first.save(tmp_path)
+    with CheckpointStore(tmp_path, first.identity) as store:
+        store.save(3, first.state_dict())
     second = CrossValidation(tuned(study), target, splits, initial=initial)
-    second.load_state(tmp_path)
+    second.load_state_dict(CheckpointStore(tmp_path, second.identity).load()[1])
     list(second.advance(3, 2))
     assert second.predictions().equals(whole.predictions())
     with pytest.raises(DataError, match=f"initial is '{initial.digest}' there and None here"):
-        CrossValidation(tuned(study), target, splits).load_state(tmp_path)
+        CheckpointStore(tmp_path, CrossValidation(tuned(study), target, splits).identity).load()
 
 
 def test_a_study_says_where_its_trials_start_and_goes_on_from_there_only(

@@ -156,38 +156,38 @@ def train_trials(config: dict[str, Any]) -> None:
     """What each process of the group does, until the mailbox is closed."""
     import torch
 
-    from diagram_ray.training.parallel.fold_teams import join_crew
+    from diagram_ray.training.parallel.fold_teams import join_teams
 
     team: Team = config["team"]
     torch.set_num_threads(max(1, int(team.share.cpus)))
     data, splits = ray.get(list(team.materials))
     at_once = team.share.folds_at_once
-    crew = join_crew(at_once or splits.n_folds, planned=at_once is None)
-    devices = tuple(crew.world.exchange(own_device()))
-    leads = crew.world.rank == 0
+    teams = join_teams(at_once or splits.n_folds, planned=at_once is None)
+    devices = tuple(teams.world.exchange(own_device()))
+    leads = teams.world.rank == 0
     if leads:
         ray.get(team.mailbox.arrive.remote(get_current_placement_group()))
-    while (job := crew.world.from_first(ray.get(team.mailbox.take.remote()) if leads else None)) is not None:
-        _train_trial(team, job, data, splits, crew, devices)
+    while (job := teams.world.from_first(ray.get(team.mailbox.take.remote()) if leads else None)) is not None:
+        _train_trial(team, job, data, splits, teams, devices)
 
 
-def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
+def _train_trial(team: Team, job: Job, data: Any, splits: Any, teams: Any, devices: tuple[Device, ...]) -> None:
     """One trial: by the first process as a single worker does it, by the others as the first one says."""
-    from diagram_ray.training.parallel.leader import Led, follow
+    from diagram_ray.training.parallel.leader import LeaderCrossValidation, run_follower
 
     work = team.work
     own: Any = None
     failure: DiagramError | None = None
     config = override(work.base, job.params, f"trial {job.number}")
     try:
-        own = work.make(config, data, splits, str(get_device()), crew=crew)
+        own = work.make(config, data, splits, str(get_device()), teams=teams)
     except DiagramError as error:  # in all processes alike
         failure = error
-    if crew.world.rank:
+    if teams.world.rank:
         if own is not None:
-            follow(own, crew.world)
+            run_follower(own, teams.world)
         return
-    leader = Led(own, crew.world) if own is not None else None
+    leader = LeaderCrossValidation(own, teams.world) if own is not None else None
 
     def made(_: Any) -> Validation:
         if leader is None:

@@ -24,12 +24,12 @@ class Worker(tune.Trainable):
         """Called once in each process, with what all trials share."""
         import torch
 
-        from diagram_ray.training.parallel.fold_teams import Crew
+        from diagram_ray.training.parallel.fold_teams import FoldTeams
 
         torch.set_num_threads(1)  # trials run side by side: one core each
         self._work, self._data, self._splits = work, data, splits
         one_by_one = share.folds_at_once == 1
-        self._more = {} if one_by_one else {"crew": Crew(at_once=share.folds_at_once, part=share.gpus)}
+        self._more = {} if one_by_one else {"teams": FoldTeams(at_once=share.folds_at_once, part=share.gpus)}
         self._run: TrialRun | None = None
         self._leaving, self._left, self._devices = here(), False, (own_device(),)
         self.reset_config(config)

@@ -23,8 +23,6 @@ class Manifest:
 
     position: int
     """How far the run was, in whatever it counts."""
-    score: float | None
-    """The higher, the better; None if it has none."""
     identity: dict[str, Any]
     files: dict[str, tuple[int, str]]
     """Name -> size in bytes and SHA-256."""
@@ -42,8 +40,7 @@ def read_manifest(content: bytes, where: str) -> Manifest:
         if version != FORMAT_VERSION:
             raise DataError(f"{where}: format_version {version!r}; this program reads {FORMAT_VERSION}")
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in fields["files"].items()}
-        score = None if fields["score"] is None else float(fields["score"])
-        return Manifest(int(fields["position"]), score, dict(fields["identity"]), files)
+        return Manifest(int(fields["position"]), dict(fields["identity"]), files)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(f"{where}: damaged: {type(error).__name__}: {error}") from None
 

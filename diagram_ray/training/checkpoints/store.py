@@ -1,6 +1,6 @@
 """The checkpoints of a run, in a folder or an object store: written in the background, and the newest good one read.
 
-PLACE/000045/   one checkpoint (`training.checkpoints.manifest`), named by its position; without checkpoint.json it is none
+PLACE/000045/   one checkpoint (`training.checkpoints.manifest`), named by its position; none without checkpoint.json
 
 A driver looks after the checkpoints of others: PyTorch is imported where a state is read or written.
 """
@@ -39,8 +39,8 @@ log = logging.getLogger("diagram_ray")
 class CheckpointStore:
     """The checkpoints of one run: `identity` says which one.
 
-    `keep_last` of the newest are kept and, if `keep_best`, the one with the highest score. One is written at a time,
-    by a thread of its own; what went wrong there is raised by the next `save`, `wait` or `close`.
+    `keep_last` of the newest are kept. One is written at a time, by a thread of its own; what went wrong there is
+    raised by the next `save`, `wait` or `close`.
     """
 
     def __init__(
@@ -48,7 +48,6 @@ class CheckpointStore:
         place: str | Place,
         identity: Identity,
         keep_last: int = 1,
-        keep_best: bool = False,
         every: float = 600.0,
         retry: Retry | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -57,7 +56,7 @@ class CheckpointStore:
         self.every = every
         """Seconds after which `due` says that a checkpoint should be made."""
         self._identity = identity
-        self._keep_last, self._keep_best = keep_last, keep_best
+        self._keep_last = keep_last
         self._retry = retry or Retry()
         self._clock = clock
         self._files, self._root = open_place(self.place)
@@ -72,7 +71,7 @@ class CheckpointStore:
         """Whether `every` seconds have gone by since the last save, or since the start."""
         return self._clock() - self._began > self.every
 
-    def save(self, position: int, state: "State", score: float | None = None) -> None:
+    def save(self, position: int, state: "State") -> None:
         """Takes a copy of `state` and begins to write it; waits first for the one before.
 
         Nothing is done if the checkpoint at this position is there. Raises CheckpointError if the one *before* could
@@ -83,7 +82,7 @@ class CheckpointStore:
         if position != self._good:
             from diagram_ray.training.checkpoints.serialisation import copied
 
-            self._writing = self._thread.submit(self._write, position, copied(state), score)
+            self._writing = self._thread.submit(self._write, position, copied(state))
 
     def wait(self) -> None:
         """Waits until what was saved is written. Raises CheckpointError if it could not be."""
@@ -110,27 +109,7 @@ class CheckpointStore:
         A damaged one is passed over with a warning. Raises MismatchError for one of another run, and CheckpointError
         if the place cannot be read.
         """
-        return self._first(sorted(self._positions(), reverse=True))
-
-    def clear(self) -> None:
-        """Removes all checkpoints: what they were for is done."""
-        self.wait()
-        for position in self._positions():
-            self._remove(position)
-        self._good = None
-        if self._local:
-            with suppress(OSError):  # it is not there, or holds something else
-                Path(self._root).rmdir()
-
-    def best(self) -> tuple[int, Any] | None:
-        """Position and state of the checkpoint with the highest score, the newest of equals; None if none has one."""
-        scores = {position: self._score(position) for position in self._positions()}
-        scored = [position for position, score in scores.items() if score is not None]
-        return self._first(sorted(scored, key=lambda position: (scores[position], position), reverse=True))
-
-    def _first(self, positions: list[int]) -> tuple[int, Any] | None:
-        """The first of these checkpoints that is whole."""
-        for position in positions:
+        for position in reversed(self._positions()):
             try:
                 state = self._read(position)
             except MismatchError:
@@ -142,21 +121,31 @@ class CheckpointStore:
             return position, state
         return None
 
+    def clear(self) -> None:
+        """Removes all checkpoints: what they were for is done."""
+        self.wait()
+        for position in self._positions():
+            self._remove(position)
+        self._good = None
+        if self._local:
+            with suppress(OSError):  # it is not there, or holds something else
+                Path(self._root).rmdir()
+
     def _read(self, position: int) -> Any:
         folder = self._folder(position)
         manifest = read_manifest(self._fetch(f"{folder}/{MANIFEST}"), f"{folder}/{MANIFEST}")
         check_identity(manifest.identity, self._identity, folder)
-        found = {}
+        files = {}
         for name in (WEIGHTS, REST):
             path, expected = f"{folder}/{name}", manifest.files.get(name)
             if expected is None or self._files.size(path) != expected[0]:
                 raise DataError(f"{path}: damaged: it is cut off or not what was written")
-            found[name] = self._fetch(path)
-        if describe(found) != manifest.files:
+            files[name] = self._fetch(path)
+        if describe(files) != manifest.files:
             raise DataError(f"{folder}: damaged: a file is not what was written")
         from diagram_ray.training.checkpoints.serialisation import decode
 
-        return decode(found, folder)
+        return decode(files, folder)
 
     def _fetch(self, path: str) -> bytes:
         try:
@@ -166,14 +155,14 @@ class CheckpointStore:
         except Exception as error:  # object stores raise kinds of their own
             raise CheckpointError(f"{path}: cannot be fetched: {said(error)}") from error
 
-    def _write(self, position: int, state: "State", score: float | None) -> None:
+    def _write(self, position: int, state: "State") -> None:
         """In the thread: the files, then the manifest that makes them a checkpoint; then others are removed."""
         from diagram_ray.training.checkpoints.serialisation import encode
 
         folder = self._folder(position)
         try:
             files = encode(state)
-            manifest = Manifest(position, score, dict(self._identity), describe(files)).to_json()
+            manifest = Manifest(position, dict(self._identity), describe(files)).to_json()
             self._retry(folder, lambda: self._put(folder, files, manifest))
         except Exception as error:
             self._remove(position)
@@ -195,33 +184,23 @@ class CheckpointStore:
     def _tidy(self, newest: int) -> None:
         """Removes what is not kept; also what is ahead of `newest`, which a run left that did not go on from it."""
         try:
-            scores = {position: self._score(position) for position in self._positions() if position <= newest}
-            kept = set(sorted(scores)[-self._keep_last :])
-            scored = [(score, position) for position, score in scores.items() if score is not None]
-            if self._keep_best and scored:
-                kept.add(max(scored)[1])
-            for position in set(self._positions()) - kept:
+            positions = self._positions()
+            kept = [position for position in positions if position <= newest][-self._keep_last :]
+            for position in set(positions) - set(kept):
                 self._remove(position)
         except Exception as error:  # a checkpoint too many does no harm
             log.warning("%s: old checkpoints could not be removed: %s", self.place, said(error))
-
-    def _score(self, position: int) -> float | None:
-        path = f"{self._folder(position)}/{MANIFEST}"
-        try:
-            return read_manifest(self._fetch(path), path).score
-        except (DataError, *GONE):
-            return None
 
     def _positions(self) -> list[int]:
         """Of all checkpoints, whole or not, in order."""
         self._files.invalidate_cache()
         try:
-            found = self._retry(self.place, lambda: self._files.ls(self._root, detail=False))
+            paths = self._retry(self.place, lambda: self._files.ls(self._root, detail=False))
         except GONE:
             return []
         except Exception as error:
             raise CheckpointError(f"{self.place}: cannot be listed: {said(error)}") from error
-        names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
+        names = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def _remove(self, position: int) -> None:

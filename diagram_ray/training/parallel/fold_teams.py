@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch.distributed as dist
 
-from diagram_ray.training.parallel.process_group import ALONE, Context, Group
+from diagram_ray.training.parallel.process_group import SINGLE_PROCESS, DistributedGroup, ProcessGroup
 
 
 def plan_teams(workers: int, at_once: int) -> tuple[range, ...]:
@@ -21,52 +21,51 @@ def plan_teams(workers: int, at_once: int) -> tuple[range, ...]:
 
 
 @dataclass(frozen=True)
-class Crew:
+class FoldTeams:
     """All processes of a cross-validation, and this process's place among them."""
 
-    world: Context = ALONE
+    world: ProcessGroup = SINGLE_PROCESS
     """All processes."""
-    team: Context = ALONE
-    """Those of this process's team."""
+    team: ProcessGroup = SINGLE_PROCESS
+    """The processes of this process's team."""
     number: int = 0
-    """Of the team."""
-    teams: int = 1
+    """The number of this process's team, from 0."""
+    count: int = 1
+    """The number of teams."""
     at_once: int | None = 1
     """Folds that this process trains side by side, 1 in a team of several; None: as many as prove useful."""
     part: float = 1.0
-    """Of its device's memory that this process may take."""
+    """The part of its device's memory that this process may take."""
 
     def has(self, fold: int) -> bool:
         """Whether this process's team trains `fold`: the teams take turns."""
-        return fold % self.teams == self.number
+        return fold % self.count == self.number
 
     def place(self, fold: int) -> int:
         """The number, from 0, of one of this team's folds among them."""
-        return fold // self.teams
+        return fold // self.count
 
     def folds(self, count: int) -> int:
         """How many of `count` folds are this team's."""
-        return len(range(self.number, count, self.teams))
+        return len(range(self.number, count, self.count))
 
     @property
-    def speaks(self) -> bool:
-        """Whether this process tells the others what its team found."""
+    def is_team_leader(self) -> bool:
+        """Whether this process tells the others what its team's folds gave."""
         return self.team.rank == 0
 
 
-SOLO = Crew()
-
-
-def join_crew(at_once: int, planned: bool = False) -> Crew:
+def join_teams(at_once: int, planned: bool = False) -> FoldTeams:
     """This process's place among all those of torch.distributed, each of which must call it.
 
     All together they train `at_once` folds side by side. Where these are more than the processes, each process trains
     an equal part of them at a time, rounded up, or if `planned` as many of its own as prove useful.
     """
-    world = Group()
+    world = DistributedGroup()
     teams = plan_teams(world.world_size, at_once)
     groups = [dist.new_group(list(ranks)) for ranks in teams]  # each process has to make all of them
     number = next(place for place, ranks in enumerate(teams) if world.rank in ranks)
     if len(teams[number]) > 1:  # folds side by side would mix up what its processes tell each other
-        return Crew(world, Group(groups[number]), number, len(teams))
-    return Crew(world, ALONE, number, len(teams), None if planned else -(-at_once // len(teams)))
+        return FoldTeams(world, DistributedGroup(groups[number]), number, len(teams))
+    side_by_side = None if planned else -(-at_once // len(teams))
+    return FoldTeams(world, SINGLE_PROCESS, number, len(teams), side_by_side)

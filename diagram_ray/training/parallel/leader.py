@@ -8,15 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
 from diagram_ray.errors import DiagramError
-from diagram_ray.results import Measurement
 from diagram_ray.storage.paths import Place
-from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.parallel.process_group import Context
+from diagram_ray.training.parallel.parallel_cross_validation import ParallelCrossValidation
+from diagram_ray.training.parallel.process_group import ProcessGroup
 
 
 class WorkersLost(BaseException):
@@ -26,47 +21,36 @@ class WorkersLost(BaseException):
     """
 
 
-class Led:
-    """The leader's view: behaves as the `CrossValidation` it is given, and takes the followers along."""
+class LeaderCrossValidation:
+    """The leader's cross-validation: behaves as the one it is given, and takes the followers along."""
 
-    def __init__(self, own: CrossValidation, world: Context) -> None:
+    def __init__(self, own: ParallelCrossValidation, world: ProcessGroup) -> None:
         self._own, self._world = own, world
+        self.measure, self.scores, self.predictions = own.measure, own.scores, own.predictions  # they ask nobody else
 
     def advance(self, folds: int, epochs: int) -> Iterator[list[dict[str, Any]]]:
-        """As CrossValidation."""
+        """Brings the folds to `epochs` epochs, as `CrossValidation.advance`."""
         while rows := self._all("advance_once", folds, epochs):
             yield rows
 
-    def measure(self, folds: int) -> Measurement:
-        """As CrossValidation."""
-        return self._own.measure(folds)
-
-    def scores(self, folds: int) -> NDArray[np.float64]:
-        """As CrossValidation."""
-        return self._own.scores(folds)
-
-    def predictions(self) -> pa.Table:
-        """As CrossValidation."""
-        return self._own.predictions()
-
     @property
     def identity(self) -> dict[str, Any]:
-        """As CrossValidation."""
+        """What a checkpoint must be of, as `CrossValidation.identity`."""
         return self._own.identity
 
     def state_dict(self) -> dict[str, Any]:
-        """As CrossValidation, of all folds."""
+        """The state of all folds, as `CrossValidation.state_dict`."""
         state: dict[str, Any] = self._all("state_dict")
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As CrossValidation; the followers get their folds' states from here."""
+        """Takes the state back, as `CrossValidation.load_state_dict`, and gives the followers their folds' states."""
         with _together():
             self._world.from_first(("load_state_dict", (None,)))
             self._own.load_state_dict(state)
 
     def export(self, folder: Place) -> None:
-        """As CrossValidation."""
+        """Writes config.yaml and the folds' weights, as `CrossValidation.export`."""
         self._all("export", folder)
 
     def dismiss(self) -> None:
@@ -91,13 +75,13 @@ def _together() -> Iterator[None]:
         raise WorkersLost(f"{type(error).__name__}: {error}") from error
 
 
-def follow(own: CrossValidation, world: Context) -> None:
+def run_follower(own: ParallelCrossValidation, world: ProcessGroup) -> None:
     """Does what the leader says until it lets go.
 
     A DiagramError is raised in all processes alike, so the leader has it as well and decides what follows.
     """
-    told: tuple[str, tuple[Any, ...]] | None = None
-    while (call := world.from_first(told)) is not None:
+    nothing: tuple[str, tuple[Any, ...]] | None = None
+    while (call := world.from_first(nothing)) is not None:
         method, arguments = call
         with suppress(DiagramError):
             getattr(own, method)(*arguments)

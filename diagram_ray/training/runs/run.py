@@ -27,6 +27,7 @@ from diagram_ray.storage.tables import write_table
 from diagram_ray.training.runs.tensorboard import Board
 from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.inference.sample_grid import patches_from, picture
+from diagram_ray.training.inference.scoring import prediction_table
 from diagram_ray.training.checkpoints.run_identity import identity_of
 from diagram_ray.training.trainer import Trainer
 from diagram_ray.training.checkpoints.model_folder import card_for, put_models
@@ -90,10 +91,7 @@ class TrainingRun:
         Either way what was done is kept. Raises Diverged, and CheckpointError if checkpoints cannot be written.
         """
         outputs = self.outputs
-        watched = self.trainer.best_epoch is not None
-        with CheckpointStore(
-            outputs.checkpoints, self._identity(), keep_last=2, keep_best=watched, every=outputs.save_every
-        ) as store:
+        with CheckpointStore(outputs.checkpoints, self._identity(), keep_last=2, every=outputs.save_every) as store:
             self._restore(store)
             with Board(outputs.folder / "tensorboard", self.trainer.epoch + 1) as board:
                 while not self.finished and not stopping():
@@ -133,35 +131,24 @@ class TrainingRun:
     def _save(self, store: CheckpointStore) -> None:
         self._write_curves()
         state = {"trainer": self.trainer.state_dict(), "curves": list(self.curves)}
-        store.save(self.trainer.epoch, state, self.curves[-1].get("validation_auc"))
+        store.save(self.trainer.epoch, state)
 
     def _restore(self, store: CheckpointStore) -> None:
-        found = store.load()
-        if found is not None:
-            self.trainer.load_state_dict(found[1]["trainer"])
-            self.curves = found[1]["curves"]
+        saved = store.load()
+        if saved is not None:
+            self.trainer.load_state_dict(saved[1]["trainer"])
+            self.curves = saved[1]["curves"]
 
     def _finish(self) -> None:
         """Writes the results; what makes the folder a model folder comes last."""
         task, folder = self.task, self.outputs.folder
         self._write_curves()
         if len(self.fold.test_images):
-            write_table(folder / "predictions.parquet", self._predictions())
+            scores = self.trainer.score(self.fold.test_images)
+            write_table(folder / "predictions.parquet", prediction_table(task.data, [self.fold], [scores]))
         started = (task.initial.fingerprints, task.initial.card) if task.initial else ()
         seen = {"model": seen_patients(task.data, self.fold, task.initial)}
         put_models(folder, card_for(self.trainer.config, task.data, *started), {"model": self.trainer.result}, seen)
-
-    def _predictions(self) -> pa.Table:
-        data, tested = self.task.data, self.fold.test_images
-        return pa.table(
-            {
-                "fold": pa.array([self.fold.number] * len(tested), pa.int32()),
-                "image_id": data.image_ids[tested].tolist(),
-                "patient_id": data.patient_ids[tested].tolist(),
-                "label": data.labels[tested].astype(np.int64),
-                "score": self.trainer.score(tested),
-            }
-        )
 
     def _write_curves(self) -> None:
         write_table(self.outputs.folder / "curves.parquet", pa.Table.from_pylist(self.curves))

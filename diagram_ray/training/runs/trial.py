@@ -97,8 +97,8 @@ class TrialRun:
         """
         began = time.monotonic()
         try:
-            told = next(self._rounds)
-            return dataclasses.replace(told, begun_at=self._begun_at, seconds=time.monotonic() - began)
+            this_round = next(self._rounds)
+            return dataclasses.replace(this_round, begun_at=self._begun_at, seconds=time.monotonic() - began)
         except Exception as error:
             log.debug("trial %d failed", self._number, exc_info=error)
             return self._failed(error)
@@ -132,23 +132,24 @@ class TrialRun:
             for rung, point in enumerate(self._ladder.rungs):
                 # Right at a rung it is not known whether the driver has heard of it: it is told (again).
                 if point.fold_epochs >= len(self._curves):
-                    yield from self._climb(validation, rung, store)
+                    for rows in validation.advance(point.folds, point.epochs):
+                        yield self._finish_epoch(validation, point.folds, rows, store)
                     yield self._finish_rung(validation, rung, store)
 
-    def _climb(self, validation: Validation, rung: int, store: CheckpointStore) -> Iterator[Round]:
-        point = self._ladder.rungs[rung]
-        for rows in validation.advance(point.folds, point.epochs):
-            self._curves += rows
-            scores = [row["auc"] for row in rows]
-            epoch = max(row["epoch"] for row in rows)
-            leaving = self._leaving()
-            if leaving or store.due:
-                self._save(validation, store)
-            if leaving:
-                store.wait()
-            auc, fitted = sum(scores) / len(scores), self._training_auc({row["fold"] for row in rows})
-            done = len(self._curves)
-            yield Round(self._number, point.folds, epoch, done, auc, leaving=leaving, training_auc=fitted)
+    def _finish_epoch(
+        self, validation: Validation, folds: int, rows: list[dict[str, Any]], store: CheckpointStore
+    ) -> Round:
+        """Keeps the curve rows of an epoch, and saves where that is due or this machine is leaving."""
+        self._curves += rows
+        scores = [row["auc"] for row in rows]
+        epoch = max(row["epoch"] for row in rows)
+        leaving = self._leaving()
+        if leaving or store.due:
+            self._save(validation, store)
+        if leaving:
+            store.wait()
+        auc, fitted = sum(scores) / len(scores), self._training_auc({row["fold"] for row in rows})
+        return Round(self._number, folds, epoch, len(self._curves), auc, leaving=leaving, training_auc=fitted)
 
     def _finish_rung(self, validation: Validation, rung: int, store: CheckpointStore) -> Round:
         """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work.
@@ -180,10 +181,10 @@ class TrialRun:
 
     def _restore(self, validation: Validation, store: CheckpointStore) -> None:
         """The trial as it was last saved. Checkpoints that cannot be read cost their work, not the trial."""
-        found = store.load()
-        if found is not None:
-            validation.load_state_dict(found[1]["validation"])
-            self._curves = found[1]["curves"]
+        saved = store.load()
+        if saved is not None:
+            validation.load_state_dict(saved[1]["validation"])
+            self._curves = saved[1]["curves"]
             self._begun_at = len(self._curves)
 
     def _training_auc(self, folds: Collection[int]) -> float | None:
