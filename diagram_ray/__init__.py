@@ -2,7 +2,7 @@
 
 `Study` reads a study's folder, `Predictor` applies trained models to mammograms, `DiaGRAM` is the network. Each is
 imported when it is asked for: `import diagram_ray` loads neither PyTorch nor Ray. The commands are submodules of the
-same names as their verbs: `diagram_ray.predict` is a module, and `diagram_ray.predict.load(folder)` gives a `Predictor`.
+same names as their verbs: `diagram_ray.predict` is a module, `diagram_ray.predict.load(folder)` gives a `Predictor`.
 """
 
 from typing import TYPE_CHECKING
