@@ -24,7 +24,7 @@ from train_step import random_data
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.distributed import driver
+from diagram_ray.distributed import driver, study_session
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.results import Measurement, Study, Trial
 from diagram_ray.search.optuna_sampler import Sampler
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1000, help="trials after which it is told how things stand")
     asked = parser.parse_args()
     Watched.every = asked.every
-    driver.Sampler = Watched
+    study_session.Sampler = Watched
     with tempfile.TemporaryDirectory() as folder, ray_session(num_cpus=PROCESSORS):
         run(Path(folder), asked.trials)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from diagram_ray.distributed.after_search import nested_cv, repeated_cv
+from diagram_ray.distributed.after_search import nested_cv, repeated_cv, winner_cv
 from diagram_ray.results import Study
 from diagram_ray.study.trial_files import TrialFiles
 from tests.cell_bench import Bench, searched
@@ -32,7 +32,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory, bench: Bench) -> Path:
     torch.set_num_threads(1)
     bench.stop_after = 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nested_cv, "train_all", bench)
+        patch.setattr(nested_cv, "run_fold_tasks", bench)
         assert nested_cv.run_nested(searched(study), None) is None  # type: ignore[arg-type]
     torch.set_num_threads(threads)
     return study
@@ -44,8 +44,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory, cut_off: Path, bench: Bench)
     bench.stop_after, threads = 10**6, torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nested_cv, "train_all", bench)
-        patch.setattr(repeated_cv, "train_all", bench)
+        patch.setattr(nested_cv, "run_fold_tasks", bench)
+        patch.setattr(winner_cv, "run_fold_tasks", bench)
         nested_cv.run_nested(searched(study), None)  # type: ignore[arg-type]
         repeated_cv.run_repeats(searched(study, repeats=2), best_of(study), None)  # type: ignore[arg-type]
     torch.set_num_threads(threads)
@@ -151,8 +151,8 @@ def test_a_result_is_made_anew(
     assert [finding["mended"] for finding in findings(fixed)] == [True]
     assert not any((study / each).exists() for each in gone)
     assert invoke(study).exit_code == 0
-    monkeypatch.setattr(nested_cv, "train_all", bench)
-    monkeypatch.setattr(repeated_cv, "train_all", bench)
+    monkeypatch.setattr(nested_cv, "run_fold_tasks", bench)
+    monkeypatch.setattr(winner_cv, "run_fold_tasks", bench)
     count = len(bench.trained)
     if not nested_cv.is_nested(searched(study)):
         nested_cv.run_nested(searched(study), None)  # type: ignore[arg-type]

@@ -150,6 +150,12 @@ def test_the_plan_of_a_study_that_has_begun_uses_what_it_measured(tmp_path: Path
 
 def test_a_driver_starts_without_pytorch() -> None:
     """It takes 1.5 seconds to import, which workers need and most drivers do not."""
-    rooms = ("tune.command", "tune.run", "distributed.driver", "distributed.after_search.nested_cv", "training.runs.inputs")
+    rooms = (
+        "tune.command",
+        "tune.run",
+        "distributed.driver",
+        "distributed.after_search.nested_cv",
+        "training.runs.inputs",
+    )
     code = f"import sys, {', '.join(f'diagram_ray.{room}' for room in rooms)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

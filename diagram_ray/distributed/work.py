@@ -20,8 +20,9 @@ In a group of processes, and where folds are trained side by side, it is given `
 def cross_validation(
     config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
 ) -> Validation:
-    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`: the
-    `training.parallel.fold_teams.Crew` of the processes that train it together, and of how many folds each trains at a time."""
+    """The real training. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`:
+    the `training.parallel.fold_teams.Crew` of the processes that train it together, and of how many folds each trains
+    at a time."""
     from diagram_ray.training.cross_validation import CrossValidation
     from diagram_ray.training.parallel.fold_teams import SOLO
 

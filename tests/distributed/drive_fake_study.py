@@ -16,7 +16,7 @@ from diagram_ray import cli
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.distributed import driver
+from diagram_ray.distributed import supervision
 from diagram_ray.distributed.driver import run_study
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.work import MakeValidation
@@ -77,7 +77,7 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
 
 
 def work(out: Place, assignments: list[str]) -> dict:
-    driver.GRACE = 4.0
+    supervision.GRACE = 4.0
     with ray_session(num_cpus=int(os.environ.get("FAKE_CPUS", "2"))):
         result = run(out, assignments)
     if result["interrupted"] == "interrupted":

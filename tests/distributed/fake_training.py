@@ -1,8 +1,10 @@
 """A stand-in for CrossValidation that trains in no time: its weights are a chain of hashes, so that a lost, a repeated
 or a foreign epoch shows in every later score."""
 
+import contextlib
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +21,6 @@ from diagram_ray.errors import DiagramError
 from diagram_ray.results import Measurement
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.training.runs.trial import Validation
-
-N_FOLDS = 3
 
 
 def tiny_data(patients: int = 12) -> TrainingData:
@@ -47,9 +47,20 @@ def three_at_once(config: ExperimentConfig, data: TrainingData, splits: Splits, 
     return cross_validation(config, data, splits, device, crew=crew)
 
 
+def kind_of(data: TrainingData, splits: Splits) -> str:
+    """What a training is for: the study's own folds, or something that follows the search."""
+    usual = tiny_data()
+    if not np.array_equal(data.labels, usual.labels):
+        return "shuffled"
+    if np.array_equal(data.patient_ids, data.image_ids):
+        return "leaky"
+    return "own" if splits.seed == 0 else "repeat"
+
+
 class FakeValidation:
     """In the folder FAKE_FOLDER `log` collects the epochs trained; while there is a file `slow`, a round takes time:
-    0.2 seconds times the number in it."""
+    0.2 seconds times the number in it. A process that comes to the second epoch of a training of some kind (`kind_of`)
+    kills itself: once if there is a file `die-KIND`, and always if there is a file `doomed-KIND`."""
 
     def __init__(self, config: ExperimentConfig, data: TrainingData, splits: Splits, device: str) -> None:
         self.config, self.data, self.splits = config, data, splits
@@ -79,6 +90,7 @@ class FakeValidation:
 
     def _epoch(self, fold: int) -> dict[str, Any]:
         self.epochs[fold] += 1
+        self._die(Path(os.environ.get("FAKE_FOLDER", "/nowhere")))
         k = self.config.training.k
         if k == 13 and self.epochs[fold] == 2:
             raise DiagramError(f"fold {fold} diverged")
@@ -94,6 +106,15 @@ class FakeValidation:
         self.weights[fold] = hashlib.sha256(self.weights[fold].encode()).hexdigest()
         scores = {"training_auc": (1.0 + self._score(fold)) / 2.0, "auc": self._score(fold)}
         return {"fold": fold, "epoch": self.epochs[fold], **scores, "seconds": 0.01}
+
+    def _die(self, folder: Path) -> None:
+        kind = kind_of(self.data, self.splits)
+        if max(self.epochs) == 2 and (folder / f"doomed-{kind}").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError):
+            if max(self.epochs) == 2:
+                (folder / f"die-{kind}").rename(folder / f"died-{kind}")  # the first process that comes to it alone
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def _score(self, fold: int) -> float:
         return int(self.weights[fold][:8], 16) / 16**8
@@ -113,14 +134,14 @@ class FakeValidation:
         return noise + 0.4 * self.epochs[number] * self.data.labels[rows]
 
     def predictions(self) -> pa.Table:
-        count = len(self.data.image_ids)
+        folds = [self.splits.patients[patient] for patient in self.data.patient_ids.tolist()]
         return pa.table(
             {
-                "fold": pa.array([i % N_FOLDS for i in range(count)], pa.int32()),
+                "fold": pa.array(folds, pa.int32()),
                 "image_id": self.data.image_ids,
                 "patient_id": self.data.patient_ids,
                 "label": self.data.labels,
-                "score": [self._score(i % N_FOLDS) for i in range(count)],
+                "score": [self._score(fold) for fold in folds],
             }
         )
 

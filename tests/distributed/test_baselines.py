@@ -11,7 +11,7 @@ import pytest
 from diagram_ray.auditing import baselines as auditing
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import make_splits
-from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster
 from diagram_ray.distributed.after_search.trivial_baselines import has_baselines, run_baselines
 from diagram_ray.distributed.resources import Share
@@ -23,19 +23,19 @@ from tests.training.conftest import tiny_data
 
 
 @pytest.fixture
-def searched(tmp_path: Path) -> Searched:
+def searched(tmp_path: Path) -> EndedStudy:
     data = tiny_data()
     manifest = pd.DataFrame({"image_id": data.image_ids, "view": np.where(data.labels == 1, "CC", "MLO")})
     materials = Materials(data, make_splits(data, 3, 0), {}, manifest=manifest)
     study = StudyConfig(name="tiny", base={}, space={}, folds=3, trials=1)
-    return Searched(tmp_path, study, ExperimentConfig(), {}, materials, cross_validation)
+    return EndedStudy(tmp_path, study, ExperimentConfig(), {}, materials, cross_validation)
 
 
 def cluster(*, stopped: bool = False) -> Cluster:
     return Cluster(Share(1, 1, 0), lambda: stopped, lambda: None)
 
 
-def test_they_are_written_once_and_are_of_these_data_and_folds(searched: Searched) -> None:
+def test_they_are_written_once_and_are_of_these_data_and_folds(searched: EndedStudy) -> None:
     assert not has_baselines(searched)
     run_baselines(searched, cluster())
     assert has_baselines(searched)
@@ -54,20 +54,20 @@ def test_they_are_written_once_and_are_of_these_data_and_folds(searched: Searche
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", '{"unmeasured": "", "identity": 3}'])
-def test_damaged_ones_are_measured_anew(searched: Searched, text: str) -> None:
+def test_damaged_ones_are_measured_anew(searched: EndedStudy, text: str) -> None:
     run_baselines(searched, cluster())
     (searched.folder / "baselines.json").write_text(text)
     assert not has_baselines(searched)
 
 
-def test_what_is_stopped_leaves_nothing_and_is_done_the_next_time(searched: Searched) -> None:
+def test_what_is_stopped_leaves_nothing_and_is_done_the_next_time(searched: EndedStudy) -> None:
     run_baselines(searched, cluster(stopped=True))
     assert list(searched.folder.iterdir()) == []
     assert not has_baselines(searched)
 
 
 def test_what_nothing_can_be_told_by_is_said_and_asked_once(
-    searched: Searched, caplog: pytest.LogCaptureFixture
+    searched: EndedStudy, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = searched.materials.data
     blank = replace(searched.materials, data=replace(data, images=np.zeros_like(data.images)), manifest=None)
@@ -79,7 +79,7 @@ def test_what_nothing_can_be_told_by_is_said_and_asked_once(
     assert has_baselines(searched)
 
 
-def test_a_learner_that_breaks_costs_the_study_nothing(searched: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learner_that_breaks_costs_the_study_nothing(searched: EndedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise FloatingPointError("overflow")
 

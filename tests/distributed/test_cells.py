@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from diagram_ray.distributed.after_search import fold_tasks, nested_cv, repeated_cv
-from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search import fold_tasks, nested_cv, repeated_cv, winner_cv
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DataError, MismatchError, UsageError
 from diagram_ray.evaluation.metrics import auc
@@ -39,8 +39,8 @@ def one_thread() -> Any:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench()
-    monkeypatch.setattr(nested_cv, "train_all", bench)
-    monkeypatch.setattr(repeated_cv, "train_all", bench)
+    monkeypatch.setattr(nested_cv, "run_fold_tasks", bench)
+    monkeypatch.setattr(winner_cv, "run_fold_tasks", bench)
     return bench
 
 
@@ -54,7 +54,7 @@ def study(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "study"))
 
 
-def by_hand(it: Searched, trial: int, without: tuple[int, ...], epochs: int, fold: int) -> np.ndarray:
+def by_hand(it: EndedStudy, trial: int, without: tuple[int, ...], epochs: int, fold: int) -> np.ndarray:
     """What a model of a trial that is trained without some folds scores on one of them."""
     data, splits = it.materials.data, it.materials.splits
     owner = np.array([splits.patients[patient] for patient in data.patient_ids])
@@ -66,7 +66,7 @@ def by_hand(it: Searched, trial: int, without: tuple[int, ...], epochs: int, fol
     return trainer.score(np.flatnonzero(owner == fold))
 
 
-def nested_by_hand(it: Searched) -> list[tuple[int, float, float]]:
+def nested_by_hand(it: EndedStudy) -> list[tuple[int, float, float]]:
     """Winner, inner mean and AUC of each outer fold: everything is trained, and nothing is shared."""
     data, splits = it.materials.data, it.materials.splits
     labels = {f: data.labels[[splits.patients[p] == f for p in data.patient_ids]] for f in range(3)}
@@ -131,7 +131,7 @@ def test_repeats_are_those_of_folds_dealt_anew(study: Path, bench: Bench) -> Non
     table = Study.load(study).predictions
     assert set(table.loc[table["repeat"] > 0, "trial"]) == {best}
     for told in result["repeats"]:
-        deal = repeated_cv._deals(it)[told["repeat"]]
+        deal = repeated_cv.splits_of_repeats(it)[told["repeat"]]
         validation = cross_validation(it.config(best), it.materials.data, deal, "cpu")
         for _ in validation.advance(3, 2):
             pass
@@ -176,12 +176,12 @@ def test_scores_that_were_lost_are_not_taken_from_a_later_state(study: Path, ben
         if not path.with_name("after-2.parquet").is_file()
     )
     before = path.read_bytes()
-    order = fold_tasks.Order(
+    task = fold_tasks.FoldTask(
         "x", path.parent, it.config(int(path.parts[-3])), {}, tuple(map(int, path.parts[-2].split("-")[1:])), 2, (1, 2)
     )
     data, splits = it.materials.data, it.materials.splits
     path.unlink()
-    fold_tasks.train(order, data, splits, cross_validation, "cpu")
+    fold_tasks.train(task, data, splits, cross_validation, "cpu")
     scores = fold_tasks.read_scores(path, {}, pd.read_parquet(path)["image_id"].tolist())
     path.write_bytes(before)
     np.testing.assert_array_equal(scores, pd.read_parquet(path)["score"])

