@@ -33,13 +33,13 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from scipy import ndimage
 
 from diagram_ray.data.decoding.mammogram import read_mammogram
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.preprocessing.standardise import standardise
 from diagram_ray.data.records import Film, ImageRecord, Index
 from diagram_ray.distributed.data_tasks import ALLOCATOR
 from diagram_ray.distributed.prepare_dataset import prepare_dataset
 from diagram_ray.distributed.session import WORKERS, ray_session
+from tests.support.phantoms.ljpeg_encoder import encode
 
 SHAPE = (4700, 2900)
 DIFFERENT = 4

@@ -1,6 +1,5 @@
 """The doctor finds what was broken on purpose, says where, mends what can be mended, and breaks nothing."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
 
 from diagram_ray.doctor import command as command
 from diagram_ray.results import Study
 from diagram_ray.study.ledger import open_ledger
-from tests.small_study import make_study
+from tests.support.studies.doctor import content, findings, invoke
+from tests.support.studies.small_study import make_study
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +24,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def study(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "study"))
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(command.app, [str(argument) for argument in arguments])
-
-
-def findings(result: Result) -> list[dict]:
-    return json.loads(result.stdout.splitlines()[-1])["findings"]
-
-
-def content(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def numbers(study: Path) -> tuple[int, int]:

@@ -12,9 +12,9 @@ from diagram_ray.auditing.baselines import measure, question
 from diagram_ray.config import DataConfig
 from diagram_ray.data.splits import Splits
 from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES
-from tests.small_study import make_study
-from tests.test_doctor import findings, invoke
-from tests.training.conftest import tiny_data
+from tests.support.studies.doctor import findings, invoke
+from tests.support.studies.small_study import make_study
+from tests.support.training.tiny_data import tiny_data
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import torch
 from diagram_ray.distributed.after_search import nested_cv, repeated_cv
 from diagram_ray.results import Study
 from diagram_ray.study.trial_files import TrialFiles
-from tests.cell_bench import Bench, searched
-from tests.small_study import make_study
-from tests.test_doctor import content, findings, invoke
+from tests.support.studies.cell_bench import Bench, searched
+from tests.support.studies.doctor import content, findings, invoke
+from tests.support.studies.small_study import make_study
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.support.repository import ROOT
+
 WORD = re.compile(rb"QZ\d{6}XW|Q\0Z\0(?:\d\0){6}X\0W\0", re.IGNORECASE)
 """What every planted text, id and patient's key has in it; in UTF-16 as well."""
 DATE, TIME, NUMBER = "18431107", "014327.815926", "-815926535"
@@ -238,7 +239,7 @@ def test_nothing_planted_comes_out(tmp_path: Path, logs: Path) -> None:
     environment |= {"RAY_TMPDIR": str(logs), "HOME": str(tmp_path)}
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(runs)],
-        cwd=REPOSITORY, env=environment, capture_output=True, timeout=300,
+        cwd=ROOT, env=environment, capture_output=True, timeout=300,
     )  # fmt: skip
     shown = result.stdout + result.stderr
     assert re.findall(rb"exit (\d)", result.stdout) == [b"0", b"0", b"2", b"2"], shown.decode()[-4000:]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from diagram_ray.results import Study
 from diagram_ray.tune import command as command
-from tests.small_study import make_study
+from tests.support.studies.small_study import make_study
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from diagram_ray.study.config import read_study
 from diagram_ray.study.pipeline import is_staged, read_stages
 from diagram_ray.tune.command import app
 from diagram_ray.yaml_text import read_yaml
-from tests.small_study import make_study
+from tests.support.repository import ROOT
+from tests.support.studies.small_study import make_study
 
-ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "search_spaces" / "quickstart.yaml")
 
 
@@ -150,6 +150,8 @@ def test_the_plan_of_a_study_that_has_begun_uses_what_it_measured(tmp_path: Path
 
 def test_a_driver_starts_without_pytorch() -> None:
     """It takes 1.5 seconds to import, which workers need and most drivers do not."""
-    rooms = ("tune.command", "tune.run", "distributed.driver", "distributed.after_search.nested_cv", "training.runs.inputs")
+    rooms = (
+        "tune.command", "tune.run", "distributed.driver", "distributed.after_search.nested_cv", "training.runs.inputs",
+    )  # fmt: skip
     code = f"import sys, {', '.join(f'diagram_ray.{room}' for room in rooms)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

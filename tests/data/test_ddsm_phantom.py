@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from diagram_ray.data.decoding.mammogram import Mammogram, read_mammogram
 from diagram_ray.data.decoding.optical_density import CURVES, DENSEST, to_optical_density
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.ddsm_case import PhantomCase, PhantomFilm, phantom_case
-from diagram_ray.data.phantom.ddsm_files import STRAYS, chain_code, make_ddsm_phantom
 from diagram_ray.data.phantom.render import WHITE, render_view
 from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
 from diagram_ray.data.preprocessing.standardise import square_around, standardise
@@ -23,6 +21,8 @@ from diagram_ray.data.readers.ddsm import index
 from diagram_ray.data.readers.ddsm.overlay import parse_chain
 from diagram_ray.data.records import ImageRecord, Index
 from diagram_ray.errors import DataError
+from tests.support.phantoms.ddsm_case import PhantomCase, PhantomFilm, phantom_case
+from tests.support.phantoms.ddsm_files import STRAYS, chain_code, make_ddsm_phantom
 
 PATIENTS, SEED, DIFFICULTY, HEIGHT = 10, 10, 0.4, 208
 GRID = Grid(HEIGHT)

@@ -17,8 +17,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from diagram_ray.data.decoding.dicom.header import MOST_READS, read_header
 from diagram_ray.data.decoding.dicom.image import TAGS, read_dicom
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, as_bytes, coded, dicom, with_frame
+from tests.support.repository import ROOT
+from tests.support.sources.dicom_files import GREY, as_bytes, coded, dicom, with_frame
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 MANY = MOST_READS  # elements, each of which takes a read or more
@@ -169,12 +169,12 @@ def test_a_folder_named_like_a_module_that_gdcm_looks_for(tmp_path: Path, name: 
     script = f"""
         import sys
         assert "" in sys.path
-        from diagram_ray.data.mammogram import read_mammogram
+        from diagram_ray.data.decoding.mammogram import read_mammogram
         print(read_mammogram({str(file)!r}).pixels.sum(), "gdcm" in sys.modules)
     """
     told = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path / "work", capture_output=True, text=True,
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert told.stderr == ""
     assert told.stdout.split() == [str(np.float32(GREY.sum())), "False"]

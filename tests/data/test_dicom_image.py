@@ -25,8 +25,7 @@ from diagram_ray.data.decoding.dicom import header as dicom_header
 from diagram_ray.data.decoding.dicom.image import DicomImage, read_dicom, read_mask
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, GREY8, SHAPE, as_bytes, coded, dicom, with_frame
+from tests.support.sources.dicom_files import GREY, GREY8, SHAPE, as_bytes, coded, dicom, with_frame
 
 SIGNED = GREY.astype(np.int16) - 2000
 

@@ -13,8 +13,7 @@ from diagram_ray.data.decoding.dicom.image import read_dicom, read_mask
 from diagram_ray.data.decoding.dicom.kind import USUAL, Allowed
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, as_bytes, dicom
+from tests.support.sources.dicom_files import GREY, as_bytes, dicom
 
 ANY, RAW = Allowed(any_modality=True), Allowed(for_processing=True)
 GROUPS = {"SharedFunctionalGroupsSequence": Sequence([Dataset()])}

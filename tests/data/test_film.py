@@ -10,9 +10,9 @@ from PIL import Image
 
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.decoding.optical_density import to_optical_density
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.records import Film
 from diagram_ray.errors import DataError
+from tests.support.phantoms.ljpeg_encoder import encode
 
 GREY = np.random.default_rng(5).integers(0, 4096, (60, 48)).astype(np.uint16)
 FILM = Film((60, 48), "lumisys")

@@ -19,8 +19,7 @@ from diagram_ray.data.readers.folder import _inside, index
 from diagram_ray.data.readers.folder_table import read_rows
 from diagram_ray.data.records import OWN_COLUMNS
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, as_bytes, dicom
+from tests.support.sources.dicom_files import GREY, as_bytes, dicom
 
 FILES = ("in/007_1.png", "in/007_2.png", "in/8-1.png", "out/9.png", "out/8_7.png")
 

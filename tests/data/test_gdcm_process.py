@@ -17,8 +17,7 @@ from diagram_ray.data.decoding.dicom import gdcm_child, gdcm_process
 from diagram_ray.data.decoding.dicom.gdcm_process import _child, decode_with_gdcm
 from diagram_ray.data.decoding.dicom.image import read_dicom
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, SHAPE, as_bytes, coded, dicom, with_frame
+from tests.support.sources.dicom_files import GREY, SHAPE, as_bytes, coded, dicom, with_frame
 
 KINDS = ("JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless")
 
@@ -108,7 +107,7 @@ def test_it_ends_with_the_process_that_asked(tmp_path: Path, frame: bytes, end: 
     (tmp_path / "frame").write_bytes(frame)
     script = f"""
         from pathlib import Path
-        from diagram_ray.data.gdcm_process import _child, decode_with_gdcm
+        from diagram_ray.data.decoding.dicom.gdcm_process import _child, decode_with_gdcm
         decode_with_gdcm({request()!r}, Path({str(tmp_path / "frame")!r}).read_bytes())
         print(_child._process.pid, flush=True)
         input()

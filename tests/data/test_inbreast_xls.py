@@ -16,8 +16,7 @@ from diagram_ray.data.readers.inbreast_table import parse_table
 from diagram_ray.data.readers.inbreast_xls import is_spreadsheet, read_sheet
 from diagram_ray.data.records import Reject
 from diagram_ray.errors import DataError
-
-from .xls_files import Cell, workbook
+from tests.support.sources.xls_files import Cell, workbook
 
 HEADER: list[Cell] = [
     "Patient ID", "Patient age", "Laterality", "View", "Acquisition date", "File Name", "ACR", "Bi-Rads",

@@ -14,8 +14,7 @@ from pydicom.uid import JPEG2000, JPEG2000Lossless
 from diagram_ray.data.decoding.dicom.image import read_dicom
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, GREY8, as_bytes, dicom, with_frame
+from tests.support.sources.dicom_files import GREY, GREY8, as_bytes, dicom, with_frame
 
 SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 

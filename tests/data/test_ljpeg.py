@@ -18,8 +18,8 @@ from scipy import ndimage
 
 from diagram_ray.data.decoding.dicom.gdcm_process import decode_with_gdcm
 from diagram_ray.data.decoding.ljpeg import decode
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.errors import DataError
+from tests.support.phantoms.ljpeg_encoder import encode
 
 Image = list[list[int]]
 Code = dict[int, str]

@@ -14,8 +14,7 @@ from PIL import Image
 from diagram_ray.data.decoding import mammogram
 from diagram_ray.data.decoding.mammogram import read_mammogram, read_stored
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, GREY8, as_bytes, dicom
+from tests.support.sources.dicom_files import GREY, GREY8, as_bytes, dicom
 
 
 def saved(folder: Path, data: bytes, name: str) -> str:

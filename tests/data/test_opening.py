@@ -14,8 +14,9 @@ from diagram_ray.data.parquet.layout import check_vacant, read_info
 from diagram_ray.data.readers import Asked, open_index
 from diagram_ray.errors import DataError
 from diagram_ray.storage.opening import EXTRAS, open_place
+from tests.support.repository import ROOT
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = ROOT / "pyproject.toml"
 PLACES = {"gs://bucket/x": "gcs", "gcs://bucket/x": "gcs", "abfs://box/x": "azure", "az://box/x": "azure"}
 
 

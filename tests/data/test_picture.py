@@ -14,8 +14,7 @@ from PIL import Image
 from diagram_ray.data.decoding import limits
 from diagram_ray.data.decoding.raster_image import is_picture, read_picture
 from diagram_ray.errors import DataError
-
-from .dicom_files import GREY, GREY8, SHAPE
+from tests.support.sources.dicom_files import GREY, GREY8, SHAPE
 
 
 def written(pixels: NDArray[np.generic], kind: str, **how: object) -> bytes:

@@ -19,7 +19,7 @@ from diagram_ray.distributed.work import cross_validation
 from diagram_ray.results import Study
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.training.runs.inputs import Materials
-from tests.training.conftest import tiny_data
+from tests.support.training.tiny_data import tiny_data
 
 
 @pytest.fixture

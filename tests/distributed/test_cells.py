@@ -24,8 +24,8 @@ from diagram_ray.study.nested_plan import price
 from diagram_ray.study.tables import write_tables
 from diagram_ray.training.trainer import Trainer
 from diagram_ray.tune.plan import resumed_plan, with_controls
-from tests.cell_bench import Bench, searched
-from tests.small_study import make_study
+from tests.support.studies.cell_bench import Bench, searched
+from tests.support.studies.small_study import make_study
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,10 @@ from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import ConfigError, UsageError
 from diagram_ray.study.config import ParallelConfig, ScalingConfig, read_study
 from diagram_ray.study.ledger import read_ledger
+from tests.support import fake_study
+from tests.support.fake_study.drive import run_by_hand, run_on
+from tests.support.fake_study.training import three_at_once, tiny_data
 
-HERE = Path(__file__).parent
 SMALL = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 4}"
 STUDY = [SMALL, "ladder.rungs=[[3, 1], [3, 2], [3, 4]]", "parallel.lookback=2", "parallel.trials=1", "trials=2"]
 STUDY += ["control.shuffles=0", "space={training.weight_decay: {type: float, low: 0.0, high: 0.1}}"]
@@ -39,18 +41,12 @@ def session(cluster: dict[str, str]) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def by_hand(session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study in one process, without Ray."""
-    from drive_fake_study import run_by_hand
-    from fake_training import tiny_data
-
     out = tmp_path_factory.mktemp("hand") / "study"
     run_by_hand(out, STUDY, tiny_data(), cross_validation)
     return out
 
 
 def run(out: Path, *assignments: str) -> Path:
-    from drive_fake_study import run_on
-    from fake_training import tiny_data
-
     run_on(out, [*STUDY, *assignments], tiny_data(), cross_validation)
     return out
 
@@ -141,9 +137,6 @@ class TestGroups:
     def test_one_worker_trains_as_many_folds_side_by_side_as_it_is_told(
         self, session: None, by_hand: Path, tmp_path: Path
     ) -> None:
-        from drive_fake_study import run_on
-        from fake_training import three_at_once, tiny_data
-
         run_on(tmp_path / "study", [*STUDY, "scaling.folds_at_once=3", ONE], tiny_data(), three_at_once)
         assert_close(tmp_path / "study", by_hand, 0.0)
 
@@ -197,7 +190,7 @@ def test_a_group_that_the_cluster_has_no_room_for_is_refused(
 @pytest.mark.parametrize("value", ["many", "0", "2.5", "true"])
 def test_folds_at_once_are_auto_or_a_number(value: str) -> None:
     with pytest.raises(ConfigError, match=r"scaling\.folds_at_once: .* allowed are auto and whole numbers from 1"):
-        read_study(HERE / "fake_study.yaml", [f"scaling.folds_at_once={value}"])
+        read_study(fake_study.STUDY, [f"scaling.folds_at_once={value}"])
 
 
 def test_parts_of_gpus() -> None:
@@ -208,4 +201,4 @@ def test_parts_of_gpus() -> None:
 
 def test_more_workers_at_least_than_at_most_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"min_workers.*must not be above scaling\.workers, which is 2"):
-        read_study(HERE / "fake_study.yaml", ["scaling.workers=2", "scaling.min_workers=3"])
+        read_study(fake_study.STUDY, ["scaling.workers=2", "scaling.min_workers=3"])

@@ -29,11 +29,11 @@ from diagram_ray.data.records import Index
 from diagram_ray.distributed import prepare_dataset as ingest
 from diagram_ray.distributed.prepare_dataset import KILLED, prepare_dataset
 from diagram_ray.errors import DiagramError, UsageError
+from tests.support.repository import ROOT
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
 pytestmark = [pytest.mark.ray, pytest.mark.slow, OF_RAY]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = Options((64, 48), 32, 2, b"a key of the test", "negative")
 FilesOf = Callable[[Path], dict[str, bytes]]
 
@@ -224,8 +224,8 @@ def test_a_node_that_is_lost_leaves_no_trace(phantom: Path, tmp_path: Path, file
     (tmp_path / "token").write_text("a" * 64)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
-    command = [sys.executable, str(Path(__file__).with_name("drive_two_nodes.py")), str(phantom), str(tmp_path / "out")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "tests.support.drive_two_nodes", str(phantom), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line.endswith("processors")] == [
         "2 processors",
@@ -282,7 +282,7 @@ def test_the_command_goes_on_after_kill_and_after_ctrl_c(
     def start() -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         started.append(
-            subprocess.Popen([*command, str(out)], cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True)
+            subprocess.Popen([*command, str(out)], cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
         )
         return started[-1]
 

@@ -22,7 +22,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.errors import DataError, DiagramError, UsageError
 from diagram_ray.storage import locks
 from diagram_ray.storage.locks import sole_use
-from tests.object_store import s3_server
+from tests.support.object_store import s3_server
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
 pytestmark = [pytest.mark.ray, OF_RAY]

@@ -4,7 +4,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,17 +22,15 @@ from diagram_ray.study import holdout_files
 from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
 from diagram_ray.study.nested_plan import price
+from tests.support.fake_study import DRIVER, drive
 
-HERE = Path(__file__).parent
 ASKED = ["sampler.name=random", "trials=6", "repeats=3", "control.nested=true", "parallel.lookback=2"]
 
 pytestmark = pytest.mark.ray
 
 
 def run(out: Path, *assignments: str) -> dict:
-    from drive_fake_study import run as run_fake
-
-    return run_fake(out, list(assignments))
+    return drive.run(out, list(assignments))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +87,7 @@ def test_what_is_there_is_not_made_again(undisturbed: Path, cluster: dict[str, s
 
 @contextlib.contextmanager
 def driver(out: Path, cluster: dict[str, str], *assignments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(HERE / "drive_fake_study.py"), str(out), *assignments]
+    command = [*DRIVER, str(out), *assignments]
     process = subprocess.Popen(command, env=cluster, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield process

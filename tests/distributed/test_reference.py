@@ -28,7 +28,8 @@ from diagram_ray.results import Measurement, Study, Trial, TrialState
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.training.pretrained.frozen_features import frozen_feature_scores
 from diagram_ray.training.runs.inputs import Materials
-from tests.training.conftest import tiny_data
+from tests.support.repository import ROOT
+from tests.support.training.tiny_data import tiny_data
 
 pytestmark = pytest.mark.ray
 
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.ray
 def session() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # for the workers
+        patch.setenv("PYTHONPATH", str(ROOT))  # for the workers
         with ray_session(num_cpus=1):
             yield
 

@@ -1,10 +1,8 @@
 """A study on a real local Ray against the same study simulated, and under blows; and what Tune keeps of its trials."""
 
 import gc
-import importlib.util
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from weakref import WeakSet
 import pandas as pd
 import pytest
 
+from benchmarks import kills
 from diagram_ray.config import override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed.tune.callbacks import Decisions
@@ -23,13 +22,10 @@ from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
+from tests.support.fake_study import DRIVER, drive
+from tests.support.fake_study.training import FakeValidation, tiny_data
 
-HERE = Path(__file__).parent
 SETTINGS = ["trials=20", "page.on=false"]
-
-spec = importlib.util.spec_from_file_location("kills", HERE.parents[1] / "benchmarks" / "kills.py")
-kills = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(kills)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -77,9 +73,7 @@ def calm(
     out = tmp_path_factory.mktemp("calm") / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decisions, "on_trial_add", spy)
-        from drive_fake_study import run
-
-        run(out, [*SETTINGS, "parallel.trials=2"])
+        drive.run(out, [*SETTINGS, "parallel.trials=2"])
     return out
 
 
@@ -98,8 +92,6 @@ def test_nothing_else_holds_them(calm: Path, alive: list[int]) -> None:
 
 
 def test_the_simulated_cluster_decides_as_ray_does(calm: Path) -> None:
-    from fake_training import FakeValidation, tiny_data
-
     plan, data, journal = read_plan(calm), tiny_data(), Memory()
     study, ladder = plan.study, plan.study.make_ladder(plan.base.training.epochs)
     lookback = study.parallel.lookback or 0
@@ -125,7 +117,7 @@ def starter(study: Path, fake: Path) -> Callable[[], "subprocess.Popen[bytes]"]:
     """Starts a driver with a Ray of its own."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment |= {"FAKE_FOLDER": str(fake), "RAY_AUTH_MODE": "token", kills.MARK: str(study)}
-    command = [sys.executable, str(HERE / "drive_fake_study.py"), str(study), *SETTINGS]
+    command = [*DRIVER, str(study), *SETTINGS]
     return lambda: subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +16,14 @@ from diagram_ray.errors import UsageError
 from diagram_ray.results import Study, TrialState
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.study.ledger import open_ledger, read_ledger
-from tests.object_store import s3_server
+from tests.support.fake_study import DRIVER
+from tests.support.fake_study.drive import run_by_hand
+from tests.support.fake_study.training import FakeValidation, tiny_data
+from tests.support.object_store import s3_server
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-HERE = Path(__file__).parent
 STUDY = ["parallel.lookback=4", "parallel.trials=2"]
 TIMES = ["seconds", "worker_seconds"]
 
@@ -30,21 +32,15 @@ TIMES = ["seconds", "worker_seconds"]
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Of a driver that starts a Ray of its own, and finds the store. There is no folder that both it and S3 know."""
     with s3_server(tmp_path_factory.mktemp("store") / "log"):
-        paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        yield kept | {"PYTHONPATH": paths, "FAKE_FOLDER": str(tmp_path_factory.mktemp("fake"))}
+        yield kept | {"PYTHONPATH": str(ROOT), "FAKE_FOLDER": str(tmp_path_factory.mktemp("fake"))}
 
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The same study on a disk, by hand."""
     out = tmp_path_factory.mktemp("calm") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(HERE))
-        from drive_fake_study import run_by_hand
-        from fake_training import FakeValidation, tiny_data
-
-        run_by_hand(out, STUDY, tiny_data(), FakeValidation)
+    run_by_hand(out, STUDY, tiny_data(), FakeValidation)
     return Study(out)
 
 
@@ -52,7 +48,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def driver(uri: str, environment: dict[str, str], cpus: int) -> Iterator["subprocess.Popen[str]"]:
     """A driver with a Ray of its own: when it is killed, its head and workers end with it."""
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "drive_fake_study.py"), uri, *STUDY],
+        [*DRIVER, uri, *STUDY],
         env=environment | {"FAKE_CPUS": str(cpus)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

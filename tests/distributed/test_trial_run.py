@@ -1,7 +1,6 @@
 """One trial's work without Ray: what it tells, what it leaves, and how another worker takes over."""
 
 import errno
-import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,10 +20,7 @@ from diagram_ray.storage.paths import remove
 from diagram_ray.study.trial_files import TrialFiles
 from diagram_ray.training.runs import trial
 from diagram_ray.training.runs.trial import TrialRun
-
-spec = importlib.util.spec_from_file_location("fake_training", Path(__file__).with_name("fake_training.py"))
-fake = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fake)
+from tests.support.fake_study import training as fake
 
 LADDER = Ladder((Rung(2, 1), Rung(3, 3), Rung(3, 6)), 3)
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -29,10 +28,9 @@ from diagram_ray.study.config import ParallelConfig, ScalingConfig
 from diagram_ray.study.folder import leftovers
 from diagram_ray.study.ledger import open_ledger, read_ledger
 from diagram_ray.study.trial_files import TrialFiles
-from tests.training.conftest import tiny_data, write_dataset
+from tests.support.fake_study import DRIVER, drive, training
+from tests.support.training.tiny_data import tiny_data, write_dataset
 
-HERE = Path(__file__).parent
-DRIVER = HERE / "drive_fake_study.py"
 TIMES = ["seconds", "worker_seconds"]
 
 pytestmark = pytest.mark.ray
@@ -48,9 +46,7 @@ def slow(cluster: dict[str, str]) -> Iterator[Path]:
 
 
 def run(out: Path, *assignments: str) -> dict:
-    from drive_fake_study import run as run_fake
-
-    return run_fake(out, list(assignments))
+    return drive.run(out, list(assignments))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +83,7 @@ def assert_same(out: Path, other: Path) -> None:
 def driver(out: Path, cluster: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A driver process of its own."""
     process = subprocess.Popen(
-        [sys.executable, str(DRIVER), str(out)], env=cluster, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*DRIVER, str(out)], env=cluster, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         yield process
@@ -377,13 +373,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_on_ray_it_is_what_one_process_does_by_hand(cluster: dict[str, str], tmp_path: Path) -> None:
-    from drive_fake_study import run_by_hand, run_on
-    from fake_training import tiny_data
-
     small = "base={model.width: 4, model.generator_width: 4, model.latent_size: 4, training.epochs: 2}"
     settings = [small, "ladder.rungs=null", "parallel.lookback=2", "trials=4"]
-    run_on(tmp_path / "ray", settings, tiny_data(), cross_validation)
-    run_by_hand(tmp_path / "hand", settings, tiny_data(), cross_validation)
+    drive.run_on(tmp_path / "ray", settings, training.tiny_data(), cross_validation)
+    drive.run_by_hand(tmp_path / "hand", settings, training.tiny_data(), cross_validation)
     assert_same(tmp_path / "ray", tmp_path / "hand")
     assert set(table(tmp_path / "ray")["state"]) == {"COMPLETE", "PRUNED"}
 
@@ -412,10 +405,8 @@ def test_conditions_bounds_objectives_warm_start_and_a_budget(
     cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is faster changes nothing; a larger budget goes on with it, and another study learns from it."""
-    import drive_fake_study
-
     (tmp_path / "wide.yaml").write_text(WIDE)
-    monkeypatch.setattr(drive_fake_study, "STUDY", tmp_path / "wide.yaml")
+    monkeypatch.setattr(drive, "STUDY", tmp_path / "wide.yaml")
     whole, two, warm = (tmp_path / name for name in ("whole", "two", "warm"))
     assert run(two, "parallel.trials=2")["interrupted"] == "fold-epoch budget"
     found = Study.load(two)

@@ -146,7 +146,7 @@ def _cbis_masks(kind: str) -> Callable[[Path], None]:
     """A good image, and a mask that is none."""
 
     def case(folder: Path) -> None:
-        from tests.data.dicom_files import as_bytes, dicom
+        from tests.support.sources.dicom_files import as_bytes, dicom
 
         _cbis(folder, _cbis_row())
         (folder / "Mass-Training_P_00001_LEFT_CC" / "1.2" / "1.3.1" / "1-1.dcm").write_bytes(as_bytes(dicom(breast())))

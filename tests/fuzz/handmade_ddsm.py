@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from tests.fuzz.handmade import NO_FILES, add, gzip_of_zeros, handmade, no_file
 from tests.fuzz.seeds import breast
+from tests.support.phantoms.ljpeg_encoder import encode
 
 SIDE = 6480
 LINE = "{view} LINES {rows} PIXELS_PER_LINE {columns} BITS_PER_PIXEL 12 RESOLUTION 50 {overlay}\n"

@@ -10,7 +10,7 @@ from diagram_ray.results import Measurement, Trial
 from diagram_ray.search.ladder import Ladder, Rung
 from diagram_ray.search.messages import Device, Round, Rules
 from diagram_ray.search.scheduler import StudyState
-from tests.search.test_study_state import Memory
+from tests.support.studies.scheduling import Memory
 
 LADDER = Ladder((Rung(2, 1), Rung(2, 3)), 2)
 

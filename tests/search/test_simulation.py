@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,12 @@ from diagram_ray.search.ladder import Ladder, Rung, usual_lookback
 from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.tune import command as tune
+from tests.support.repository import ROOT
 
 LADDER = Ladder((Rung(1, 2), Rung(3, 2), Rung(3, 6)), 2)
 WHOLE = Ladder((Rung(3, 6),), 2)
 FEW = settings(max_examples=40, deadline=None)
-PHANTOM = Path(__file__).parents[2] / "benchmarks" / "recorded" / "phantom.npz"
+PHANTOM = ROOT / "benchmarks" / "recorded" / "phantom.npz"
 
 
 class Numbered:

@@ -19,8 +19,9 @@ from diagram_ray.study.folder import (
     write_document,
 )
 from diagram_ray.study.ledger import open_ledger
+from tests.support.repository import ROOT
 
-STUDY = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
+STUDY = ROOT / "search_spaces" / "quickstart.yaml"
 INFO = {"name": "phantom", "fingerprint": "abc", "counts": {"images": 4}}
 
 

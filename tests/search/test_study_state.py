@@ -3,7 +3,6 @@
 import math
 import random
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
 from diagram_ray.study.config import SamplerConfig
+from tests.support.studies.scheduling import Memory, Uniform
 
 LADDER = Ladder((Rung(2, 1), Rung(3, 3), Rung(3, 9)), 3)
 SPACE: Space = {
@@ -23,40 +23,6 @@ SPACE: Space = {
     "training.k": IntRange(low=1, high=6),
     "model.norm": Choices(choices=["group", "batch"]),
 }
-
-
-class Memory:
-    """A journal that forgets nothing and writes nothing."""
-
-    def __init__(self) -> None:
-        self.trials: dict[int, Trial] = {}
-
-    def asked(self, number: int, params: dict[str, Any]) -> None:
-        assert number == len(self.trials)
-        self.trials[number] = Trial(number, params)
-
-    def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
-        trial = self.trials[number]
-        assert trial.state is TrialState.RUNNING
-        assert rung == len(trial.measurements)
-        self.trials[number] = replace(trial, measurements=(*trial.measurements, measurement))
-
-    def ended(self, number: int, state: TrialState, reason: str) -> None:
-        assert self.trials[number].state is TrialState.RUNNING
-        self.trials[number] = replace(self.trials[number], state=state, reason=reason)
-
-
-class Uniform:
-    """Any pure function of what it may see will do; this one is fast."""
-
-    def __init__(self, lookback: int) -> None:
-        self.lookback = lookback
-
-    def ask(self, number: int, trials: Any) -> dict[str, Any]:
-        seen = [trials[j] for j in range(number - self.lookback + 1)]
-        assert all(trial.state is not TrialState.RUNNING for trial in seen)
-        shift = sum(trial.last.auc_mean for trial in seen if trial.last)
-        return {"training.weight_decay": random.Random(number + shift).random()}
 
 
 def score(trial: Trial, rung: int) -> Measurement:

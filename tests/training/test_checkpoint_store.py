@@ -20,7 +20,7 @@ from diagram_ray.storage.object_store import Retry
 from diagram_ray.training.checkpoints import store as checkpoint_store
 from diagram_ray.training.checkpoints.manifest import describe
 from diagram_ray.training.checkpoints.store import CheckpointStore
-from tests.object_store import s3_server
+from tests.support.object_store import s3_server
 
 IDENTITY = {"training.k": 1, "training.betas": (0.5, 0.999), "dataset": "f" * 8}
 FULL = OSError(errno.ENOSPC, "No space left on device")

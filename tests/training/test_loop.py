@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ import torch
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.training.trainer import Diverged, Trainer
+from tests.support.repository import ROOT
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
+GOLDEN = ROOT / "tests" / "golden" / "losses.json"
 Small = Callable[..., ExperimentConfig]
 
 

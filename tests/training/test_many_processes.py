@@ -3,14 +3,12 @@
 Whatever the teams of a cross-validation, it is the one of one process, and any number of processes go on from it.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,26 +18,18 @@ import torch
 from diagram_ray.training.parallel import fold_teams
 from diagram_ray.training.parallel.fold_teams import join_crew, plan_teams
 from diagram_ray.training.parallel.process_group import ALONE, share
+from tests.support.repository import ROOT
+from tests.support.training import one_of_many as together
+from tests.support.training import paper
 
-HERE = Path(__file__).parent
 WORLDS = (2, 3)
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-together = load("one_of_many")
 
 
 def run_processes(world: int, folder: Path, what: list[str]) -> dict[str, Any]:
     """What the first of `world` processes found."""
     folder.mkdir()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-    command = [sys.executable, str(HERE / "one_of_many.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", together.__name__]
     processes = [
         subprocess.Popen([*command, str(rank), str(world), str(folder), json.dumps(what)], env=environment)
         for rank in range(world)
@@ -106,14 +96,13 @@ def test_no_variant_magnifies_the_rounding_of_a_processor(name: str) -> None:
 def test_several_processes_do_what_the_paper_says(
     gan: bool, k: int, optimizer: str, world: int, results: Results
 ) -> None:
-    test = load("test_algorithm")
-    _, _, paper = test.make(gan=gan, optimizer=optimizer)
-    batches, noise = test.draw(k, gan)
+    _, _, transcribed = paper.make(gan=gan, optimizer=optimizer)
+    batches, noise = paper.draw(k, gan)
     for _ in range(2):
-        paper.iteration(batches, noise)
+        transcribed.iteration(batches, noise)
     assert_equal(
         results(world)["algorithm"][f"{gan} {k} {optimizer}"],
-        {name: value.detach() for name, value in paper.theta.items()},
+        {name: value.detach() for name, value in transcribed.theta.items()},
     )
 
 

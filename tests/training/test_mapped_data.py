@@ -19,7 +19,7 @@ from diagram_ray.data.parquet.memory_map import CACHE, MappedPixels, open_traini
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError
 from diagram_ray.training.trainer import Trainer
-from tests.training.conftest import write_dataset
+from tests.support.training.tiny_data import write_dataset
 
 SUM = "import pickle, sys; print(int(pickle.load(sys.stdin.buffer).images.astype(int).sum()))"
 

@@ -1,8 +1,6 @@
 """When memory runs out a step is repeated in parts: the same mathematics, down to one sample, then a clear end."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +11,10 @@ from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import OutOfMemory
 from diagram_ray.training.gradient_step import Descent, is_out_of_memory
 from diagram_ray.training.trainer import Trainer
+from tests.support.training import one_of_many as together
 
 LOSSES = ("loss_adversarial", "loss_patch", "loss_image", "loss_generator")
 Small = Callable[..., ExperimentConfig]
-
-spec = importlib.util.spec_from_file_location("one_of_many", Path(__file__).with_name("one_of_many.py"))
-together = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(together)
 
 
 @pytest.fixture(autouse=True)

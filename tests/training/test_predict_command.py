@@ -20,7 +20,7 @@ from diagram_ray.data.preprocessing.standardise import standardise
 from diagram_ray.errors import DataError
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.checkpoints.model_folder import ModelCard, write_models
-from tests.data.dicom_files import as_bytes, dicom
+from tests.support.sources.dicom_files import as_bytes, dicom
 
 Small = Callable[..., ExperimentConfig]
 SIZE = (64, 48)

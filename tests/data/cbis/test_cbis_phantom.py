@@ -12,8 +12,6 @@ from scipy import ndimage
 
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.cbis_case import CbisFilm, phantom_films, split
-from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
 from diagram_ray.data.phantom.plan import VIEWS
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.preprocessing import lesion_masks
@@ -23,6 +21,8 @@ from diagram_ray.data.readers import cbis
 from diagram_ray.data.readers.cbis.tables import PATHOLOGIES
 from diagram_ray.data.records import ROI, Index, Mask, Reject
 from diagram_ray.errors import DataError
+from tests.support.phantoms.cbis_case import CbisFilm, phantom_films, split
+from tests.support.phantoms.cbis_files import make_cbis_phantom
 
 PATIENTS, SEED, DIFFICULTY, HEIGHT = 20, 3, 0.4, 208
 

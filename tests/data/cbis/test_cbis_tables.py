@@ -6,12 +6,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from cbis_tree import Row, columns, row, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagram_ray.data.readers.cbis.tables import Film, Place, Table, is_table, parse_table
 from diagram_ray.errors import DataError
+from tests.support.sources.cbis_tree import Row, columns, row, table
 
 HEADER = ",".join(columns("mass")).encode()
 GOOD = table([row()])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.conftest import PORTS, _environment, _free_ports, _node, _wait, end_processes
+from tests.support.cluster.nodes import PORTS, await_ready, end_processes, free_ports, protected_environment, run_node
 
 MOST = 3
 """Machines with one processor each."""
@@ -65,12 +65,12 @@ def elastic_cluster(home: Path, **variables: str) -> Iterator[Elastic]:
 
     All their processes know the `variables`.
     """
-    numbers = _free_ports(len(PORTS))
+    numbers = free_ports(len(PORTS))
     ports = {name: str(number) for name, number in zip(PORTS, numbers, strict=True)}
     address = f"127.0.0.1:{ports['port']}"
     names = {"RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD}
     own = {"RAY_enable_autoscaler_v2": "1", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-    environment = _environment(home) | variables | SOON
+    environment = protected_environment(home) | variables | SOON
     found = Elastic(address, f"http://127.0.0.1:{ports['dashboard-port']}", environment, home)
     (home / "autoscaling.json").write_text(json.dumps(_autoscaling(address)))
     options = (
@@ -80,8 +80,8 @@ def elastic_cluster(home: Path, **variables: str) -> Iterator[Elastic]:
     with ExitStack() as stack:
         # The machines are the provider's children, and outlive it for a minute.
         stack.callback(end_processes, f"HOME={home}")
-        node = stack.enter_context(_node(home / "head.log", environment | own | names, ports, *options))
-        _wait(lambda: _answers(found), home / "head.log", node)
+        node = stack.enter_context(run_node(home / "head.log", environment | own | names, ports, *options))
+        await_ready(lambda: _answers(found), home / "head.log", node)
         yield found
 
 

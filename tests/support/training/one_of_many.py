@@ -1,10 +1,9 @@
-"""One of the processes that train together in the tests: python one_of_many.py RANK WORLD FOLDER WHAT.
+"""One of the processes that train together in the tests: this module as a program, RANK WORLD FOLDER WHAT.
 
 All of them run every case of WHAT; the first writes what came out to FOLDER/result.pt. Alone (WORLD 1) it is what the
 others are compared with.
 """
 
-import importlib.util
 import json
 import sys
 import tempfile
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,18 +30,8 @@ from diagram_ray.training.parallel.fold_teams import SOLO, Crew, join_crew
 from diagram_ray.training.parallel.leader import Led, follow
 from diagram_ray.training.parallel.process_group import ALONE, Context, Group
 from diagram_ray.training.trainer import Trainer
-
-HERE = Path(__file__).parent
-
-
-def load(name: str) -> ModuleType:
-    """A module beside this one; tests are not a package."""
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
+from tests.support.training import paper
+from tests.support.training.tiny_data import SMALL, tiny_data
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "gan": {},
@@ -82,9 +70,8 @@ SIDE = 80
 
 
 def make(context: Context, changes: dict[str, Any]) -> Trainer:
-    conftest = load("conftest")
-    config = override(ExperimentConfig(), conftest.SMALL | RATES | changes, "test")
-    return Trainer(config, conftest.tiny_data(side=SIDE), np.arange(16), np.arange(16), 1, context=context)
+    config = override(ExperimentConfig(), SMALL | RATES | changes, "test")
+    return Trainer(config, tiny_data(side=SIDE), np.arange(16), np.arange(16), 1, context=context)
 
 
 def trained(context: Context, changes: dict[str, Any]) -> Trainer:
@@ -112,11 +99,10 @@ ALGORITHM = [(gan, k, optimizer) for gan in (True, False) for k in (1, 3) for op
 def algorithm(context: Context) -> dict[str, Any]:
     """Two iterations of Algorithm 1 on the minibatches that the paper's transcription is given."""
     torch.set_default_dtype(torch.float32)  # the same random weights as in the test's process
-    test = load("test_algorithm")
     found = {}
     for gan, k, optimizer in ALGORITHM:
-        model, optimizers, _ = test.make(gan=gan, optimizer=optimizer)
-        batches, noise = test.draw(k, gan)
+        model, optimizers, _ = paper.make(gan=gan, optimizer=optimizer)
+        batches, noise = paper.draw(k, gan)
         mine = [share_of(batch, context) for batch in batches]
         for _ in range(2):
             list(iterate(model, optimizers, mine, None if noise is None else part(noise, context), Descent(context)))
@@ -234,9 +220,8 @@ def led(crew: Crew, given: Path | None = None, epochs: int = ROUNDS, **changes: 
 
 
 def cross_validation(crew: Crew, changes: dict[str, Any]) -> CrossValidation:
-    conftest = load("conftest")
-    config = override(ExperimentConfig(), conftest.SMALL | RATES | {"model.dropout": 0.2} | changes, "test")
-    data = conftest.tiny_data(side=SIDE)
+    config = override(ExperimentConfig(), SMALL | RATES | {"model.dropout": 0.2} | changes, "test")
+    data = tiny_data(side=SIDE)
     return CrossValidation(config, data, make_splits(data, N_FOLDS, 0), crew=crew)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.ddsm_case import MOST_PATIENTS, Outlined, PhantomCase, PhantomFilm, Points, phantom_case
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.phantom.writing import Job, appearing, check, write_patients
 from diagram_ray.errors import DataError
+from tests.support.phantoms.ddsm_case import MOST_PATIENTS, Outlined, PhantomCase, PhantomFilm, Points, phantom_case
+from tests.support.phantoms.ljpeg_encoder import encode
 
 STRAYS = ("{name}.LEFT_CC.LJPEG.1", "{name}.RIGHT_MLO.OVERLAYu", "{ics}~", "TAPE_{name}.COMB.16_PGM", "#mv.sh#", "jpeg")
 """Files that the first patient's folder holds besides its own."""

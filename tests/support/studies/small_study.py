@@ -20,7 +20,7 @@ from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.runs.inputs import SPLITS
 from diagram_ray.training.runs.trial import TrialRun
-from tests.training.conftest import tiny_data, write_dataset
+from tests.support.training.tiny_data import tiny_data, write_dataset
 
 STUDY = """
 name: small

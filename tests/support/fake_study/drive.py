@@ -1,13 +1,12 @@
 """A driver process for tests: runs the fake study in OUT, or resumes it.
 
-python drive_fake_study.py OUT [KEY=VALUE ...]
+python -m tests.support.fake_study.drive OUT [KEY=VALUE ...]
 """
 
 import os
 from pathlib import Path
 from typing import Annotated
 
-import fake_training
 import pyarrow as pa
 import typer
 from rich.console import Console
@@ -35,12 +34,12 @@ from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.runs.inputs import Materials
 from diagram_ray.training.runs.trial import TrialRun
 from diagram_ray.tune.plan import with_controls
-
-STUDY = Path(__file__).with_name("fake_study.yaml")
+from tests.support.fake_study import STUDY
+from tests.support.fake_study.training import FakeValidation, tiny_data
 
 
 def run(out: Place, assignments: list[str]) -> dict:
-    return run_on(out, assignments, fake_training.tiny_data(), fake_training.FakeValidation)
+    return run_on(out, assignments, tiny_data(), FakeValidation)
 
 
 def run_on(out: Place, assignments: list[str], data: TrainingData, make: MakeValidation) -> dict:

@@ -1,4 +1,6 @@
-"""Prepares RAW as OUT on a Ray cluster of two nodes, of which one is lost halfway: `drive_two_nodes.py RAW OUT`.
+"""Prepares RAW as OUT on a Ray cluster of two nodes, of which one is lost halfway.
+
+    python -m tests.support.drive_two_nodes RAW OUT
 
 A program of its own, because Ray reads RAY_AUTH_MODE when it is imported. Prints how many processors there were
 and are.

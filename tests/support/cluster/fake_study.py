@@ -1,21 +1,21 @@
 """A study that trains nothing; but an epoch that was lost, or trained twice, shows in its tables."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 
-from tests.cluster.conftest import START
-from tests.cluster.elastic import MOST
+from tests.support.cluster.elastic import MOST
+from tests.support.cluster.nodes import START
+from tests.support.fake_study import DRIVER
+from tests.support.fake_study.drive import run_by_hand
+from tests.support.fake_study.training import FakeValidation, tiny_data
+from tests.support.repository import ROOT
 
-FAKE = Path(__file__).parents[1] / "distributed"
 STUDY = ["parallel.lookback=4", "trials=28"]
 ELASTIC = [f"parallel.trials={MOST}", "parallel.elastic=true", *STUDY]
 TIMES = ["seconds", "worker_seconds"]
@@ -23,12 +23,7 @@ TIMES = ["seconds", "worker_seconds"]
 
 def make_calm(out: Path) -> Path:
     """The same study by hand."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FAKE))
-        from drive_fake_study import run_by_hand
-        from fake_training import FakeValidation, tiny_data
-
-        run_by_hand(out, STUDY, tiny_data(), FakeValidation)
+    run_by_hand(out, STUDY, tiny_data(), FakeValidation)
     return out
 
 
@@ -37,9 +32,8 @@ def driver(
     address: str, environment: dict[str, str], out: Path, inside: tuple[str, ...] = ()
 ) -> Iterator["subprocess.Popen[str]"]:
     """The study, driven by a process of its own, `inside` of another command, that joins the cluster at `address`."""
-    paths = os.pathsep.join([str(FAKE), str(FAKE.parents[1])])
-    own = {"RAY_ADDRESS": address, "PYTHONPATH": paths}
-    command = [*inside, sys.executable, str(FAKE / "drive_fake_study.py"), str(out), *ELASTIC]
+    own = {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
+    command = [*inside, *DRIVER, str(out), *ELASTIC]
     with (out.parent / "driver.log").open("w") as log:
         process = subprocess.Popen(
             command, env=environment | own, stdout=subprocess.PIPE, stderr=log, text=True
