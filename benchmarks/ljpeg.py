@@ -1,4 +1,4 @@
-"""Reading films of DDSM's sizes on one core: `python benchmarks/ljpeg.py`, about half a minute.
+"""Reading films of DDSM's sizes on one core: `python -m benchmarks.ljpeg`, about half a minute.
 
 Prints megapixels per second of processor time of our decoder, of GDCM (which follows T.81: the same work, other pixels)
 and of a bare copy of the pixels.
