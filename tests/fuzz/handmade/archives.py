@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz.handmade import NO_FILES, add, handmade, no_file, sparse
-from tests.fuzz.handmade_tables import PATHS
+from tests.fuzz.handmade.registry import NO_FILES, add, handmade, no_file, sparse
+from tests.fuzz.handmade.tables import PATHS
 from tests.fuzz.seeds import breast, pgm
 from tests.fuzz.spreadsheet import container, stream, workbook
 

@@ -1,6 +1,5 @@
 """The same breast gives the same picture, however it was stored; and a point can be followed into it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,8 @@ from diagram_ray.data.preprocessing.standardise import (
     standardise,
 )
 from diagram_ray.errors import DataError
+from tests.support.sources.breasts import DrawBreast, draw
 
-from .conftest import draw
-
-DrawBreast = Callable[..., NDArray[np.float32]]
 SIZE = (128, 96)
 SLOW = settings(max_examples=12, deadline=None)
 # Found by eye on contact sheets of the 400 files in rsna-640 in the order of their paths: dark tissue on white.

@@ -9,8 +9,7 @@ from scipy import ndimage
 from diagram_ray.data.decoding.mammogram import Mammogram, read_mammogram
 from diagram_ray.data.preprocessing.breast_mask import find_breast
 from diagram_ray.data.preprocessing.standardise import cut_patch, standardise
-
-from .conftest import draw
+from tests.support.sources.breasts import draw
 
 SIZE = (128, 96)
 Box = tuple[slice, slice]

@@ -14,7 +14,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from tests.fuzz.handmade import add, gzip_of_zeros, of_file, zeros_packed
+from tests.fuzz.handmade.registry import add, gzip_of_zeros, of_file, zeros_packed
 from tests.fuzz.seeds import breast
 from tests.support.sources.dicom_files import as_bytes, coded, dicom, with_frame
 

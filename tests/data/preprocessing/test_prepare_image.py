@@ -18,9 +18,8 @@ from diagram_ray.data.preprocessing.prepare_image import (
 from diagram_ray.data.preprocessing.pseudonyms import keyed_hash
 from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Mask, Region, Reject
 from diagram_ray.errors import DataError
+from tests.support.sources.breasts import draw
 from tests.support.sources.dicom_files import as_bytes, dicom
-
-from .conftest import draw
 
 KEY = b"0123456789abcdef"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz.handmade import NO_FILES, add, gzip_of_zeros, handmade, no_file
+from tests.fuzz.handmade.registry import NO_FILES, add, gzip_of_zeros, handmade, no_file
 from tests.fuzz.seeds import breast
 from tests.support.phantoms.ljpeg_encoder import encode
 

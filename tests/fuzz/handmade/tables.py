@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diagram_ray.data.readers import Asked
-from tests.fuzz.handmade import NO_FILES, add, handmade, no_file, sparse
+from tests.fuzz.handmade.registry import NO_FILES, add, handmade, no_file, sparse
 from tests.fuzz.seeds import breast, pgm
 from tests.fuzz.targets import Run, read_source
 

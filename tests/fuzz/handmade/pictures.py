@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.fuzz.handmade import (
+from tests.fuzz.handmade.registry import (
     NO_FILES,
     add,
     gzip_of_zeros,
