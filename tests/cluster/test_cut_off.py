@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster.elastic import SOON
-from tests.support.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
+from tests.support.cluster.fake_driver import assert_same, driver, ended, has_ended, make_calm
 from tests.support.cluster.nodes import OF_A_WORKER, PORTS, end_processes, free_ports, protected_environment, run_node
 
 pytestmark = [

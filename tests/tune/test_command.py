@@ -94,7 +94,7 @@ def test_dry_run_tells_the_price_of_nested_and_repeated_cross_validation() -> No
 def test_answers_at_once(arguments: list[str]) -> None:
     began = time.monotonic()
     code = (
-        "import sys; from diagram_ray.tune import app\n"
+        "import sys; from diagram_ray.tune.command import app\n"
         "try: app()\n"
         "finally: assert not {'torch', 'ray', 'optuna', 'sklearn'} & set(sys.modules), 'imported before it was needed'"
     )
@@ -151,7 +151,11 @@ def test_the_plan_of_a_study_that_has_begun_uses_what_it_measured(tmp_path: Path
 def test_a_driver_starts_without_pytorch() -> None:
     """It takes 1.5 seconds to import, which workers need and most drivers do not."""
     rooms = (
-        "tune.command", "tune.run", "distributed.driver", "distributed.after_search.nested_cv", "training.runs.inputs",
-    )  # fmt: skip
+        "tune.command",
+        "tune.run",
+        "distributed.driver",
+        "distributed.after_search.nested_cv",
+        "training.runs.inputs",
+    )
     code = f"import sys, {', '.join(f'diagram_ray.{room}' for room in rooms)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -106,7 +106,8 @@ def test_a_fault_of_ours_is_a_reject_that_says_where(record: ImageRecord, monkey
         raise ZeroDivisionError("Doe-1")
 
     monkeypatch.setattr(preparation, "standardise", faulty)
-    assert rejected(record).reason.startswith("could not be prepared (ZeroDivisionError in test_preparation.py, line ")
+    reason = rejected(record).reason
+    assert reason.startswith("could not be prepared (ZeroDivisionError in test_prepare_image.py, line ")
     monkeypatch.setattr(preparation, "standardise", lambda *_: np.empty(2**50))
     assert rejected(record).reason == "does not fit in memory"
 

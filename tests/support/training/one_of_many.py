@@ -1,4 +1,6 @@
-"""One of the processes that train together in the tests: this module as a program, RANK WORLD FOLDER WHAT.
+"""One of the processes that train together in the tests.
+
+    python -m tests.support.training.one_of_many RANK WORLD FOLDER WHAT
 
 All of them run every case of WHAT; the first writes what came out to FOLDER/result.pt. Alone (WORLD 1) it is what the
 others are compared with.

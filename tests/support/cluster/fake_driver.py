@@ -1,4 +1,4 @@
-"""A study that trains nothing; but an epoch that was lost, or trained twice, shows in its tables."""
+"""The fake study driven by a process that joins a running cluster, and what it must leave."""
 
 import json
 import subprocess
