@@ -37,7 +37,8 @@ docs: install
 	$(BIN)/python -m diagram_ray.study.settings_page docs
 
 bench: install
-	@ls benchmarks/*.py | xargs -n 1 -I {} sh -c 'echo "== {}"; $(BIN)/python {} || exit 255'
+	@for name in $(sort $(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+		echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
