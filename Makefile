@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install run test test-slow lint bench clean
+.PHONY: install run test test-slow lint docs bench clean
 
 install: $(READY)
 
@@ -32,8 +32,13 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# docs/settings.md and docs/study.schema.json, from the settings in the code.
+docs: install
+	$(BIN)/python -m diagram_ray.study.settings_page docs
+
 bench: install
-	@ls benchmarks/*.py | xargs -n 1 -I {} sh -c 'echo "== {}"; $(BIN)/python {} || exit 255'
+	@for name in $(sort $(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+		echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""DiaGRAM and other networks on the same folds: `python benchmarks/comparators.py [--data DATASET]`.
+"""DiaGRAM and other networks on the same folds: `python -m benchmarks.comparators [--data DATASET]`.
 
 Each is trained by the same loop; frozen ImageNet features with a logistic regression stand beside them. Without --data
 it makes phantoms, a few minutes on one core; on real films an hour and more. What has been trained is kept in --work.

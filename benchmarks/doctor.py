@@ -1,4 +1,4 @@
-"""How long the doctor takes with a long study: `python benchmarks/doctor.py [--trials 1000 10000]`, minutes.
+"""How long the doctor takes with a long study: `python -m benchmarks.doctor [--trials 1000 10000]`, minutes.
 
 The studies are made up, files and all: their ladder's decisions are those of the search, so the doctor finds nothing.
 """

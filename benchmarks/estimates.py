@@ -1,4 +1,4 @@
-"""Do the estimates keep their promises? `nice -n 10 python benchmarks/estimates.py`, some minutes on one core.
+"""Do the estimates keep their promises? `nice -n 10 python -m benchmarks.estimates`, some minutes on one core.
 
 Simulates studies of 410 images of patients with 1 to 4 images each, whose scores agree within a patient: what the
 winner of a search over pure noise looks like and what BBC-CV and nested CV (the platform's own selection, on simulated

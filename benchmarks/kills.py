@@ -1,4 +1,4 @@
-"""Kills processes of a study with SIGKILL at random moments: `python benchmarks/kills.py [--kills 20]`, minutes.
+"""Kills processes of a study with SIGKILL at random moments: `python -m benchmarks.kills [--kills 20]`, minutes.
 
 A study of phantoms is run undisturbed once. Then it is run again and again: each time the driver, a process that
 trains, or Ray's node process is killed at a random moment; a study whose driver or node is gone is resumed. Weights,
@@ -8,8 +8,8 @@ doctor must find nothing wrong. Ends with status 1 otherwise.
 With --together all kills strike one study of --trials trials, one after the other, and no process of it may be left.
 With --workers each trial is trained by a Ray Train worker group, whose processes are killed as well:
 
-    python benchmarks/kills.py --together --kills 50 --trials 40
-    python benchmarks/kills.py --workers 2 --trials 2
+    python -m benchmarks.kills --together --kills 50 --trials 40
+    python -m benchmarks.kills --workers 2 --trials 2
 """
 
 import argparse

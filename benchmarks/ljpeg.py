@@ -1,4 +1,4 @@
-"""Reading films of DDSM's sizes on one core: `python benchmarks/ljpeg.py`, about half a minute.
+"""Reading films of DDSM's sizes on one core: `python -m benchmarks.ljpeg`, about half a minute.
 
 Prints megapixels per second of processor time of our decoder, of GDCM (which follows T.81: the same work, other pixels)
 and of a bare copy of the pixels.
@@ -16,7 +16,7 @@ from pydicom.pixels import pixel_array
 from pydicom.uid import JPEGLossless, generate_uid
 
 from diagram_ray.data.decoding.ljpeg import decode
-from diagram_ray.data.phantom.ljpeg_encoder import encode
+from tests.support.phantoms.ljpeg_encoder import encode
 
 CASES = (("HOWTEK, 12 bits", 5491, 2776, 12), ("LUMISYS, 12 bits", 4696, 3024, 12), ("DBA, 16 bits", 4464, 2600, 16))
 REPEATS = 3

@@ -1,4 +1,4 @@
-"""What a trial costs the platform when there are many: `python benchmarks/many_trials.py [--trials 10000]`, minutes.
+"""What a trial costs the platform when there are many: `python -m benchmarks.many_trials [--trials 10000]`, minutes.
 
 A study whose objective takes no time, through all that a study goes through: warm workers in Ray, the ledger and the
 trials' files synced to the disk, the ladder, Optuna's TPE, the page and the metrics. Then, with all training taken out,
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
-from kills import descendants
 from rich.console import Console
-from train_step import random_data
 
+from benchmarks.kills import descendants
+from benchmarks.train_step import random_data
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.distributed import driver
+from diagram_ray.distributed import driver, study_session
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.results import Measurement, Study, Trial
 from diagram_ray.search.optuna_sampler import Sampler
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1000, help="trials after which it is told how things stand")
     asked = parser.parse_args()
     Watched.every = asked.every
-    driver.Sampler = Watched
+    study_session.Sampler = Watched
     with tempfile.TemporaryDirectory() as folder, ray_session(num_cpus=PROCESSORS):
         run(Path(folder), asked.trials)
 

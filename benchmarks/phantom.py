@@ -1,4 +1,4 @@
-"""How hard is the phantom? `nice -n 10 python benchmarks/phantom.py`, a few minutes on one core.
+"""How hard is the phantom? `nice -n 10 python -m benchmarks.phantom`, a few minutes on one core.
 
 For each difficulty and seed, the AUC of malignant against benign breasts, with the images of a patient on one side of
 each of 5 splits:

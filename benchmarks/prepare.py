@@ -1,4 +1,4 @@
-"""Preparation's speed and memory on this machine: `python benchmarks/prepare.py`, about five minutes.
+"""Preparation's speed and memory on this machine: `python -m benchmarks.prepare`, about five minutes.
 
 Films of 4,700 x 2,900 pixels: as DICOM without compression (as CBIS-DDSM has them) and as LJPEG (DDSM). Four different
 films under many names, so that the disk's speed does not count. For each kind:
@@ -26,20 +26,20 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from kills import descendants
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from scipy import ndimage
 
+from benchmarks.kills import descendants
 from diagram_ray.data.decoding.mammogram import read_mammogram
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.preprocessing.standardise import standardise
 from diagram_ray.data.records import Film, ImageRecord, Index
 from diagram_ray.distributed.data_tasks import ALLOCATOR
 from diagram_ray.distributed.prepare_dataset import prepare_dataset
 from diagram_ray.distributed.session import WORKERS, ray_session
+from tests.support.phantoms.ljpeg_encoder import encode
 
 SHAPE = (4700, 2900)
 DIFFERENT = 4

@@ -1,8 +1,8 @@
 """How fast DiaGRAM fits its training images, and how well it does on others, by setting: one choice at a time.
 
-    python benchmarks/recipe.py fit DATASET           # training AUC after each of 5 epochs, 400 images, no augmentation
-    python benchmarks/recipe.py held-out DATASET      # AUC on the test images of each fold, after all epochs
-    python benchmarks/recipe.py held-out DATASET --variants default "group norm" --folds 0 1 --set training.epochs=60
+    python -m benchmarks.recipe fit DATASET           # training AUC after each of 5 epochs, 400 images, no augmentation
+    python -m benchmarks.recipe held-out DATASET      # AUC on the test images of each fold, after all epochs
+    python -m benchmarks.recipe held-out DATASET --variants default "group norm" --folds 0 1 --set training.epochs=60
 
 DATASET is a prepared dataset. Each variant is the default configuration of --width with the settings in VARIANTS. One
 thread, so that several runs can go side by side. With --results FILE each run is appended to FILE as a line of JSON,

@@ -1,6 +1,6 @@
 """Records a landscape for search_cost.py: what many configurations score, case by case, epoch after epoch.
 
-    python benchmarks/record.py [--configurations 160] [--patients 150] [--work runs/recorded]
+    python -m benchmarks.record [--configurations 160] [--patients 150] [--work runs/recorded]
 
 A study of made-up mammograms whose ladder has many rungs and prunes nobody. It is kept in --work and gone on
 with if it was cut off. The record holds the ranks of the scores within their fold, which is all that an AUC needs.

@@ -1,6 +1,6 @@
 """What finding a good configuration costs: our ladders and races against the usual ways, replayed on a recording.
 
-    python benchmarks/search_cost.py [--recording benchmarks/recorded/phantom.npz] [--replays 200] [--configurations N]
+    python -m benchmarks.search_cost [--recording benchmarks/recorded/phantom.npz] [--replays 200] [--configurations N]
                                      [--turn-folds]
 
 Each way searches the same configurations in the same random orders, one at a time. For each: the median of the

@@ -1,7 +1,7 @@
 """The usual ways to search, by the packages themselves, on the recording that `search_cost.py` replays.
 
     pip install smac          # beside this project; SMAC3's compiled forest, pyrfr, is not needed
-    python benchmarks/search_peers.py [--recording benchmarks/recorded/phantom.npz] [--replays 200]
+    python -m benchmarks.search_peers [--recording benchmarks/recorded/phantom.npz] [--replays 200]
 
 `search_cost.py` replays rules as they are documented; here Optuna's WilcoxonPruner and SMAC3's Intensifier
 decide, with folds as instances, over the same configurations in the same random orders; a fold costs all its epochs.

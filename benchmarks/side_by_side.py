@@ -1,4 +1,4 @@
-"""What all cores of this machine train: `python benchmarks/side_by_side.py`, about two minutes; --help for sizes.
+"""What all cores of this machine train: `python -m benchmarks.side_by_side`, about two minutes; --help for sizes.
 
 ours       as a search uses a machine: on each core a process that trains a trial of its own in one thread
 idiomatic  one process after the tutorials (see train_step.py), with PyTorch's threads on all cores, as it comes
@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from statistics import median
 
 import torch
-from train_step import Epoch, Task, cases, idiomatic, in_turns, ours, sizes
+
+from benchmarks.train_step import Epoch, Task, cases, idiomatic, in_turns, ours, sizes
 
 CORES = len(os.sched_getaffinity(0))
 

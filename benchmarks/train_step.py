@@ -1,4 +1,4 @@
-"""How fast the training loop is: `python benchmarks/train_step.py`, about two minutes; --help for sizes and devices.
+"""How fast the training loop is: `python -m benchmarks.train_step`, about two minutes; --help for sizes and devices.
 
 Three loops train the same model on the same random pixels, in turns, so that a busy machine slows all of them alike:
 

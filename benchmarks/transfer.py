@@ -1,6 +1,6 @@
 """The paper in miniature: transfer against training from scratch, and with the GAN against without.
 
-    python benchmarks/transfer.py [--work runs/transfer] [--repeats 5]
+    python -m benchmarks.transfer [--work runs/transfer] [--repeats 5]
 
 Two made-up data sets: 300 patients as on digitised film (a sigmoid characteristic curve, blur and grain, laid over the
 phantom's pixels), and 30 other patients as a digital detector sees them. All is small: width 8, 64 x 48 pixels.

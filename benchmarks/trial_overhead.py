@@ -1,4 +1,4 @@
-"""What a trial costs beside its training: `python benchmarks/trial_overhead.py`, two to four minutes on two processors.
+"""What a trial costs beside its training: `python -m benchmarks.trial_overhead`, two to four minutes on two processors.
 
 Trials of one short epoch, two at a time, in one local Ray:
 
@@ -21,8 +21,8 @@ from ray import train, tune
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
-from train_step import random_data
 
+from benchmarks.train_step import random_data
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.data.training_data import TrainingData

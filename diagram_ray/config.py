@@ -22,7 +22,14 @@ Pair = Annotated[tuple[float, float], Strict(False)]
 class Frozen(BaseModel):
     """Base of all configuration: immutable, no unknown keys, no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
 
 class DataConfig(Frozen):
@@ -162,6 +169,7 @@ class TrainingConfig(Frozen):
     image_batch: int = Field(default=16, ge=1)
     """n, images in a minibatch."""
     optimizer: Literal["adam", "sgd"] = "adam"
+    """Of all gradient steps: Adam, or stochastic gradient descent without momentum."""
     learning_rate: LearningRates = LearningRates()
     betas: Pair = (0.5, 0.999)
     """Adam's decay rates."""
@@ -192,7 +200,7 @@ class TrainingConfig(Frozen):
     features_rate: float = Field(default=1.0, gt=0.0)
     """Factor on F's learning rates; below 1 its weights stay nearer to those they start with."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of what the networks compute in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
+    """Of the networks' arithmetic in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
     GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
     deterministic: bool = False
     """On GPUs: the same weights to the last bit when it is run again, at some cost in speed. CPUs do that anyway."""
@@ -269,9 +277,14 @@ def dotted_keys(kind: type[Frozen]) -> list[str]:
     """Every dotted key that `kind` has."""
     keys = []
     for name, field in kind.model_fields.items():
-        section = _section(field.annotation)
+        section = section_of(field.annotation)
         keys += [f"{name}.{key}" for key in dotted_keys(section)] if section else [name]
     return keys
+
+
+def section_of(annotation: Any) -> type[Frozen] | None:
+    """The configuration class of a field that is a section of its own; None for a single setting."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Frozen) else None
 
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
@@ -300,11 +313,6 @@ def _leaves(key: str, value: Any, kind: type[Frozen]) -> Iterator[tuple[str, Any
             yield from _leaves(f"{key}.{name}", below, kind)
     else:
         yield key, value
-
-
-def _section(annotation: Any) -> type[Frozen] | None:
-    """The configuration class of a field that is a section of its own."""
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Frozen) else None
 
 
 def _explain(kind: type[Frozen], error: ValidationError, where: str) -> str:

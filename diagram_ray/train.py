@@ -10,13 +10,10 @@ How good the model is cannot be measured on the images it was trained on: the cr
 pictures of the patches that G made. Ctrl-C ends the training after the epoch, and --resume goes on with it.
 """
 
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -242,7 +239,7 @@ def _splits(data: "TrainingData", request: Request, out: Place, study: Place | N
 
 
 def _write_request(out: Place, request: Request, task: "Task") -> None:
-    from diagram_ray.study.folder import versions
+    from diagram_ray.study.folder import command_line, versions
 
     if task.splits is not None:
         write_atomic(out / SPLITS, task.splits.to_json())
@@ -254,7 +251,7 @@ def _write_request(out: Place, request: Request, task: "Task") -> None:
         "checkpoints": request.checkpoints,
         "experiment": request.experiment.model_dump(mode="json"),
         "versions": versions(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
     }
     write_atomic(out / DOCUMENT, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
 

@@ -1,11 +1,14 @@
 """Fixtures that every part's tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+from tests.support.repository import ROOT
+
+REAL = Path(os.environ.get("DIAGRAM_RAY_REAL_DATA") or ROOT.parent / "shared" / "data")
 
 settings.register_profile(
     "steady", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -15,7 +18,13 @@ settings.load_profile("steady")  # the same cases on a machine of any speed; oth
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real mammograms beside the repository; the test is skipped where it is not."""
+    """The folder of real mammograms that DIAGRAM_RAY_REAL_DATA names, or the one beside the repository.
+
+    The test is skipped where there is none.
+    """
     if not REAL.is_dir():
-        pytest.skip(f"no real mammograms at {REAL}: they may not be distributed with the project")
+        pytest.skip(
+            f"no real mammograms at {REAL}, which may not be distributed with the project: "
+            "DIAGRAM_RAY_REAL_DATA says where they are"
+        )
     return REAL

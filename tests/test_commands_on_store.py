@@ -22,8 +22,8 @@ from diagram_ray.study.ledger import open_ledger
 from diagram_ray.study.pipeline import read_stages, write_stages
 from diagram_ray.tune import command as tune
 from diagram_ray.tune import pipeline
-from tests.object_store import s3_server
-from tests.small_study import make_study
+from tests.support.object_store import s3_server
+from tests.support.studies.small_study import make_study
 
 TIMES = ["seconds", "worker_seconds"]
 URI = "s3://bucket/studies/small"

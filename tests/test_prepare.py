@@ -22,15 +22,14 @@ from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet.layout import read_rejects
 from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.parquet.progress import Tally
-from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
-from diagram_ray.data.phantom.ddsm_files import make_ddsm_phantom
 from diagram_ray.data.readers import Asked, open_index, root_of
 from diagram_ray.data.records import Index
 from diagram_ray.prepare import PUBLIC_KEY, Making, _progress, app
-from tests.data.conftest import draw
-from tests.data.dicom_files import as_bytes, dicom
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.support.phantoms.cbis_files import make_cbis_phantom
+from tests.support.phantoms.ddsm_files import make_ddsm_phantom
+from tests.support.repository import ROOT
+from tests.support.sources.breasts import draw
+from tests.support.sources.dicom_files import as_bytes, dicom
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +95,7 @@ def test_an_out_that_is_taken_is_refused_before_any_work(tmp_path: Path) -> None
 
 def test_help_needs_neither_torch_nor_ray() -> None:
     script = "import sys, diagram_ray.prepare; print([m for m in ('torch', 'ray') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     shown = CliRunner().invoke(app, ["--help"])
     assert shown.exit_code == 0
@@ -119,7 +118,7 @@ def test_a_table_from_start_to_end(tmp_path: Path, own_key: Path) -> None:
     command += ["--table", str(tmp_path / "table.csv"), "--out", str(tmp_path / "set" / "out"), "--image-size", "96x64"]
     command += ["--background-patches", "2", "--keep-columns", "density", "--json"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     info = json.loads(result.stdout.splitlines()[-1])
     assert info == json.loads((tmp_path / "set" / "out" / "dataset.json").read_text())
@@ -138,7 +137,7 @@ def test_a_table_from_start_to_end(tmp_path: Path, own_key: Path) -> None:
     assert own_key.stat().st_mode & 0o777 == 0o600
     assert "preparing images 8 of 8" in result.stderr
     assert "writing shards 2 of 2" in result.stderr
-    again = subprocess.run([*command, "--update"], cwd=REPOSITORY, capture_output=True, text=True, env=environment)
+    again = subprocess.run([*command, "--update"], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert again.returncode == 0, again.stderr
     assert "nothing has changed" in again.stderr
     assert json.loads(again.stdout.splitlines()[-1]) == info
@@ -160,7 +159,7 @@ def test_other_kinds_of_dicom_are_taken_when_asked_for(tmp_path: Path, own_key: 
     command = [sys.executable, "-m", "diagram_ray.prepare", "folder", "--source", str(tmp_path / "films")]
     command += ["--out", str(out), "--image-size", "96x64", "--for-processing", "--json"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     info = json.loads(result.stdout.splitlines()[-1])
     assert info["allowed"] == {"any_modality": False, "for_processing": True}

@@ -20,8 +20,8 @@ In a group of processes, and where folds are trained side by side, it is given `
 def cross_validation(
     config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, teams: Any = None
 ) -> Validation:
-    """The real one. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `teams`: the
-    `training.parallel.fold_teams.FoldTeams` of the processes that train it together, if folds are trained side by side.
+    """The real training. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `teams`:
+    the `training.parallel.fold_teams.FoldTeams` of the processes that train it, if folds are trained side by side.
     """
     if teams is None:
         from diagram_ray.training.cross_validation import CrossValidation

@@ -1,4 +1,4 @@
-"""What is wrong with nested and repeated cross-validation in a study's folder (`study.holdout_files`).
+"""What is wrong with controls, nested and repeated cross-validation in a study's folder (`study.holdout_files`).
 
 A model's scores that cannot be read are removed as long as no result rests on them: the model is trained again then. A
 result that cannot be read is removed, because it is made anew from the models' scores when the study is resumed.
@@ -52,10 +52,11 @@ class _Known:
 
 
 def examine_cells(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """All findings of both kinds. `trials` are those of the study's ledger, and nobody writes meanwhile."""
+    """All findings of these kinds. `trials` are those of the study's ledger, and nobody writes meanwhile."""
     known = _Known(folder, trials, study, ladder)
     yield from _nested(known)
     yield from _repeats(known)
+    yield from _controls(known)
 
 
 def _nested(known: _Known) -> Iterator[Finding]:
@@ -105,6 +106,22 @@ def _deals(known: _Known, place: Place, trial: Trial, recorded: Mapping[int, Seq
         else:
             rests = (place / f"{path.name}.parquet").is_file()
             yield from _models(known, path, trial, 1, rests, rests)
+
+
+def _controls(known: _Known) -> Iterator[Finding]:
+    """The models of a control that is not done; they are removed when it is."""
+    for place in _entries(known.folder / holdout_files.CONTROLS):
+        of = re.fullmatch(r"(shuffles|leaky)-(\d{4,9})", place.name)
+        trial = known.trial_of(of[2]) if of else None
+        if of is None or trial is None:
+            yield superfluous(known.folder, place, UNKNOWN)
+            continue
+        result = known.folder / (holdout_files.CONTROL if of[1] == "shuffles" else holdout_files.LEAKAGE)
+        if result.is_file():
+            yield superfluous(known.folder, place, f"{result.name} is written")
+            continue
+        for models in _entries(place) if of[1] == "shuffles" else [place]:
+            yield from _models(known, models, trial, 1, rests=False, done=False)
 
 
 def _models(known: _Known, place: Place, trial: Trial, most: int, rests: bool, done: bool) -> Iterator[Finding]:

@@ -97,7 +97,7 @@ def estimate(
 
 def check_control(control: Mapping[str, Any], chance: float) -> ControlCheck:
     """`control.json` beside the range that chance, with the standard deviation `chance` for one shuffle, allows."""
-    shuffles = max(1, len(control["shuffles"]))
+    shuffles = max(1, sum("failed" not in shuffle for shuffle in control["shuffles"]))
     reach = float(norm.ppf(0.5 + CONTROL_LEVEL / 2)) * chance / math.sqrt(shuffles)
     return ControlCheck(float(control["auc_mean"]), max(0.0, 0.5 - reach), min(1.0, 0.5 + reach), shuffles)
 

@@ -1,14 +1,47 @@
 """The table of out-of-fold predictions, checked: every image exactly once per repeat, or no number is made from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError, LeakageError
 
 COLUMNS = ("fold", "image_id", "patient_id", "label", "score")
+
+
+class FoldPredictions(NamedTuple):
+    """What a fold's model scores on the images that it was not trained on."""
+
+    fold: int
+    rows: NDArray[np.intp]
+    """Of the images in the data."""
+    scores: NDArray[np.float64]
+
+
+def predictions_table(data: TrainingData, parts: Sequence[FoldPredictions], **before: Sequence[int]) -> pa.Table:
+    """`fold, image_id, patient_id, label, score`, one fold after the other, unchecked.
+
+    The columns `before`, for example `trial`, come first, with a value for each of `parts`.
+    """
+    rows, sizes = np.concatenate([part.rows for part in parts]), [len(part.rows) for part in parts]
+    table = pa.table(
+        {
+            "fold": pa.array(np.repeat([part.fold for part in parts], sizes), pa.int32()),
+            "image_id": data.image_ids[rows].tolist(),
+            "patient_id": data.patient_ids[rows].tolist(),
+            "label": data.labels[rows].astype(np.int64),
+            "score": np.concatenate([part.scores for part in parts]),
+        }
+    )
+    for position, (name, values) in enumerate(before.items()):
+        kind = pa.int32() if name == "repeat" else pa.int64()
+        table = table.add_column(position, name, pa.array(np.repeat(values, sizes), kind))
+    return table
 
 
 def check_predictions(

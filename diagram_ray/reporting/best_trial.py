@@ -73,7 +73,7 @@ def _control(facts: Facts) -> dict[str, Any] | None:
 def _leakage(facts: Facts) -> dict[str, str] | None:
     """What the same configuration scores where patients stand on both sides; None if that is not known."""
     found = facts.study.leakage
-    if found is None or found.get("trial") != facts.number:
+    if found is None or found.get("trial") != facts.number or "failed" in found:
         return None
     try:
         scores = pd.Series([float(value) for value in found["fold_auc"]])

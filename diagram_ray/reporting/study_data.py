@@ -171,10 +171,12 @@ class Facts:
 
     @cached_property
     def control(self) -> ControlCheck | None:
-        """None if the study ran no control, or has no complete trial to measure chance by."""
+        """None if the study has no control, or no complete trial to measure chance by."""
         if self.study.control is None or self.estimates is None:
             return None
         try:
+            if self.study.control["auc_mean"] is None:  # no shuffle could be trained
+                return None
             return check_control(self.study.control, self.estimates.chance_sd)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.study.path / 'control.json'}: cannot be read: {error!r}") from None
@@ -280,6 +282,8 @@ class Facts:
             found.append("The no-signal control was run for another trial than the one that is the best now.")
         if self.document.get("interrupted"):
             found.append(f"The study was ended early ({self.document['interrupted']}); it can be resumed.")
+        for step, reason in mapping(self.document.get("failed_steps")).items():
+            found.append(f"After the search, one step failed ({step}): {reason}")
         return found
 
 

@@ -23,14 +23,15 @@ LONGEST_TICK = 60.0
 
 
 class BudgetConfig(Frozen):
-    """Beside `trials` and `time_budget`."""
+    """What a study may spend, beside `trials` and `time_budget`."""
 
     fold_epochs: int | None = Field(default=None, ge=1)
     """Epochs of one fold: no trial starts once the trials before it have cost so many."""
     cost_per_worker_hour: float | None = Field(default=None, gt=0.0)
-    """In any currency."""
+    """What a worker costs in an hour, in any currency."""
     cost: float | None = Field(default=None, gt=0.0)
-    """In the same. Paid are the workers of the trials that run, while they run; the control is not counted."""
+    """What may be spent, in the same currency. Paid are the workers of the trials that run, while they run; the control
+    is not counted."""
 
     @field_validator("cost")
     @classmethod

@@ -30,12 +30,12 @@ class ConstraintsConfig(Frozen):
     """Upper bounds. A trial that is above one of them ends before anything is trained."""
 
     parameters: float | None = Field(default=None, gt=0.0)
-    """Weights of all networks."""
+    """Most weights of all networks together."""
     multiply_adds: float | None = Field(default=None, gt=0.0)
-    """To classify one image, by F and E."""
+    """Most multiply-adds to classify one image, by F and E."""
     memory_mb: float | None = Field(default=None, gt=0.0)
-    """To train all folds of a trial in one process: weights, gradients, the optimizers' state, and the activations of
-    the largest step. An estimate."""
+    """Most MB to train all folds of a trial in one process: weights, gradients, the optimizers' state, and the
+    activations of the largest step. An estimate."""
 
     @model_validator(mode="before")
     @classmethod

@@ -30,7 +30,8 @@ class RaceConfig(Frozen):
     """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
 
     rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "bbcd"
-    """`bbcd`: bootstrap of the patients; `delong`: DeLong's variance; see search/racing.py for all."""
+    """How they are compared. `bbcd`: by a bootstrap of the patients; `delong`: by DeLong's variance; `wilcoxon`: by the
+    ranks of the folds; `forgiving`, `aggressive`: with the worst and with the mean of the best trial's folds."""
     alpha: float = Field(default=0.05, ge=0.0, lt=1.0)
     """A trial is dropped if the chance that it is the better one is below this. For `forgiving` and `aggressive`: the
     AUC by which it may fall short."""

@@ -37,10 +37,15 @@ class FloatRange(Conditional):
     """A real number in [low, high]; `log`: uniform in its logarithm; `step`: only low, low + step, ..."""
 
     type: Literal["float"] = "float"
+    """Written for a real number."""
     low: float = Field(allow_inf_nan=False)
+    """The least value."""
     high: float = Field(allow_inf_nan=False)
+    """The greatest value; it may be reached."""
     log: bool = False
+    """Uniform in the logarithm; `low` is above 0 then, and there is no `step`."""
     step: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    """Distance between neighbouring values. None: every value in between."""
 
     def distribution(self) -> "BaseDistribution":
         """Optuna's form."""
@@ -86,10 +91,15 @@ class IntRange(Conditional):
     """A whole number in low, low + step, ..., high; `log`: uniform in its logarithm."""
 
     type: Literal["int"] = "int"
+    """Written for a whole number."""
     low: int
+    """The least value."""
     high: int
+    """The greatest value; it may be reached."""
     log: bool = False
+    """Uniform in the logarithm; `low` is above 0 then, and `step` is 1."""
     step: int = Field(default=1, ge=1)
+    """Distance between neighbouring values."""
 
     def distribution(self) -> "BaseDistribution":
         """Optuna's form."""
@@ -128,7 +138,9 @@ class Choices(Conditional):
     """One of the given values."""
 
     type: Literal["categorical"] = "categorical"
+    """Written for a list of values."""
     choices: list[Value] = Field(min_length=1)
+    """The values, each once."""
 
     def distribution(self) -> "BaseDistribution":
         """Optuna's form."""

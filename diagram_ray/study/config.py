@@ -38,8 +38,10 @@ class LadderConfig(Frozen):
     """Where trials are compared, and how many of them go on."""
 
     rungs: Annotated[tuple[RungPair, ...], Strict(False)] | None = None
-    """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: see fidelity.make_rungs."""
+    """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: one fold after a third of the
+    epochs, two and more at half of them, and all folds at the end (search/ladder.py: make_rungs)."""
     reduction: int = Field(default=2, ge=2)
+    """Of the trials that have reached a rung, the best 1/`reduction` go on."""
 
     def make(self, folds: int, epochs: int) -> Ladder:
         """The ladder of trials that are trained on `folds` folds for `epochs` epochs."""
@@ -52,13 +54,15 @@ class ParallelConfig(Frozen):
     """How many trials run at once."""
 
     trials: int | None = Field(default=None, ge=1)
-    """None: as many as the cluster has CPUs (GPUs, where it has any)."""
+    """How many run at once. None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
-    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: `usual_lookback`."""
+    """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: twice the
+    trials that run at once, and more where each worker gets more than 8 of them (search/ladder.py: usual_lookback)."""
     cpus_per_trial: float | None = Field(default=None, gt=0.0)
-    """None: an equal part of the cluster's, at most 1. For trials of one worker."""
+    """CPUs of a trial. None: an equal part of the cluster's, at most 1. For trials of one worker."""
     gpus_per_trial: float | None = Field(default=None, gt=0.0, le=1.0)
-    """Below 1, trials share a GPU. None: an equal part of the cluster's, at most 1. For trials of one worker."""
+    """GPUs of a trial; below 1, trials share one. None: an equal part of the cluster's, at most 1. For trials of one
+    worker."""
     elastic: bool = False
     """The cluster grows and shrinks: `trials` say how many may run at once when it is large, and one that finds no room
     waits for it. A trial or worker then takes 1 CPU and no GPU where it is not said."""
@@ -76,17 +80,17 @@ class ScalingConfig(Frozen):
 
     workers: int = Field(default=1, ge=1)
     """1: a trial is trained by one process on one device. More: by a group of so many, with a device each."""
-    folds_at_once: int | Literal["auto"] = 1
+    folds_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Folds of a trial that are trained side by side: each on an equal part of the workers, or, where they are more,
     several in each worker by threads. auto: as many as the workers, and in a worker with a GPU as many of its folds as
     the first ones show to fit and to be faster together (training/parallel/fold_packing.py has the rest); without a
     GPU, one."""
     min_workers: int | None = Field(default=None, ge=1)
-    """So many are enough where there is no room for all of them, or no longer. None: all are needed."""
+    """So many workers are enough where there is no room for all of them, or no longer. None: all are needed."""
     cpus_per_worker: float | None = Field(default=None, gt=0.0)
-    """None: an equal part of the cluster's, at most 1."""
+    """CPUs of each worker. None: an equal part of the cluster's, at most 1."""
     gpus_per_worker: int | None = Field(default=None, ge=0, le=1)
-    """None: 1 where there are GPUs. Workers of a group cannot share one."""
+    """GPUs of each worker; workers of a group cannot share one. None: 1 where there are GPUs."""
 
     @field_validator("folds_at_once", mode="before")
     @classmethod
@@ -118,24 +122,30 @@ class PageConfig(Frozen):
     """The page that shows the study while it runs."""
 
     on: bool = True
+    """Whether there is one."""
     host: str = "127.0.0.1"
-    """Where it listens: this machine only, unless told otherwise. It is not encrypted."""
+    """The address it listens on: this machine only, unless told otherwise. It is not encrypted."""
     port: int = Field(default=0, ge=0, le=65535)
-    """0: one that is free."""
+    """The port it listens on. 0: one that is free."""
 
 
 class StudyConfig(Frozen):
     """One study, as its file says it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Of the study; the default folder is runs/NAME-N."""
     init_from: str | None = None
     """A study, a model folder or a .safetensors file whose F and E the trials start with (paper Sect. 2.4)."""
     base: dict[str, Any] = Field(default={})
+    """Settings of the configuration that all trials share, by dotted key or nested."""
     space: dict[str, FloatRange | IntRange | Choices]
+    """What is searched: dotted key of the configuration -> its range."""
     first: list[dict[str, str | int | float | bool | None]] = Field(default=[])
     """Configurations that the first trials shall have. What one leaves open is proposed by the sampler."""
     folds: int = Field(default=5, ge=2)
+    """Parts of the patients for cross-validation; a patient is in one only."""
     trials: int = Field(default=16, ge=1)
+    """How many configurations are tried."""
     repeats: int = Field(default=1, ge=1, le=100)
     """How often the winner is cross-validated, each time on folds dealt anew. The search knows the first."""
     seed: int = Field(default=0, ge=0)
@@ -151,8 +161,8 @@ class StudyConfig(Frozen):
     scaling: ScalingConfig = ScalingConfig()
     control: ControlConfig = ControlConfig()
     pixels: Literal["auto", "memory", "disk"] = "auto"
-    """Where each machine keeps them for all its trials: in shared memory, or in a file that is mapped. auto: on the
-    disk where they take more than a quarter of the memory."""
+    """Where each machine keeps the dataset's pixels for all its trials: in shared memory, or in a file that is
+    mapped. auto: on the disk where they take more than a quarter of the memory."""
     page: PageConfig = PageConfig()
     mlflow: MlflowConfig = MlflowConfig()
     """Whether the trials become runs of an MLflow tracking server as well (monitoring/mlflow.py)."""

@@ -104,11 +104,18 @@ def new_document(
         "classes": list(classes),
         "init_from": dict(initial) if initial is not None else None,
         "versions": versions(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
         "interrupted": None,
     }
+
+
+def command_line() -> str:
+    """The command that this process was started with. A `__main__.py` goes by the name of its package."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def write_document(folder: Place, document: Mapping[str, Any]) -> None:

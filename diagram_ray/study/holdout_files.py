@@ -1,4 +1,4 @@
-"""The files of models that are trained beside a study's own folds: for nested and for repeated cross-validation.
+"""The files of models that are trained after a search: for controls, for nested and for repeated cross-validation.
 
 nested/0007/without-0-3/          the model of trial 7 that has seen neither fold 0 nor fold 3
 nested/predictions.parquet        what the inner winners score on their outer folds
@@ -6,6 +6,9 @@ nested.json                       what came out; written last
 repeats/0007/repeat-1/without-2/  the model of trial 7 that has not seen fold 2 of that deal
 repeats/0007/repeat-1.parquet     the deal's out-of-fold scores, for predictions.parquet
 repeats.json                      what came out; written last
+controls/shuffles-0007/1/without-2/   the model of trial 7 on labels shuffled for the second time, without fold 2
+controls/leaky-0007/without-2/    the same on folds that are assigned by image
+control.json, leakage.json        what came out; written last, and the models are removed then
 
 In each model's folder:
 
@@ -28,6 +31,7 @@ from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.storage.paths import Place
 from diagram_ray.storage.tables import read_table, write_table
 
+CONTROLS, CONTROL, LEAKAGE = "controls", "control.json", "leakage.json"
 NESTED, NESTED_RESULT, PREDICTIONS = "nested", "nested.json", "predictions.parquet"
 REPEATS, REPEATS_RESULT = "repeats", "repeats.json"
 CHECKPOINT = "checkpoint"

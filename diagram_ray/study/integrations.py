@@ -11,9 +11,9 @@ class MlflowConfig(Frozen):
     """Whether and where a study is logged."""
 
     tracking_uri: str | None = None
-    """Of the server, or of a database such as sqlite:////studies/mlflow.db. None: nowhere."""
+    """Address of the server, or of a database such as sqlite:////studies/mlflow.db. None: nowhere."""
     experiment: str = Field(default="diagram_ray", min_length=1)
-    """It is made if it does not exist."""
+    """Name of MLflow's experiment; it is made if it does not exist."""
 
 
 def check_tracking(config: MlflowConfig, where: str) -> None:

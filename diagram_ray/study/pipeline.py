@@ -34,6 +34,7 @@ class Stage(Frozen):
     """One step: `study` or `train`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    """Of the stage, and of its folder."""
     study: str | dict[str, Any] | None = None
     """A study file, relative to the file of stages; or what stands in one."""
     train: str | None = None
@@ -50,9 +51,11 @@ class StagesConfig(Frozen):
     """The whole file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Of the whole; the default folder is runs/NAME-N."""
     data: dict[str, str] = Field(default={})
     """Name -> path or URI of the prepared dataset."""
     stages: Annotated[tuple[Stage, ...], Strict(False)] = Field(min_length=1)
+    """The stages, in the order in which they are run."""
 
     def stage(self, name: str) -> Stage:
         """By its name."""

@@ -9,9 +9,7 @@ from diagram_ray.errors import DiagramError
 from diagram_ray.evaluation.underfitting import underfits
 from diagram_ray.results import Trial, TrialState, best_of
 from diagram_ray.storage.paths import Place
-from diagram_ray.study.holdout_files import NESTED_RESULT, REPEATS_RESULT
-
-CONTROL, LEAKAGE = "control.json", "leakage.json"
+from diagram_ray.study.holdout_files import CONTROL, LEAKAGE, NESTED_RESULT, REPEATS_RESULT
 
 
 def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +30,7 @@ def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, A
         "seconds": round(document["seconds"], 1),
         "interrupted": document["interrupted"],
         "lost": document["lost"],
+        "failed_steps": document.get("failed_steps") or {},
     }
 
 

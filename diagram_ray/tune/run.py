@@ -23,8 +23,9 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
         from diagram_ray.data.parquet.layout import read_info
 
         read_info(plan.data)  # a wrong path is told before torch and Ray are imported
-    from diagram_ray.distributed.driver import INTERRUPTED, run_study
+    from diagram_ray.distributed.driver import run_study
     from diagram_ray.distributed.session import ray_session
+    from diagram_ray.distributed.supervision import INTERRUPTED
     from diagram_ray.training.runs.inputs import load
 
     with ExitStack() as stack:
@@ -85,6 +86,8 @@ def _summarise(result: dict[str, Any]) -> None:
     if lost := result["lost"]["workers"]:
         again = result["lost"]["fold_epochs"]
         typer.echo(f"{lost} workers were lost on the way; {again} fold-epochs had to be trained once more")
+    for step, reason in result["failed_steps"].items():
+        typer.echo(f"{step} failed: {reason}")
     if result["control_auc"] is not None:
         typer.echo(f"no-signal control (labels shuffled by patient): AUC {result['control_auc']:.3f}, expected 0.5")
     if best and result["leaky_auc"] is not None:

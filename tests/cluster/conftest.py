@@ -1,32 +1,24 @@
 """A protected cluster of two nodes for the tests: a head that computes nothing, and a worker process."""
 
-import json
-import os
-import secrets
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from diagram_ray.data.phantom import make_phantom
+from tests.support.cluster.nodes import (
+    OF_A_WORKER,
+    PORTS,
+    Cluster,
+    await_ready,
+    end_processes,
+    free_ports,
+    protected_environment,
+    run_node,
+)
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-PORTS = (
-    "port", "dashboard-port", "ray-client-server-port", "metrics-export-port", "dashboard-agent-listen-port",
-    "dashboard-agent-grpc-port", "node-manager-port", "object-manager-port",
-)  # fmt: skip
-OF_A_WORKER = tuple(name for name in PORTS if name not in ("port", "dashboard-port", "ray-client-server-port"))
 STUDY = """\
 name: small
 base: {model.width: 4, model.generator_width: 4, training.epochs: 2}
@@ -36,44 +28,6 @@ trials: 2
 ladder: {rungs: [[3, 2]], reduction: 2}
 control: {shuffles: 0}
 """
-START = 300.0
-"""Seconds that anything may take to be there: other tests may have the machine."""
-
-ATTEMPTS, ATTEMPT = 4, 240.0
-"""Times that a node is started, and the seconds that it gets."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where the head and its dashboard are, and the environment of a client that has the token."""
-
-    address: str
-    dashboard: str
-    environment: dict[str, str]
-    metrics: str
-    """Where Prometheus would ask the head; it answers without a token."""
-
-    def api(self, path: str, token: str | None = None) -> Any:
-        """The dashboard's answer as JSON; with the cluster's token where none is given."""
-        own = Path(self.environment["RAY_AUTH_TOKEN_PATH"]).read_text() if token is None else token
-        request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {own}"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def ray(self, *arguments: str, timeout: float = 240, **changes: str | None) -> subprocess.CompletedProcess[str]:
-        """Runs `ray ARGUMENTS` as a client, with `changes` of its environment (None removes a variable)."""
-        environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
-        command = [str(BIN / "ray"), *arguments]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
-
-    def submit(
-        self, job: str, *command: str, wait: bool = True, metadata: Mapping[str, str] = {}, **changes: str | None
-    ) -> subprocess.CompletedProcess[str]:
-        """Submits `python -m diagram_ray.tune COMMAND` as `job`, as cluster/README.md says, and waits for it."""
-        options = ["--address", self.dashboard, "--submission-id", job, "--working-dir", "."]
-        options += ["--metadata-json", json.dumps(metadata)] if metadata else []
-        entry = ("python", "-m", "diagram_ray.tune", *command)
-        return self.ray("job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entry, **changes)
 
 
 @pytest.fixture(scope="package")
@@ -106,9 +60,9 @@ def cluster() -> Iterator[Cluster]:
     """Started with a token of its own, and ended by the ids of the two processes that were started."""
     with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         home = Path(folder)
-        environment = _environment(home)
+        environment = protected_environment(home)
         stack.callback(end_processes, f"HOME={home}")
-        numbers = [str(number) for number in _free_ports(len(PORTS) + len(OF_A_WORKER))]
+        numbers = [str(number) for number in free_ports(len(PORTS) + len(OF_A_WORKER))]
         head = dict(zip(PORTS, numbers[: len(PORTS)], strict=True))
         worker = dict(zip(OF_A_WORKER, numbers[len(PORTS) :], strict=True))
         address = f"127.0.0.1:{head['port']}"
@@ -119,108 +73,17 @@ def cluster() -> Iterator[Cluster]:
             f"http://127.0.0.1:{head['metrics-export-port']}/metrics",
         )
         options = ("--head", "--num-cpus=0", f"--temp-dir={home / 't'}", "--dashboard-host=127.0.0.1")
-        node = stack.enter_context(_node(home / "head.log", environment, head, *options))
-        _wait(lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log", node)
+        node = stack.enter_context(run_node(home / "head.log", environment, head, *options))
+        await_ready(
+            lambda: found.ray("job", "list", "--address", found.dashboard).returncode == 0, home / "head.log", node
+        )
         # A folder of its own, as on another machine: in a shared one a node unpacks the job's files over the other's.
         options = (f"--address={address}", "--num-cpus=2", f"--temp-dir={home / 'w'}")
-        node = stack.enter_context(_node(home / "worker.log", environment, worker, *options))
-        _wait(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log", node)
+        node = stack.enter_context(run_node(home / "worker.log", environment, worker, *options))
+        await_ready(lambda: "2.0 CPU" in found.ray("status", "--address", address).stdout, home / "worker.log", node)
         yield found
-
-
-def _environment(home: Path) -> dict[str, str]:
-    token = home / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    quiet = {
-        "PYTHONUNBUFFERED": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-        "RAY_JOB_STOP_WAIT_TIME_S": "60",
-    }
-    return kept | own | quiet
-
-
-@contextmanager
-def _node(
-    log: Path, environment: dict[str, str], ports: dict[str, str], *options: str, ip: str = "127.0.0.1",
-    inside: tuple[str, ...] = (),
-) -> Iterator["subprocess.Popen[bytes]"]:  # fmt: skip
-    """`ray start` in the foreground, `inside` of another command; SIGTERM ends it and all that it has started.
-
-    Beside other tests that takes long, and Ray gives up for good where a node's agent is not there within 15 s
-    (ray#65983; no setting changes it), its raylet within 30, or the head within 40: then it is started again.
-    """
-    given = [f"--{name}={number}" for name, number in ports.items()]
-    ray = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={ip}", "--disable-usage-stats"]
-    command = [*inside, *ray, *options, *given]
-    for attempt in range(1, ATTEMPTS + 1):
-        with log.open("w") as file:
-            process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            if attempt == ATTEMPTS or _comes_up(process, log):
-                yield process
-                return
-        finally:
-            _end(process)
-
-
-def _comes_up(node: "subprocess.Popen[bytes]", log: Path) -> bool:
-    end = time.monotonic() + ATTEMPT
-    while "Ray runtime started" not in log.read_text():
-        if node.poll() is not None or time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def _end(node: "subprocess.Popen[bytes]") -> None:
-    """A raylet whose detached actors do not listen would take half a minute; `end_processes` ends what is left."""
-    node.send_signal(signal.SIGTERM)
-    try:
-        node.wait(5)
-    except subprocess.TimeoutExpired:
-        node.kill()
-        node.wait()
-
-
-def end_processes(*variables: str) -> None:
-    """Kills those that have all of these in their environment, wherever they hang."""
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if set(variables) <= set(path.read_text(errors="replace").split("\0")):
-                os.kill(int(path.parent.name), signal.SIGKILL)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports below those that Ray gives to its workers, and below those that the kernel gives out.
-
-    Processes that look at the same time begin at different places.
-    """
-    found: list[int] = []
-    for number in range(7100 + os.getpid() * 50 % 2000, 10000):
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", number)) != 0:
-                found.append(number)
-        if len(found) == count:
-            return found
-    raise OSError("no free ports")
-
-
-def _wait(ready: Callable[[], bool], log: Path | None = None, process: "subprocess.Popen[Any] | None" = None) -> None:
-    """Until `ready`. Where it takes too long, or the `process` that is to bring it about has ended, shows its log."""
-    end = time.monotonic() + START
-    while not ready():
-        ended = process is not None and process.poll() is not None
-        if ended or time.monotonic() > end:
-            why = "the process ended" if ended else f"not in {START:g} s"
-            raise TimeoutError(f"{why}: {log.read_text()[-3000:] if log else ready}")
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")
 def wait_for() -> Callable[..., None]:
-    return _wait
+    return await_ready

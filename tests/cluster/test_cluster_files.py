@@ -16,7 +16,8 @@ from moto import mock_aws
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 CLUSTER = ROOT / "cluster"
 LAUNCHED = ("aws.yaml", "gcp.yaml", "on-prem.yaml")
 MANIFESTS = sorted(CLUSTER.glob("**/*.yaml"))

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import OF_A_WORKER, PORTS, _environment, _free_ports, _node, end_processes
-from tests.cluster.elastic import SOON
-from tests.cluster.fake_study import assert_same, driver, ended, has_ended, make_calm
+from tests.support.cluster.elastic import SOON
+from tests.support.cluster.fake_driver import assert_same, driver, ended, has_ended, make_calm
+from tests.support.cluster.nodes import OF_A_WORKER, PORTS, end_processes, free_ports, protected_environment, run_node
 
 pytestmark = [
     pytest.mark.ray,
@@ -81,12 +81,12 @@ class Hosts:
 def hosts() -> Iterator[tuple[Hosts, str, dict[str, str]]]:
     """A head that computes nothing and two hosts with a processor each; the head's address, and its environment."""
     made = Hosts(("left", "right"))
-    numbers = iter(_free_ports(len(PORTS) + 2 * len(OF_A_WORKER)))
+    numbers = iter(free_ports(len(PORTS) + 2 * len(OF_A_WORKER)))
     with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         home = Path(folder)
         (home / "slow").write_text("3")
         stack.callback(end_processes, f"HOME={home}")
-        environment = _environment(home) | SOON | {"FAKE_FOLDER": folder}
+        environment = protected_environment(home) | SOON | {"FAKE_FOLDER": folder}
         try:
             stack.enter_context(made.up())
         except subprocess.CalledProcessError as error:
@@ -97,7 +97,7 @@ def hosts() -> Iterator[tuple[Hosts, str, dict[str, str]]]:
             address = f"10.77.0.1:{ports['port']}" if name == "head" else address
             options = ("--head", "--num-cpus=0") if name == "head" else (f"--address={address}", "--num-cpus=1")
             temporary = f"--temp-dir={home / name[0]}"
-            node = _node(
+            node = run_node(
                 home / f"{name}.log", environment, ports, *options, temporary, ip=made.addresses[name],
                 inside=made.inside(name),
             )  # fmt: skip

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import BIN
-from tests.cluster.elastic import MOST, Elastic, elastic_cluster
-from tests.cluster.fake_study import assert_same, driver, ended, ended_trials, has_ended, make_calm
+from tests.support.cluster.elastic import MOST, Elastic, elastic_cluster
+from tests.support.cluster.fake_driver import assert_same, driver, ended, ended_trials, has_ended, make_calm
+from tests.support.cluster.nodes import BIN
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]  # each wait has a limit of its own
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from diagram_ray.study.config import read_study
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "cluster" / "kuberay"
 RAY_FILES = ("raycluster.yaml", "rayjob-pvc.yaml", "rayjob-object-store.yaml")
 SCHEMAS = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}

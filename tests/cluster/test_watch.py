@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.browser import CHROMIUM, View, browser
-from tests.cluster.conftest import Cluster, _free_ports
+from tests.support.cluster.browser import CHROMIUM, View, browser
+from tests.support.cluster.nodes import Cluster, free_ports
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-GRAFANA = Path(__file__).parents[2] / "cluster" / "grafana"
+GRAFANA = ROOT / "cluster" / "grafana"
 RULES = GRAFANA / "alerts.yaml"
 OF_GPUS = {"ray_node_gpus_utilization"}
 """Ray's own series that are there where GPUs are."""
@@ -140,7 +141,7 @@ class Prometheus:
 @contextmanager
 def prometheus(cluster: Cluster, home: Path) -> Iterator[Prometheus]:
     """With the alert rules."""
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     target = urllib.parse.urlsplit(cluster.metrics).netloc
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

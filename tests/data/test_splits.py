@@ -13,8 +13,7 @@ from sklearn.model_selection import KFold
 from diagram_ray.data.splits import Splits, check_fold, forget_patients, make_splits, shuffle_patients
 from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.errors import DataError, LeakageError
-
-from .conftest import make_data
+from tests.support.training.patients import make_data
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,7 +1,6 @@
 """What the tests of preparation share: films, a file system that misbehaves when asked to, and a Ray that knows it."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from diagram_ray.data.phantom import make_phantom
 from diagram_ray.data.readers import inbreast
 from diagram_ray.data.records import Index
 from diagram_ray.distributed.session import ray_session
-from tests.object_store import wait
-
-HERE = Path(__file__).parent
+from tests.support.hostile_files import HostileFiles
+from tests.support.object_store import wait
+from tests.support.repository import ROOT
 
 
 def draw_films(root: Path, count: int = 6, shape: tuple[int, int] = (240, 180), first: int = 0) -> Path:
@@ -52,16 +51,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     wishes, site = tmp_path_factory.mktemp("wishes"), tmp_path_factory.mktemp("site")
     told = site / "hostile_files-1.0.dist-info"
     told.mkdir()
-    (told / "entry_points.txt").write_text("[fsspec.specs]\nhostile = hostile_files:HostileFiles\n")
+    (told / "entry_points.txt").write_text(f"[fsspec.specs]\nhostile = {HostileFiles.__module__}:HostileFiles\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{site}{os.pathsep}{HERE}")
+        patch.setenv("PYTHONPATH", f"{site}{os.pathsep}{ROOT}")
         patch.setenv("HOSTILE_FILES", str(wishes))
-        patch.syspath_prepend(str(HERE))
-        from hostile_files import HostileFiles
-
         fsspec.register_implementation("hostile", HostileFiles, clobber=True)
         yield wishes
-    sys.modules.pop("hostile_files", None)
 
 
 @pytest.fixture
@@ -103,12 +98,11 @@ def wait_until() -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A local Ray with two CPUs for `drive_fake_study`; the environment that another driver needs to join it."""
+    """A local Ray with two CPUs for the fake study; the environment that another driver needs to join it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("FAKE_FOLDER", str(tmp_path_factory.mktemp("fake")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))  # for the workers
+        patch.setenv("PYTHONPATH", str(ROOT))  # for the workers
         patch.setenv("OMP_NUM_THREADS", "2")  # its workers shall compute in one thread all the same
-        patch.syspath_prepend(str(HERE))
         with ray_session(num_cpus=2):
             yield {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ADDRESS": ray.get_runtime_context().gcs_address}

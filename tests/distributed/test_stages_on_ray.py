@@ -18,10 +18,10 @@ import yaml
 from diagram_ray.results import Study
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import Place
-from tests.object_store import s3_server
-from tests.training.conftest import tiny_data, write_dataset
+from tests.support.object_store import s3_server
+from tests.support.repository import ROOT
+from tests.support.training.tiny_data import tiny_data, write_dataset
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"model.width": 4, "model.generator_width": 4, "model.latent_size": 4, "training.epochs": 2}
 SPACE = {"training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1}}
 STUDY = {

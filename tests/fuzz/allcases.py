@@ -1,20 +1,8 @@
 """All cases that were written by hand: importing the modules that hold them registers them."""
 
-from tests.fuzz import (
-    handmade_archives,
-    handmade_ddsm,
-    handmade_dicom,
-    handmade_pictures,
-    handmade_tables,
-)
-from tests.fuzz.handmade import HANDMADE
+from tests.fuzz.handmade import archives, ddsm, dicom, pictures, tables
+from tests.fuzz.handmade.registry import HANDMADE
 
-MODULES = (
-    handmade_archives,
-    handmade_ddsm,
-    handmade_dicom,
-    handmade_pictures,
-    handmade_tables,
-)
+MODULES = (archives, ddsm, dicom, pictures, tables)
 
 __all__ = ["HANDMADE", "MODULES"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diagram_ray.errors import DataError
 from tests.fuzz import child
-from tests.fuzz.handmade import add
+from tests.fuzz.handmade.registry import add
 from tests.fuzz.targets import Run, Tally
 
 EATEN = 1200 * 2**20

@@ -25,16 +25,16 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.parquet.layout import image_schema, patch_schema
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.cbis_files import make_cbis_phantom
-from diagram_ray.data.phantom.ddsm_files import make_ddsm_phantom
-from diagram_ray.data.phantom.ljpeg_encoder import encode
 from diagram_ray.data.phantom.plan import plan_patient
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.phantom.tree import make_phantom
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.study.ledger import open_ledger
-from tests.data.dicom_files import as_bytes, coded, dicom
 from tests.fuzz.spreadsheet import stream, workbook
+from tests.support.phantoms.cbis_files import make_cbis_phantom
+from tests.support.phantoms.ddsm_files import make_ddsm_phantom
+from tests.support.phantoms.ljpeg_encoder import encode
+from tests.support.sources.dicom_files import as_bytes, coded, dicom
 
 HEIGHT = 64
 CODERS = {

@@ -1,19 +1,12 @@
 """Made-up studies for the tests of the report."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("synthetic_study", Path(__file__).with_name("synthetic_study.py"))
-assert _spec is not None
-assert _spec.loader is not None
-synthetic_study = importlib.util.module_from_spec(_spec)
-sys.modules["synthetic_study"] = synthetic_study
-_spec.loader.exec_module(synthetic_study)
+from tests.support.studies import synthetic_study
 
 
 @pytest.fixture

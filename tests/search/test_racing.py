@@ -28,7 +28,7 @@ from diagram_ray.search.racing import (
     mean_auc,
 )
 from diagram_ray.search.scheduler import StudyState
-from tests.search.test_study_state import Memory, Uniform
+from tests.support.studies.scheduling import Memory, Uniform
 
 FOLDS = 5
 POINT = Rung(FOLDS, 3)

@@ -13,7 +13,7 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.models import classifier
 from diagram_ray.training.compiling import check_compiler, start_of_step
 from diagram_ray.training.cross_validation import CrossValidation
-from diagram_ray.training.gradient_step import Descent
+from diagram_ray.training.gradient_step import GradientStep
 from diagram_ray.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # PyTorch's own
@@ -105,7 +105,7 @@ def test_the_start_of_each_step_is_told_where_graphs_need_it() -> None:
     """Once a step, not once a micro-batch: the gradients of those before must stay."""
     weight = torch.nn.Parameter(torch.ones(3))
     begun: list[int] = []
-    descent = Descent(begin=lambda: begun.append(len(begun)))
+    gradient_step = GradientStep(begin=lambda: begun.append(len(begun)))
 
     def losses(part: slice) -> dict[str, torch.Tensor]:
         if part.stop - part.start > 1:
@@ -113,7 +113,7 @@ def test_the_start_of_each_step_is_told_where_graphs_need_it() -> None:
         return {"any": weight[part].sum()}
 
     for _ in range(2):
-        descent.step("any", torch.optim.SGD([weight], lr=1.0), 3, ("any",), losses)
+        gradient_step.step("any", torch.optim.SGD([weight], lr=1.0), 3, ("any",), losses)
     assert weight.tolist() == [-1.0, -1.0, -1.0]
     assert begun == [0, 1]
     assert start_of_step("cuda-graphs") is torch.compiler.cudagraph_mark_step_begin

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +9,13 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from diagram_ray.training.optimizers import EagerAdamW, EagerSGD
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 TRAINING = """
 import sys, tempfile
 from pathlib import Path
 import numpy as np
-from tests.training.conftest import tiny_data
+from tests.support.training.tiny_data import tiny_data
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import make_splits
 from diagram_ray.training.cross_validation import CrossValidation

@@ -1,4 +1,4 @@
-"""A study whose trials have ended: what models beyond its own folds are made from."""
+"""A study whose trials have ended, and what is trained once more is made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import Splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.work import MakeValidation
 from diagram_ray.results import Trial
 from diagram_ray.search.ladder import Ladder
@@ -16,7 +17,7 @@ from diagram_ray.training.runs.inputs import Materials
 
 
 @dataclass(frozen=True)
-class Searched:
+class EndedStudy:
     """A study whose trials have ended."""
 
     folder: Place
@@ -41,7 +42,7 @@ class Searched:
         """Of one trial."""
         return override(self.base, self.trials[trial].params, f"trial {trial}")
 
-    def identity(self, splits: Splits) -> dict[str, Any]:
-        """What models on these folds share, besides their configuration."""
+    def identity(self, splits: Splits, data: TrainingData) -> dict[str, Any]:
+        """What models on these folds of `data`, the study's own or changed ones, share besides their configuration."""
         initial = self.materials.initial
-        return identity_of(self.base, self.materials.data, splits, initial=initial and initial.digest)
+        return identity_of(self.base, data, splits, initial=initial and initial.digest)

@@ -1,10 +1,10 @@
-"""Models that are trained without a part of the patients, besides a study's own folds: tasks on the cluster.
+"""Tasks on the cluster after a search: each trains one model on all folds but those that it is tested on.
 
 What they leave is described in `study.holdout_files`.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,19 +32,34 @@ log = logging.getLogger("diagram_ray")
 
 
 POLL = 0.25
+"""Seconds between two looks at whether the study is to stop."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where it is trained, and who may stop it."""
+    """What tasks get of the cluster that is joined, and who may stop them."""
 
     share: Share
     stopping: Callable[[], bool]
     tick: Callable[[], None]
+    """Called while tasks are waited for, four times a second."""
+
+
+def unchanged(data: TrainingData) -> TrainingData:
+    """The study's data as they are."""
+    return data
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The folds of a cross-validation, and what it changes in the study's data, whose images stay in shared memory."""
+
+    splits: Splits
+    change: Callable[[TrainingData], TrainingData] = unchanged
 
 
 class FoldValidation(Protocol):
-    """What a cell needs of `training.cross_validation.CrossValidation`."""
+    """What a fold task needs of `training.cross_validation.CrossValidation`."""
 
     def advance_fold(self, number: int, epochs: int) -> Iterator[dict[str, Any]]:
         """Trains one fold up to `epochs`."""
@@ -64,22 +79,22 @@ class FoldValidation(Protocol):
 
 
 @dataclass(frozen=True)
-class Order:
-    """A model to be trained."""
+class FoldTask:
+    """A model to be trained, and where its scores go."""
 
     name: str
     """In messages."""
     place: Place
     config: ExperimentConfig
     identity: Identity
-    """What it is, in plain values."""
+    """All that decides what the model is, in plain values."""
     without: tuple[int, ...]
     """Folds it must not see."""
     epochs: int
     marks: tuple[int, ...]
     """Epochs, ascending, after which its scores are kept; `epochs` is one of them."""
-    repeat: int = 0
-    """Of which deal of folds."""
+    variant: int = 0
+    """Which of the variants it is trained on."""
 
     def file(self, epochs: int) -> Place:
         """Its scores after so many epochs."""
@@ -98,30 +113,30 @@ def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Fl
     return found.scores
 
 
-def train(order: Order, data: TrainingData, splits: Splits, make: MakeValidation, device: str) -> None:
-    """Brings the model of `order` to its epochs, from where it was saved. That it cannot be trained is a result too.
+def train(task: FoldTask, data: TrainingData, splits: Splits, make: MakeValidation, device: str) -> None:
+    """Brings the model of `task` to its epochs, from where it was saved. That it cannot be trained is a result too.
 
     Raises where nothing can be written any more.
     """
-    apart, fold = leave_out(splits, order.without)
+    apart, fold = leave_out(splits, task.without)
     images = data.image_ids[apart.fold(data, fold).test_images].tolist()
     try:
-        validation: Any = make(order.config, data, apart, device)
-        for mark, scores in _climb(order, validation, fold):
-            write_cell(order.file(mark), order.identity, images, scores)
+        validation: Any = make(task.config, data, apart, device)
+        for mark, scores in _climb(task, validation, fold):
+            write_cell(task.file(mark), task.identity, images, scores)
     except Exception as error:
-        log.debug("%s failed", order.name, exc_info=error)
+        log.debug("%s failed", task.name, exc_info=error)
         if cannot_write(error):
             raise
-        write_cell(order.file(order.epochs), order.identity, [], np.empty(0), failed=reason_of(error))
+        write_cell(task.file(task.epochs), task.identity, [], np.empty(0), failed=reason_of(error))
 
 
-def _climb(order: Order, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
-    """The scores at each mark that is not there yet. The model is saved at a mark before its scores are told."""
-    marks = [mark for mark in order.marks if mark <= order.epochs and not order.file(mark).is_file()]
+def _climb(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
+    """Scores at each mark that is not there yet. The model is saved at a mark before its scores are told."""
+    marks = [mark for mark in task.marks if mark <= task.epochs and not task.file(mark).is_file()]
     if not marks:  # the worker died after its work was done
         return
-    with CheckpointStore(order.place / CHECKPOINT, validation.identity, every=SAVE_EVERY) as store:
+    with CheckpointStore(task.place / CHECKPOINT, validation.identity, every=SAVE_EVERY) as store:
         found = store.load()
         if found is not None and found[0] <= marks[0]:  # else scores were lost that it cannot give any more
             validation.load_state_dict(found[1])
@@ -129,80 +144,99 @@ def _climb(order: Order, validation: FoldValidation, fold: int) -> Iterator[tupl
             for row in validation.advance_fold(fold, mark):
                 if store.due:
                     store.save(row["epoch"], validation.state_dict())
-            if mark < order.marks[-1]:
+            if mark < task.marks[-1]:
                 store.save(mark, validation.state_dict())
                 store.wait()
             yield mark, validation.fold_scores(fold)
-        if order.epochs == order.marks[-1]:
+        if task.epochs == task.marks[-1]:
             store.clear()
 
 
-def train_all(
-    orders: Callable[[Set[Place]], Sequence[Order]],
-    deals: Mapping[int, Splits],
+def run_fold_tasks(
+    waiting: Callable[[Set[Place]], Sequence[FoldTask]],
+    variants: Mapping[int, Variant],
     data: TrainingData,
     make: MakeValidation,
     cluster: Cluster,
 ) -> bool:
-    """Trains what `orders` gives on the cluster that is joined; `deals`: repeat -> folds.
+    """Trains the models that are `waiting` on the cluster that is joined, as many side by side as there is room for.
 
-    It is asked again after each, and told the places at which models are being trained: those are left alone, as models
-    in one place go on from each other. True when it gives nothing any more, False if it was stopped.
-    Raises what `train` raises.
+    `waiting` is asked again after each model, and told the places at which models are being trained: those are left
+    alone, as models in one place go on from each other. True when nothing waits any more, False if it was stopped. A
+    model that cannot be trained, or whose worker dies too often, is a result too: its file says why.
+    Raises where nothing can be written any more.
     """
-    share, work = cluster.share, _Work(ray.put(data), {number: ray.put(deal) for number, deal in deals.items()}, make)
-    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_train_one)
-    running: dict[Any, Order] = {}
+    shared = _Shared.put(variants, data, make)
+    running: dict[Any, FoldTask] = {}
     left = gone()
     while True:
-        busy = {order.place for order in running.values()}
-        for order in sorted(orders(frozenset(busy)), key=lambda order: order.epochs):
-            if order.place not in busy:
-                busy.add(order.place)
-                running[task.remote(order, work.data, work.deals[order.repeat], work.make, share.device)] = order
+        _start(waiting, running, shared, cluster.share)
         if not running:
             return True
-        done = _next(running, cluster)
+        done = wait_for_one(running, cluster)
         if done is None:
             return False
-        order = running.pop(done)
+        task = running.pop(done)
         try:
-            ray.get(done)
-        except RayTaskError as error:
-            raise error.cause from None
+            result_of(done)
         except RayError as error:
             left, before = gone(), left
             if left == before:  # no machine that has left is to blame
-                log.debug("%s lost its workers", order.name, exc_info=error)
+                log.debug("%s lost its workers", task.name, exc_info=error)
                 why = f"its worker process died {RETRIES + 1} times"
-                write_cell(order.file(order.epochs), order.identity, [], np.empty(0), failed=why)
+                write_cell(task.file(task.epochs), task.identity, [], np.empty(0), failed=why)
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Shared:
     """What all tasks share, in Ray's object store."""
 
     data: Any
-    deals: Mapping[int, Any]
+    variants: Mapping[int, Any]
     make: MakeValidation
 
+    @classmethod
+    def put(cls, variants: Mapping[int, Variant], data: TrainingData, make: MakeValidation) -> "_Shared":
+        return cls(ray.put(data), {number: ray.put(variant) for number, variant in variants.items()}, make)
 
-def _next(running: Mapping[Any, Order], cluster: Cluster) -> Any:
-    """The next task that has ended; None if all were stopped."""
+
+def _start(
+    waiting: Callable[[Set[Place]], Sequence[FoldTask]], running: dict[Any, FoldTask], shared: _Shared, share: Share
+) -> None:
+    """Starts what waits in places where nothing is trained, the shortest first."""
+    remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_train_one)
+    busy = {task.place for task in running.values()}
+    for task in sorted(waiting(frozenset(busy)), key=lambda task: task.epochs):
+        if task.place not in busy:
+            busy.add(task.place)
+            variant = shared.variants[task.variant]
+            running[remote.remote(task, shared.data, variant, shared.make, share.device)] = task
+
+
+def wait_for_one(running: Collection[Any], cluster: Cluster) -> Any:
+    """The next of these Ray tasks that has ended; None if all were stopped."""
     while True:
         done, _ = ray.wait(list(running), timeout=POLL)
         cluster.tick()
         if cluster.stopping():
-            for each in running:
-                ray.cancel(each, force=True)
+            for reference in running:
+                ray.cancel(reference, force=True)
             ray.wait(list(running), num_returns=len(running), timeout=10.0)  # none may write any more
             return None
         if done:
             return done[0]
 
 
-def _train_one(order: Order, data: TrainingData, splits: Splits, make: MakeValidation, device: str) -> None:
+def result_of(done: Any) -> Any:
+    """What a Ray task returned. Raises what it raised, and RayError if its process died too often."""
+    try:
+        return ray.get(done)
+    except RayTaskError as error:
+        raise error.cause from None
+
+
+def _train_one(task: FoldTask, data: TrainingData, variant: Variant, make: MakeValidation, device: str) -> None:
     import torch
 
     torch.set_num_threads(1)  # as the trials' workers: sums over several threads have another order
-    train(order, data, splits, make, device)
+    train(task, variant.change(data), variant.splits, make, device)

@@ -2,100 +2,80 @@
 
 The no-signal control shuffles the labels by patient: it must score 0.5. If it scores more, something leaks: a patient
 on both sides of a split, or the label itself into the images. The price of leakage is what the same configuration
-scores in addition when folds are dealt by image, so that a patient's images stand on both sides.
+scores in addition when folds are assigned by image, so that a patient's images stand on both sides.
+
+The models stand in `controls/` in the study's folder until the result is written.
 """
 
+import json
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import ray
-
-from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.splits import forget_patients, shuffle_patients
-from diagram_ray.data.training_data import TrainingData
-from diagram_ray.distributed.after_search.fold_tasks import POLL, Cluster
-from diagram_ray.distributed.work import MakeValidation
-
-Change = Callable[[TrainingData, int], TrainingData]
-"""(data, seed) -> changed data"""
+from diagram_ray.data.splits import forget_patients, make_splits, shuffle_patients
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
+from diagram_ray.distributed.after_search.fold_tasks import Cluster, Variant
+from diagram_ray.distributed.after_search.winner_cv import WinnerCV, cross_validate, told
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.paths import Place, remove
+from diagram_ray.study.holdout_files import CONTROL, CONTROLS, LEAKAGE
 
 
-@dataclass(frozen=True)
-class Winner:
-    """What is to be trained once more."""
-
-    trial: int
-    config: ExperimentConfig
-    folds: int
-    seed: int
-    """Of the folds; the changes are made with seed, seed + 1, ..."""
-    make: MakeValidation
+def is_controlled(study: EndedStudy, winner: int) -> bool:
+    """Whether the study asks for no control, or has the winner's."""
+    return not study.study.control.shuffles or _is_of(study.folder / CONTROL, winner)
 
 
-def run_control(winner: Winner, shuffles: int, data: TrainingData, cluster: Cluster) -> dict[str, Any] | None:
-    """control.json's content: `trial`, `auc_mean` over all shuffles and folds, `shuffles` (`seed`, `fold_auc`).
+def is_leakage_known(study: EndedStudy, winner: int) -> bool:
+    """Whether the study does not ask what leakage adds, or knows it of the winner."""
+    return not study.study.control.leakage or _is_of(study.folder / LEAKAGE, winner)
 
-    Runs on the cluster that is joined, one task a shuffle. None if it was stopped. Raises what the training raises.
+
+def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any] | None:
+    """Writes control.json, which it returns: `trial`, `auc_mean` over all shuffles and folds, and `shuffles`.
+
+    Each shuffle has its `seed` and `fold_auc`, or `failed`, which fold failed and why; `auc_mean` is of the others and
+    None if there are none. None if it was stopped. Raises where nothing can be written any more.
     """
-    scores = _run(winner, shuffle_patients, shuffles, data, cluster)
-    if scores is None:
+    seeds = [study.study.seed + number for number in range(study.study.control.shuffles)]
+    place = study.folder / CONTROLS / f"shuffles-{winner:04d}"
+    runs = [
+        WinnerCV(f"shuffle {number}", place / str(number), _changed(study, partial(shuffle_patients, seed=seed)))
+        for number, seed in enumerate(seeds)
+    ]
+    results = cross_validate(study, winner, runs, cluster)
+    if results is None:
         return None
-    return {
-        "trial": winner.trial,
-        "auc_mean": statistics.fmean(value for fold_auc in scores for value in fold_auc),
-        "shuffles": [{"seed": winner.seed + n, "fold_auc": list(fold_auc)} for n, fold_auc in enumerate(scores)],
-    }
+    changed = [run.variant.change(study.materials.data) for run in runs]
+    shuffles = [{"seed": seed} | told(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)]
+    values = [value for shuffle in shuffles for value in shuffle.get("fold_auc", [])]
+    mean = statistics.fmean(values) if values else None
+    return _write(study.folder / CONTROL, {"trial": winner, "auc_mean": mean, "shuffles": shuffles}, place)
 
 
-def run_leaky(winner: Winner, data: TrainingData, cluster: Cluster) -> dict[str, Any] | None:
-    """leakage.json's content: `trial`, `auc_mean`, `fold_auc` with folds dealt by image. Otherwise as `run_control`."""
-    scores = _run(winner, forget_patients, 1, data, cluster)
-    if scores is None:
+def run_leaky(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any] | None:
+    """Writes leakage.json, which it returns: `trial`, `auc_mean`, `fold_auc` or `failed`; raises as `run_control`."""
+    place = study.folder / CONTROLS / f"leaky-{winner:04d}"
+    variant = _changed(study, partial(forget_patients, seed=study.study.seed))
+    results = cross_validate(study, winner, [WinnerCV("folds by image", place, variant)], cluster)
+    if results is None:
         return None
-    return {"trial": winner.trial, "auc_mean": statistics.fmean(scores[0]), "fold_auc": list(scores[0])}
+    result = told(variant.change(study.materials.data), results[0])
+    mean = statistics.fmean(result["fold_auc"]) if "fold_auc" in result else None
+    return _write(study.folder / LEAKAGE, {"trial": winner, "auc_mean": mean} | result, place)
 
 
-def _run(
-    winner: Winner, change: Change, times: int, data: TrainingData, cluster: Cluster
-) -> list[tuple[float, ...]] | None:
-    """The folds' AUC for each of the seeds."""
-    share, shared = cluster.share, ray.put(data)
-    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)(_on_changed_data)
-    return results([task.remote(winner, change, shared, winner.seed + n, share.device) for n in range(times)], cluster)
+def _changed(study: EndedStudy, change: Any) -> Variant:
+    """The folds are assigned anew, as they would be if the data had come like this."""
+    return Variant(make_splits(change(study.materials.data), study.study.folds, study.study.seed), change)
 
 
-def results(tasks: list[Any], cluster: Cluster) -> list[Any] | None:
-    """What the tasks return; None if they were stopped. Raises what they raise, and RayError if their process died."""
-    pending = tasks
-    while pending:
-        _, pending = ray.wait(pending, num_returns=len(pending), timeout=POLL)
-        cluster.tick()
-        if cluster.stopping():
-            for each in pending:
-                ray.cancel(each, force=True)
-            return None
-    return [_result(each) for each in tasks]
+def _write(path: Place, result: dict[str, Any], models: Place) -> dict[str, Any]:
+    """Writes a result, and removes the models that it was made from."""
+    write_atomic(path, json.dumps(result, indent=1))
+    remove(models)
+    return result
 
 
-def _result(task: Any) -> Any:
-    try:
-        return ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-
-
-def _on_changed_data(winner: Winner, change: Change, data: TrainingData, seed: int, device: str) -> tuple[float, ...]:
-    """The folds' AUC. The folds are cut anew, as they would be if the data had come like this."""
-    import torch
-
-    from diagram_ray.data.splits import make_splits
-
-    torch.set_num_threads(1)
-    changed = change(data, seed)
-    splits = make_splits(changed, winner.folds, winner.seed)
-    validation = winner.make(winner.config, changed, splits, device)
-    for _ in validation.advance(winner.folds, winner.config.training.epochs):
-        pass
-    return validation.measure(winner.folds).fold_auc
+def _is_of(path: Place, winner: int) -> bool:
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("trial") == winner

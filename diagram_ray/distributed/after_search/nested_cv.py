@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from diagram_ray.config import flatten
-from diagram_ray.distributed.after_search.ended_study import Searched
-from diagram_ray.distributed.after_search.fold_tasks import Cluster, Order, read_scores, train_all
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
+from diagram_ray.distributed.after_search.fold_tasks import Cluster, FoldTask, Variant, read_scores, run_fold_tasks
 from diagram_ray.evaluation.metrics import Floats, auc
-from diagram_ray.evaluation.predictions import check_predictions
+from diagram_ray.evaluation.predictions import FoldPredictions, check_predictions, predictions_table
 from diagram_ray.results import TrialState
 from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, leave_out
 from diagram_ray.search.racing import Cases, make_race
@@ -32,39 +32,39 @@ from diagram_ray.study.nested_plan import blind, candidates, inner_ladder, price
 from diagram_ray.study.trial_files import TrialFiles
 
 
-def missing(searched: Searched) -> tuple[int, ...]:
+def missing(searched: EndedStudy) -> tuple[int, ...]:
     """Candidates that the study has not come to yet. Nested cross-validation waits for them."""
     return tuple(number for number in blind(searched.study, searched.lookback) if number not in searched.trials)
 
 
-def is_nested(searched: Searched) -> bool:
+def is_nested(searched: EndedStudy) -> bool:
     """Whether it is done, with the candidates that the study has now."""
     path = searched.folder / NESTED_RESULT
     return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(searched)
 
 
-def _candidates(searched: Searched) -> list[int]:
+def _candidates(searched: EndedStudy) -> list[int]:
     return candidates(searched.study, searched.trials, searched.lookback)
 
 
-def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
+def run_nested(searched: EndedStudy, cluster: Cluster) -> dict[str, Any] | None:
     """Trains what is missing and writes the result, which it returns; None if it was stopped: what is done is kept.
 
     Raises LeakageError for a study with initial weights that have seen patients whom an inner fold leaves out, and
-    what `train_all` raises.
+    where nothing can be written any more.
     """
     _check_initial(searched)
     store = _Store(searched)
     search = NestedSearch(_field(searched), store)
 
-    def orders(busy: Set[Place]) -> list[Order]:
+    def waiting(busy: Set[Place]) -> list[FoldTask]:
         store.forget_unknown()
-        waiting = search.advance()
+        cells = search.advance()
         store.tidy(search, busy)
-        return [store.order(cell) for cell in waiting]
+        return [store.task(cell) for cell in cells]
 
     materials = searched.materials
-    if not train_all(orders, {0: materials.splits}, materials.data, searched.make, cluster):
+    if not run_fold_tasks(waiting, {0: Variant(materials.splits)}, materials.data, searched.make, cluster):
         return None
     result = _write(searched, search.results(), store.spent())
     for place in _models(searched):
@@ -72,13 +72,13 @@ def run_nested(searched: Searched, cluster: Cluster) -> dict[str, Any] | None:
     return result
 
 
-def _models(searched: Searched) -> Iterator[Place]:
+def _models(searched: EndedStudy) -> Iterator[Place]:
     """Where there are models of cells, or parts of them."""
     trials: list[Place] = [*(searched.folder / NESTED).glob("[0-9]*")]
     return (place for trial in trials for place in trial.glob("without-*"))
 
 
-def _field(searched: Searched) -> Field:
+def _field(searched: EndedStudy) -> Field:
     study, materials = searched.study, searched.materials
     cases = Cases.of(materials.data, materials.splits, study.race.resamples, study.seed)
     return Field(
@@ -86,7 +86,7 @@ def _field(searched: Searched) -> Field:
     )
 
 
-def _check_initial(searched: Searched) -> None:
+def _check_initial(searched: EndedStudy) -> None:
     """Each pair of folds is left out by weights that have not seen it."""
     study, materials = searched.study, searched.materials
     if study.init_from is not None:
@@ -101,11 +101,11 @@ def _check_initial(searched: Searched) -> None:
 class _Store:
     """What models of the study score, from the study's own folds and the files of cells (`search.nested.Scores`)."""
 
-    def __init__(self, searched: Searched) -> None:
+    def __init__(self, searched: EndedStudy) -> None:
         self._searched = searched
         data, splits = searched.materials.data, searched.materials.splits
         self._folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
-        self._identity = searched.identity(searched.materials.splits)
+        self._identity = searched.identity(searched.materials.splits, searched.materials.data)
         self._epochs = tuple(sorted({rung.epochs for rung in searched.ladder.rungs}))
         self._known: dict[Cell, Floats | Failed | None] = {}
 
@@ -120,11 +120,11 @@ class _Store:
         """Looks anew for models that were not there."""
         self._known = {cell: scores for cell, scores in self._known.items() if scores is not None}
 
-    def order(self, cell: Cell) -> Order:
-        """What makes a cell."""
+    def task(self, cell: Cell) -> FoldTask:
+        """What trains a cell."""
         folds = " and ".join(map(str, cell.without))
         identity = self._identity | flatten(self._searched.config(cell.trial)) | {"without": list(cell.without)}
-        return Order(
+        return FoldTask(
             f"trial {cell.trial} without fold{'s' * (len(cell.without) > 1)} {folds}",
             self._place(cell),
             self._searched.config(cell.trial),
@@ -153,9 +153,9 @@ class _Store:
             table = read_table(TrialFiles.of(self._searched.folder, trial.number).predictions)
             known = dict(zip(table["image_id"].to_pylist(), table["score"].to_pylist(), strict=True))
             return np.array([known[image] for image in images.tolist()])
-        order = self.order(cell)
-        path = order.file(cell.epochs)
-        return read_scores(path, order.identity, images.tolist()) if path.is_file() else None
+        task = self.task(cell)
+        path = task.file(cell.epochs)
+        return read_scores(path, task.identity, images.tolist()) if path.is_file() else None
 
     def _rows(self, cell: Cell) -> Any:
         return np.flatnonzero(np.isin(self._folds, cell.without))
@@ -164,7 +164,7 @@ class _Store:
         return model_folder(self._searched.folder / NESTED / f"{cell.trial:04d}", cell.without)
 
 
-def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[str, Any]:
+def _write(searched: EndedStudy, found: list[Outer] | Failed, spent: int) -> dict[str, Any]:
     """nested.json, its predictions first."""
     study = searched.study
     cost = price(study, searched.ladder, searched.lookback)
@@ -190,20 +190,11 @@ def _write(searched: Searched, found: list[Outer] | Failed, spent: int) -> dict[
     return result
 
 
-def _predictions(searched: Searched, found: list[Outer]) -> pa.Table:
+def _predictions(study: EndedStudy, outer: list[Outer]) -> pa.Table:
     """`trial, fold, image_id, patient_id, label, score`: every image once."""
-    data, splits = searched.materials.data, searched.materials.splits
+    data, splits = study.materials.data, study.materials.splits
     folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
-    rows = np.concatenate([np.flatnonzero(folds == outer.fold) for outer in found])
-    table = pa.table(
-        {
-            "trial": pa.array(np.concatenate([np.full(len(o.scores), o.trial) for o in found]), pa.int64()),
-            "fold": pa.array(folds[rows], pa.int32()),
-            "image_id": data.image_ids[rows].tolist(),
-            "patient_id": data.patient_ids[rows].tolist(),
-            "label": data.labels[rows].astype(np.int64),
-            "score": np.concatenate([outer.scores for outer in found]),
-        }
-    )
+    parts = [FoldPredictions(part.fold, np.flatnonzero(folds == part.fold), part.scores) for part in outer]
+    table = predictions_table(data, parts, trial=[part.trial for part in outer])
     check_predictions(table, data.image_ids, data.patient_ids)
     return table

@@ -16,9 +16,8 @@ from diagram_ray.auditing.baselines import Baselines
 from diagram_ray.data.splits import Splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.after_search.comparison_files import Beside
-from diagram_ray.distributed.after_search.ended_study import Searched
-from diagram_ray.distributed.after_search.fold_tasks import Cluster
-from diagram_ray.distributed.after_search.negative_controls import results
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
+from diagram_ray.distributed.after_search.fold_tasks import Cluster, result_of, wait_for_one
 from diagram_ray.distributed.retries import RETRIES
 from diagram_ray.errors import told
 from diagram_ray.results import REFERENCE, REFERENCE_SCORES
@@ -34,21 +33,21 @@ NOTE = (
 )
 
 
-def lacks_reference(searched: Searched) -> bool:
+def lacks_reference(searched: EndedStudy) -> bool:
     """Whether it can be measured here and was not yet, with these data, folds and weights."""
     return is_installed(NETWORK) and not _files(searched).is_there()
 
 
-def run_reference(searched: Searched, cluster: Cluster) -> None:
+def run_reference(searched: EndedStudy, cluster: Cluster) -> None:
     """Writes reference.parquet, and last reference.json; nothing if it was stopped meanwhile."""
     _files(searched).measure(lambda: _measured(searched, cluster))
 
 
-def _measured(searched: Searched, cluster: Cluster) -> Baselines | None:
+def _measured(searched: EndedStudy, cluster: Cluster) -> Baselines | None:
     data, splits, share = searched.materials.data, searched.materials.splits, cluster.share
-    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_scores)
-    found = results([task.remote(data, splits, share.device)], cluster)
-    return None if found is None else _told(data, splits, found[0])
+    remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_scores)
+    done = wait_for_one([remote.remote(data, splits, share.device)], cluster)
+    return None if done is None else _told(data, splits, result_of(done))
 
 
 def _scores(data: TrainingData, splits: Splits, device: str) -> NDArray[np.float64]:
@@ -67,7 +66,7 @@ def _told(data: TrainingData, splits: Splits, scores: NDArray[np.float64]) -> Ba
     return Baselines(table, [baselines.summary(NAME, "network", NOTE, table)], [])
 
 
-def _files(searched: Searched) -> Beside:
+def _files(searched: EndedStudy) -> Beside:
     folder, materials = searched.folder, searched.materials
     depends = f"{VERSION} {_weights()} {baselines.identity(materials.data, materials.splits)}"
     identity = hashlib.sha256(depends.encode()).hexdigest()

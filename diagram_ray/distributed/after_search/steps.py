@@ -1,55 +1,122 @@
-"""What follows a search: trivial baselines, a reference network, repeated and nested cross-validation.
+"""What follows a search, step by step: controls, baselines, a reference network, repeated and nested cross-validation.
 
-The last two if the study asks for them; their price is told first.
+A step that fails costs the study nothing else: its tables and its report are written without it, and say so.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from diagram_ray.distributed.after_search.ended_study import Searched
+from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster
-from diagram_ray.distributed.after_search.nested_cv import is_nested, missing, run_nested
-from diagram_ray.distributed.after_search.reference_network import (
-    NAME,
-    lacks_reference,
-    run_reference,
+from diagram_ray.distributed.after_search.negative_controls import (
+    is_controlled,
+    is_leakage_known,
+    run_control,
+    run_leaky,
 )
+from diagram_ray.distributed.after_search.nested_cv import is_nested, missing, run_nested
+from diagram_ray.distributed.after_search.reference_network import NAME, lacks_reference, run_reference
 from diagram_ray.distributed.after_search.repeated_cv import is_repeated, run_repeats
 from diagram_ray.distributed.after_search.trivial_baselines import has_baselines, run_baselines
+from diagram_ray.errors import told
 from diagram_ray.results import best_of
 from diagram_ray.study.nested_plan import price
+from diagram_ray.training.runs.trial import cannot_write
 
 log = logging.getLogger("diagram_ray")
 
 
-def tell_price(searched: Searched) -> None:
+@dataclass(frozen=True)
+class Step:
+    """Something that is measured after a search."""
+
+    name: str
+    """In study.yaml, if it fails."""
+    announcement: str
+    is_done: Callable[[], bool]
+    """Whether there is nothing to do."""
+    run: Callable[[], object]
+
+
+def tell_price(study: EndedStudy) -> None:
     """Into the log, before the search begins. Raises ConfigError for a study that cannot be nested."""
-    study, further = searched.study, searched.study.repeats - 1
+    further = study.study.repeats - 1
     if further:
-        cost = further * searched.ladder.rungs[-1].fold_epochs
+        cost = further * study.ladder.rungs[-1].fold_epochs
         log.info("price of %d further repeats of the winner: %d fold-epochs", further, cost)
-    if study.control.nested:
-        log.info("price of nested cross-validation: %s", price(study, searched.ladder, searched.lookback))
+    if study.study.control.nested:
+        log.info("price of nested cross-validation: %s", price(study.study, study.ladder, study.lookback))
 
 
-def run_further(searched: Searched, cluster: Cluster, announce: Callable[[str], None]) -> None:
-    """Runs what is asked for and not there yet. Raises what `run_repeats` and `run_nested` raise."""
-    best = best_of(searched.trials)
-    if best is None:
-        return
-    if not cluster.stopping() and not has_baselines(searched):
-        announce("trivial baselines: what grey levels, breast size and the files' facts tell on the same folds")
-        run_baselines(searched, cluster)
-    if not cluster.stopping() and lacks_reference(searched):
-        announce(f"reference network: what {NAME} tell on the same folds, nothing trained but a logistic regression")
-        run_reference(searched, cluster)
-    if not cluster.stopping() and not is_repeated(searched, best.number):
-        announce(f"repeats: trial {best.number} on folds dealt anew")
-        run_repeats(searched, best.number, cluster)
-    if not searched.study.control.nested or cluster.stopping() or is_nested(searched):
-        return
-    if waits := missing(searched):
+def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], None]) -> dict[str, str]:
+    """Runs what the study asks for and has not yet. The names of the steps that failed, and why.
+
+    Raises where nothing can be written any more.
+    """
+    best = best_of(study.trials)
+    failed: dict[str, str] = {}
+    for step in _steps(study, best.number, cluster) if best is not None else ():
+        if cluster.stopping():
+            break
+        try:
+            if not step.is_done():
+                announce(step.announcement)
+                step.run()
+        except Exception as error:  # of the training, of Ray, of damaged files: the search is worth more than this
+            if cannot_write(error):
+                raise
+            log.debug("%s failed", step.name, exc_info=error)
+            failed[step.name] = told(error)
+            log.error("%s failed: %s; the study is reported without it", step.name, failed[step.name])
+    return failed
+
+
+def _steps(study: EndedStudy, winner: int, cluster: Cluster) -> tuple[Step, ...]:
+    """All of them, in their order: the cheapest evidence first."""
+    return (
+        Step(
+            "control",
+            f"control: trial {winner} on labels shuffled by patient",
+            lambda: is_controlled(study, winner),
+            lambda: run_control(study, winner, cluster),
+        ),
+        Step(
+            "leakage price",
+            f"price of leakage: trial {winner} with folds assigned by image",
+            lambda: is_leakage_known(study, winner),
+            lambda: run_leaky(study, winner, cluster),
+        ),
+        Step(
+            "trivial baselines",
+            "trivial baselines: what grey levels, breast size and the files' facts tell on the same folds",
+            lambda: has_baselines(study),
+            lambda: run_baselines(study, cluster),
+        ),
+        Step(
+            "reference network",
+            f"reference network: what {NAME} tell on the same folds, nothing trained but a logistic regression",
+            lambda: not lacks_reference(study),
+            lambda: run_reference(study, cluster),
+        ),
+        Step(
+            "repeats",
+            f"repeats: trial {winner} on folds assigned anew",
+            lambda: is_repeated(study, winner),
+            lambda: run_repeats(study, winner, cluster),
+        ),
+        Step(
+            "nested cross-validation",
+            "nested cross-validation: the search again without each fold",
+            lambda: _need_not_nest(study),
+            lambda: run_nested(study, cluster),
+        ),
+    )
+
+
+def _need_not_nest(study: EndedStudy) -> bool:
+    if not study.study.control.nested or is_nested(study):
+        return True
+    if waits := missing(study):
         log.warning("nested cross-validation waits for trial %d, which has yet to start", waits[0])
-        return
-    announce("nested cross-validation: the search again without each fold")
-    run_nested(searched, cluster)
+    return bool(waits)

@@ -1,8 +1,8 @@
 """Trials on several devices: a Ray Train worker group that trains one trial after another.
 
 Ray Train starts the processes, joins them by torch.distributed, watches over them and starts them anew when one is
-lost. The first of them leads (`training.parallel.leader`): it runs the trial exactly as a single warm worker does, with the
-others at its side. Between trials the group stays, because starting it takes many seconds.
+lost. The first of them leads (`training.parallel.leader`): it runs the trial exactly as a single warm worker does, with
+the others at its side. Between trials the group stays, because starting it takes many seconds.
 
 The group ends when it is told to, so that Ray Train itself takes its placement group and its helpers away.
 """

@@ -13,7 +13,7 @@ from diagram_ray.storage.paths import Place
 
 
 class GroupWorker(tune.Trainable):
-    """Serves one trial after another, as `distributed.tune.trainable.Worker` does, with a group that stays between them.
+    """Serves one trial after another, as `tune.trainable.Worker` does, with a group that stays between them.
 
     The group has the study's name and the number of its first trial: so Ray calls it.
     """

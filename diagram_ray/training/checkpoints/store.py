@@ -1,6 +1,6 @@
 """The checkpoints of a run, in a folder or an object store: written in the background, and the newest good one read.
 
-PLACE/000045/   one checkpoint (`training.checkpoints.manifest`), named by its position; none without checkpoint.json
+PLACE/000045/   one checkpoint (`checkpoints.manifest`), named by its position; without checkpoint.json it is none
 
 A driver looks after the checkpoints of others: PyTorch is imported where a state is read or written.
 """

@@ -1,8 +1,8 @@
 """From stored DICOM pixels to grey levels: modality table or rescaling, value-of-interest table, padding.
 
 Which grey scale is wanted. A picture for presentation is meant to be seen through its value-of-interest transformation
-(DICOM PS3.3 C.11.2): a table, or a window given by centre and width. `preprocessing.standardise` stretches the breast's own
-range afterwards, so what matters here is only what a straight line cannot undo:
+(DICOM PS3.3 C.11.2): a table, or a window given by centre and width. `preprocessing.standardise` stretches the breast's
+own range afterwards, so what matters here is only what a straight line cannot undo:
 
 - A VOI LUT Sequence bends the scale and may turn it round, so it is applied: its first item, because items are
   alternatives and the first is the one shown first. Where there is a window as well, that is an alternative to the

@@ -1,0 +1,1 @@
+"""Single source files and small trees of them."""

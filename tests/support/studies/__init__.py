@@ -1,0 +1,1 @@
+"""Small studies, made without Ray or made up altogether, and what looks at them."""
