@@ -29,7 +29,7 @@ from diagram_ray.evaluation.nested_cv import nested_estimate
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, bootstrap, mean_over_folds
 from diagram_ray.search.ladder import Ladder, Rung, decide
-from diagram_ray.search.nested import Cell, Field, NestedSearch, Outer
+from diagram_ray.search.nested import Field, HeldOutModel, NestedSearch, Outer
 from diagram_ray.search.racing import Cases
 from diagram_ray.study.nested_plan import inner_ladder
 
@@ -92,7 +92,7 @@ class Models:
             for _ in range(FOLDS)
         ]
 
-    def of(self, cell: Cell, fold: int) -> NDArray[np.float64]:
+    def of(self, cell: HeldOutModel, fold: int) -> NDArray[np.float64]:
         others = [other for other in cell.without if other != fold]
         whole = self._pairs[others[0]] if others else self._data.scores
         return whole[cell.trial, self._data.folds == fold]

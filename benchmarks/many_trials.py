@@ -31,7 +31,7 @@ from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.study.config import read_study
 from diagram_ray.study.folder import Plan
-from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.inputs import StudyInputs
 
 PROCESSORS = 2
 FOLDS = 2
@@ -156,10 +156,10 @@ def run(folder: Path, trials: int) -> None:
     file, data = folder / "study.yaml", random_data((32, 24), 12, 24, 16)
     file.write_text(yaml.safe_dump(STUDY | {"trials": trials}))
     plan = Plan(*read_study(file), data="nowhere", out=folder / "study")
-    materials = Materials(data, make_splits(data, FOLDS, 0), {"name": "random", "fingerprint": data.fingerprint})
+    inputs = StudyInputs(data, make_splits(data, FOLDS, 0), {"name": "random", "fingerprint": data.fingerprint})
     print(f"{'trial':>6} {'wall':>9} {'driver':>9} {'others':>9} {'suggest':>9} {'MiB':>9}   ms a trial")
     began, work = time.perf_counter(), busy()
-    driver.run_study(plan, materials, Console(stderr=True, quiet=True), Instant)
+    driver.run_study(plan, inputs, Console(stderr=True, quiet=True), Instant)
     wall = time.perf_counter() - began
     in_driver, others = (new - old for new, old in zip(busy(), work, strict=True))
     table = Study.load(folder / "study").trials

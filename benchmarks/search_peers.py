@@ -112,7 +112,7 @@ def outcome(spent: list[int], final: Aucs, folds: int, epochs: int) -> Outcome:
 
 def run(name: str, search: Search, recording: Recording, replays: int) -> None:
     top, count = recording.top, recording.configurations
-    aucs = np.array([[fold.auc for fold in recording.standing(number, top)] for number in range(count)])
+    aucs = np.array([[fold.auc for fold in recording.case_scores(number, top)] for number in range(count)])
     found = [
         outcome(search(aucs, order), recording.final, top.folds, top.epochs) for order in random_orders(count, replays)
     ]

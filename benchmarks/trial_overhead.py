@@ -31,7 +31,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.results import Study
 from diagram_ray.study.config import read_study
 from diagram_ray.study.folder import Plan
-from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.inputs import StudyInputs
 from diagram_ray.training.trainer import Trainer
 
 PROCESSORS = 2
@@ -52,9 +52,9 @@ def ours(folder: Path, data: TrainingData, trials: int) -> tuple[float, float]:
     file = folder / "study.yaml"
     file.write_text(yaml.safe_dump(STUDY | {"trials": trials}))
     plan = Plan(*read_study(file), data="nowhere", out=folder / "study")
-    materials = Materials(data, make_splits(data, 2, 0), {"name": "random", "fingerprint": data.fingerprint})
+    inputs = StudyInputs(data, make_splits(data, 2, 0), {"name": "random", "fingerprint": data.fingerprint})
     started = time.perf_counter()
-    run_study(plan, materials, Console(stderr=True, quiet=True))
+    run_study(plan, inputs, Console(stderr=True, quiet=True))
     seconds = time.perf_counter() - started
     trials_of = Study.load(folder / "study").trials
     assert (trials_of["state"] == "COMPLETE").all() and len(trials_of) == trials  # noqa: PT018

@@ -29,7 +29,7 @@ from diagram_ray.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from diagram_ray.data.decoding.dicom.kind import Allowed
-    from diagram_ray.data.parquet.progress import Tally
+    from diagram_ray.data.parquet.progress import PreparationProgress
     from diagram_ray.data.readers import Asked
     from diagram_ray.data.records import Index
 
@@ -250,7 +250,7 @@ def _raw_phantom(source: str | None, out: str, patients: int, seed: int, difficu
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[["Tally"], None]]:
+def _progress() -> Iterator[Callable[["PreparationProgress"], None]]:
     """A bar for each stage: files and megapixels a second, rejects, time left."""
     from diagram_ray.data.parquet.progress import Speed
 
@@ -258,7 +258,7 @@ def _progress() -> Iterator[Callable[["Tally"], None]]:
         stage, speed = "", Speed()
         report: Callable[[int, int, str], None] = lambda done, total, text: None  # noqa: E731
 
-        def show(tally: "Tally") -> None:
+        def show(tally: "PreparationProgress") -> None:
             nonlocal stage, report
             if tally.what != stage:
                 stack.close()

@@ -12,8 +12,8 @@ baselines.json        what trivial features alone reach on the study's folds, or
 baselines.parquet     one row a (group of features, image): out-of-fold scores
 reference.json        the same of a reference network, where its weights are installed
 reference.parquet     its out-of-fold scores
-leakage.json          the same with folds dealt by image, if asked for
-repeats.json          the winner on folds dealt anew, if asked for; its scores stand in predictions.parquet
+leakage.json          the same with folds assigned by image, if asked for
+repeats.json          the winner on folds assigned anew, if asked for; its scores stand in predictions.parquet
 nested.json           the search made again without each fold, if asked for
 nested/               its models' scores, and predictions.parquet: of each fold's images by that fold's own winner
 optuna.journal        the trials for Optuna's own tools
@@ -162,7 +162,7 @@ class Study:
 
     @cached_property
     def leakage(self) -> dict[str, Any] | None:
-        """leakage.json: `auc_mean`, `fold_auc` with folds dealt by image; None if the study did not ask for it."""
+        """leakage.json: `auc_mean`, `fold_auc` with folds assigned by image; None if the study did not ask for it."""
         return self._json("leakage.json") if (self.path / "leakage.json").is_file() else None
 
     @cached_property

@@ -21,7 +21,7 @@ from diagram_ray import cli
 from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet.layout import read_rejects
 from diagram_ray.data.parquet.loader import read_training_data
-from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.readers import Asked, open_index, root_of
 from diagram_ray.data.records import Index
 from diagram_ray.prepare import PUBLIC_KEY, Making, _progress, app
@@ -204,10 +204,12 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
         monkeypatch.setattr(cli, "stderr", Console(file=screen, force_terminal=terminal, width=150))
         with _progress() as show, caplog.at_level("INFO", "diagram_ray"):
             for tally in (
-                Tally("preparing images", 5, 20), Tally("preparing images", 12, 20, 3, 90.0),
-                Tally("preparing images", 20, 20, 4, 200.0), Tally("writing shards", 1, 2),
-                Tally("writing shards", 2, 2),
-            ):  # fmt: skip
+                PreparationProgress("preparing images", 5, 20),
+                PreparationProgress("preparing images", 12, 20, 3, 90.0),
+                PreparationProgress("preparing images", 20, 20, 4, 200.0),
+                PreparationProgress("writing shards", 1, 2),
+                PreparationProgress("writing shards", 2, 2),
+            ):
                 show(tally)
         if terminal:
             assert caplog.text == ""

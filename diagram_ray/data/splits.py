@@ -1,6 +1,6 @@
 """Folds by patient: made once, written to splits.json, checked each time one is used.
 
-Patients are dealt to folds so that each fold has its share of every class (scikit-learn's StratifiedGroupKFold). The
+Patients are assigned to folds so that each fold has its share of every class (scikit-learn's StratifiedGroupKFold). The
 file says the fold of each patient, so a patient cannot be in two; what is checked is that the images and patches of a
 fold, as they are handed to training, are indeed those of its patients.
 """
@@ -89,9 +89,9 @@ def make_splits(data: TrainingData, n_folds: int, seed: int) -> Splits:
     groups, labels = data.patient_ids[order], data.labels[order]
     from sklearn.model_selection import StratifiedGroupKFold  # here: who only reads splits need not wait for it
 
-    dealer = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     folds: dict[str, int] = {}
-    for number, (_, test) in enumerate(dealer.split(np.zeros(len(order)), labels, groups)):
+    for number, (_, test) in enumerate(splitter.split(np.zeros(len(order)), labels, groups)):
         folds |= dict.fromkeys(groups[test].tolist(), number)
     splits = Splits(n_folds, seed, data.fingerprint, folds)
     for number in range(n_folds):
@@ -143,7 +143,7 @@ def shuffle_patients(data: TrainingData, seed: int) -> TrainingData:
 
 
 def forget_patients(data: TrainingData, seed: int) -> TrainingData:
-    """On purpose wrong: every image is a patient of its own, so that folds are dealt by image and patients leak.
+    """On purpose wrong: every image is a patient of its own, so that folds are assigned by image and patients leak.
 
     A patch goes with one of its patient's images, drawn at random.
     """

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ray.util.metrics import Counter, Gauge
 
-from diagram_ray.monitoring.snapshot import Sight
+from diagram_ray.monitoring.snapshot import StudySnapshot
 from diagram_ray.search.messages import Device
 
 EVERY = 5.0
@@ -56,7 +56,7 @@ class Telemetry:
         self._epochs = made(Counter, "fold_epochs", "Epochs of one fold that were trained")
         self._seen = made(Counter, "images", "Training images that were drawn")
 
-    def show(self, sight: Sight) -> None:
+    def show(self, sight: StudySnapshot) -> None:
         """Sets all of them; those of which nothing is known are not there."""
         for state in STATES:
             self._trials.set(sum(row.state == state for row in sight.rows), {"state": state})
@@ -76,7 +76,7 @@ class Telemetry:
         self._places = places
 
 
-def _values(sight: Sight) -> dict[str, float | None]:
+def _values(sight: StudySnapshot) -> dict[str, float | None]:
     best = sight.best or {}
     return {
         "trials_planned": sight.trials,
@@ -94,7 +94,7 @@ def _values(sight: Sight) -> dict[str, float | None]:
 
 
 @contextmanager
-def telemetry(study: str, images_per_fold_epoch: float, look: Callable[[], Sight]) -> Iterator[None]:
+def telemetry(study: str, images_per_fold_epoch: float, look: Callable[[], StudySnapshot]) -> Iterator[None]:
     """Shows what `look` sees every few seconds while the body runs."""
     metrics, over = Telemetry(study, images_per_fold_epoch), threading.Event()
 

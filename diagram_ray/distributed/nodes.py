@@ -16,7 +16,7 @@ def gone() -> int:
     return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
-class Notice:
+class DrainNotice:
     """Whether one of `nodes` (Ray's ids) has been told to leave: a spot machine, one that is drained or scaled away."""
 
     def __init__(self, nodes: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,18 +29,18 @@ class Notice:
         """As it was a second ago at most. Once given, a notice stands."""
         if not self._given and self._clock() - self._asked >= EVERY:
             self._asked = self._clock()
-            self._given = not self._nodes.isdisjoint(_leaving())
+            self._given = not self._nodes.isdisjoint(_draining())
         return self._given
 
 
-def _leaving() -> Iterable[str]:
+def _draining() -> Iterable[str]:
     # As Ray Train asks; there is no public call for a process outside of it.
     return set(ray._private.state.state.get_draining_nodes())
 
 
-def here() -> Notice:
+def here() -> DrainNotice:
     """The notice of the machine that this process runs on."""
-    return Notice([ray.get_runtime_context().get_node_id()])
+    return DrainNotice([ray.get_runtime_context().get_node_id()])
 
 
 def own_device() -> Device:

@@ -22,7 +22,7 @@ from diagram_ray.data.parquet.pieces import (
     read_entries,
     whole_pieces,
 )
-from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.parquet.shard_writer import (
     Shard,
     dataset_info,
@@ -48,7 +48,7 @@ UNTOLD = ("key", "negative", "root")
 KILLED = "its decoding killed the worker"
 
 
-Progress = Callable[[Tally], None]
+Progress = Callable[[PreparationProgress], None]
 Decoded = tuple[list[Entry], list[tuple[str, Reject]]]
 """What became of a piece: its images, and the identities of its rejects."""
 
@@ -186,7 +186,7 @@ class _Run:
     def _report(self, kept: int) -> None:
         rejects = len(self._left_out) + len(self._rejects)
         done = len(self._entries) + len(self._rejects) + kept
-        self._progress(Tally("preparing images", done, len(self.images), rejects, self._megapixels))
+        self._progress(PreparationProgress("preparing images", done, len(self.images), rejects, self._megapixels))
 
     def _all_rejects(self) -> list[Reject]:
         mine = [self._rejects[image.identity] for image in self.images if image.identity in self._rejects]
@@ -220,7 +220,7 @@ class _Run:
             for shard, written in run_tasks("writing shards", work, list(todo.values())):
                 del todo[shard.name]
                 rows[shard.folder] += written
-                self._progress(Tally("writing shards", len(shards) - len(todo), len(shards)))
+                self._progress(PreparationProgress("writing shards", len(shards) - len(todo), len(shards)))
         if todo:
             raise DiagramError(f"the worker that writes {min(todo)} has died twice")
         return rows

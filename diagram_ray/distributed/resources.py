@@ -13,7 +13,7 @@ GRAIN = 10_000
 
 
 @dataclass(frozen=True)
-class Share:
+class TrialResources:
     """What a trial gets of the cluster."""
 
     trials: int
@@ -39,9 +39,9 @@ class Share:
         return f"{f'{self.workers} workers of ' if self.workers > 1 else ''}{self.cpus:g} CPU{gpus}"
 
 
-def share_of(
+def divide_resources(
     cluster: Mapping[str, float], parallel: ParallelConfig | None = None, scaling: ScalingConfig | None = None
-) -> Share:
+) -> TrialResources:
     """Divides a cluster's resources among the trials that run at once.
 
     Where it is not said how many: one for each GPU, or else for each CPU; with several workers a trial as many as there
@@ -65,27 +65,27 @@ def share_of(
                 f"parallel.{name}_per_trial {each:g}: {count} trials at once need {count * each:g} {name[:-1].upper()}s"
                 f"; there are {there:g}. Give a smaller parallel.trials, or parallel.elastic=true if the cluster grows"
             )
-    return Share(count, own, part if part else _part(gpus, count), folds_at_once=_at_once(scaling))
+    return TrialResources(count, own, part if part else _part(gpus, count), folds_at_once=_at_once(scaling))
 
 
-def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -> Share:
+def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -> TrialResources:
     """What each trial gets of a cluster that may have no machines yet."""
     if scaling.workers == 1:
         own_cpus, own_gpus = parallel.cpus_per_trial or 1.0, parallel.gpus_per_trial or 0.0
-        return Share(trials, own_cpus, own_gpus, folds_at_once=_at_once(scaling))
+        return TrialResources(trials, own_cpus, own_gpus, folds_at_once=_at_once(scaling))
     gpus = float(scaling.gpus_per_worker or 0)
     cpus = scaling.cpus_per_worker or 1.0
-    return Share(trials, cpus, gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
+    return TrialResources(trials, cpus, gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
 
 
-def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> Share:
+def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> TrialResources:
     """Trials of several workers each: with a GPU each if there are GPUs, or else with a CPU each."""
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     least = scaling.min_workers or scaling.workers
     own_gpus = float(gpus >= 1.0 if scaling.gpus_per_worker is None else scaling.gpus_per_worker)
     count = parallel.trials or max(1, int((gpus / own_gpus if own_gpus else cpus) / scaling.workers))
     own_cpus = scaling.cpus_per_worker or _part(cpus - count * COORDINATOR_CPUS, count * least)
-    share = Share(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
+    share = TrialResources(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
     for name, own, there in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
         if count * least * own > there or (name == "CPU" and own <= 0):
             raise UsageError(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 
 RETRIES = 2
 """Times that a trial whose worker died is given a new one without having got any farther."""
@@ -18,7 +18,7 @@ class _Trial:
     left: bool = False  # its worker said so before
 
 
-class Losses:
+class RetryPolicy:
     """Counts them. `gone` tells how many machines have left the cluster so far.
 
     A trial may be what kills its workers, so it does not start again for ever. But a machine that goes is not its
@@ -38,14 +38,14 @@ class Losses:
         if number not in self._trials:
             self._trials[number] = _Trial(self._gone())
 
-    def advanced(self, round_: Round) -> None:
+    def advanced(self, report: TrialReport) -> None:
         """A worker told this."""
-        trial = self._trials[round_.number]
+        trial = self._trials[report.number]
         if trial.lost:
-            self.fold_epochs += max(0, trial.reached - round_.begun_at)
-        trial.lost, trial.left = False, round_.leaving
-        if round_.fold_epochs > trial.reached:
-            trial.reached, trial.deaths = round_.fold_epochs, 0
+            self.fold_epochs += max(0, trial.reached - report.begun_at)
+        trial.lost, trial.left = False, report.draining
+        if report.fold_epochs > trial.reached:
+            trial.reached, trial.deaths = report.fold_epochs, 0
 
     def died(self, number: int) -> bool:
         """Trial `number` lost its worker. Whether it may start again."""

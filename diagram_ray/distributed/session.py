@@ -149,7 +149,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def run_errand(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+def run_remote(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """What `work(*arguments)` returns. Raises what it raises; Ctrl-C stops it as it would stop it here."""
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(work).remote(*arguments)

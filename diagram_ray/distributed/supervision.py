@@ -20,7 +20,7 @@ from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.logs import EVENT
 from diagram_ray.monitoring.live_server import FILE as PAGE
 from diagram_ray.monitoring.live_server import study_page
-from diagram_ray.monitoring.snapshot import Sight, sight_of
+from diagram_ray.monitoring.snapshot import StudySnapshot, take_snapshot
 from diagram_ray.monitoring.terminal import Lines, Progress, Screen
 from diagram_ray.results import Trial
 from diagram_ray.search.racing import interval
@@ -97,13 +97,13 @@ def _progress(session: StudySession, console: Console) -> Progress:
 
 def _show(stack: ExitStack, session: StudySession, progress: Progress) -> None:
     """Metrics, and the study's page, for as long as `stack` is open."""
-    study, materials = session.plan.study, session.materials
-    images, top = len(materials.data.labels), session.state.rules.ladder.top
-    dataset = f"{materials.info.get('name', '')}, {images} images"
+    study, inputs = session.plan.study, session.inputs
+    images, top = len(inputs.data.labels), session.state.rules.ladder.top
+    dataset = f"{inputs.info.get('name', '')}, {images} images"
 
-    def look() -> Sight:
+    def look() -> StudySnapshot:
         price = study.budget.cost_per_worker_hour
-        return sight_of(progress, study.name, dataset, partial(_span, session, top), session.origin, price)
+        return take_snapshot(progress, study.name, dataset, partial(_span, session, top), session.origin, price)
 
     stack.enter_context(telemetry(study.name, images * (1 - 1 / study.folds), look))
     if study.page.on:
@@ -115,4 +115,4 @@ def _show(stack: ExitStack, session: StudySession, progress: Progress) -> None:
 
 
 def _span(session: StudySession, top: int, trial: Trial) -> Interval:
-    return interval(session.standings.standing(trial.number, top))
+    return interval(session.score_source.case_scores(trial.number, top))

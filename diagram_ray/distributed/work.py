@@ -8,9 +8,9 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.storage.paths import Place
-from diagram_ray.training.runs.trial import Validation
+from diagram_ray.training.runs.trial import CrossValidationLike
 
-MakeValidation = Callable[..., Validation]
+CrossValidationFactory = Callable[..., CrossValidationLike]
 """(configuration, data, splits, device) -> a cross-validation, as `training.cross_validation.CrossValidation`.
 
 In a group of processes, and where folds are trained side by side, it is given `crew` as well.
@@ -19,7 +19,7 @@ In a group of processes, and where folds are trained side by side, it is given `
 
 def cross_validation(
     config: ExperimentConfig, data: TrainingData, splits: Any, device: str, initial: Any = None, crew: Any = None
-) -> Validation:
+) -> CrossValidationLike:
     """The real training. `initial`: the `training.transfer.InitialWeights` that the folds start with, if any; `crew`:
     the `training.parallel.fold_teams.Crew` of the processes that train it together, and of how many folds each trains
     at a time."""
@@ -39,4 +39,4 @@ class Work:
     base: ExperimentConfig
     ladder: Ladder
     device: str
-    make: MakeValidation
+    make: CrossValidationFactory

@@ -24,9 +24,9 @@ WHAT = {"the baselines": (BASELINES, BASELINE_SCORES), "the reference network": 
 def examine_baselines(folder: Place) -> Iterator[Finding]:
     """The scores against the figures told of them and the study's folds. Studies without either are sound."""
     for what, files in WHAT.items():
-        mend = partial(_forget, folder, files)
+        repair = partial(_forget, folder, files)
         for finding in _examine(folder, *files):
-            yield replace(finding, what=f"{finding.what}; tune --resume measures {what} anew", mend=mend)
+            yield replace(finding, what=f"{finding.what}; tune --resume measures {what} anew", repair=repair)
 
 
 def _examine(folder: Place, figures: str, scores: str) -> Iterator[Finding]:

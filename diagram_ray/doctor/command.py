@@ -51,10 +51,10 @@ def _examine(folder: Place, fix: bool) -> dict[str, Any]:
             cli.log.info("the last %d bytes of the ledger were a write that was cut off: they are removed", cut)
         found = examine(folder, ledger.trials, plan.study, ladder)
         if fix:
-            _mend(found)
+            _repair(found)
         states = [trial.state.value for trial in ledger.trials.values()]
     _tell(found, fix)
-    mended = [fix and finding.mend is not None for finding in found]
+    mended = [fix and finding.repair is not None for finding in found]
     typer.echo(f"{folder}: {len(states)} trials, {len(found)} findings, {sum(mended)} put right")
     told = [
         {"where": finding.where, "what": finding.what, "mended": done}
@@ -63,15 +63,15 @@ def _examine(folder: Place, fix: bool) -> dict[str, Any]:
     return {"study": str(folder), "trials": len(states), "findings": told, "open": len(found) - sum(mended)}
 
 
-def _mend(found: "list[Finding]") -> None:
+def _repair(found: "list[Finding]") -> None:
     """Puts right what can be; findings may share what does it."""
-    for mend in dict.fromkeys(finding.mend for finding in found if finding.mend is not None):
-        mend()
+    for repair in dict.fromkeys(finding.repair for finding in found if finding.repair is not None):
+        repair()
 
 
 def _tell(found: "list[Finding]", fix: bool) -> None:
     for finding in found:
-        if finding.mend is not None:
+        if finding.repair is not None:
             fate = "put right: " if fix else "--fix puts it right: "
         else:
             fate = "cannot be put right: " if fix else ""

@@ -10,7 +10,7 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.storage.paths import Place, discard
 
-Mend = Callable[[], object]
+Repair = Callable[[], object]
 CLOSE = 1e-9
 """AUCs that differ by less are the same: they are computed in two ways."""
 
@@ -21,7 +21,7 @@ class Finding:
 
     where: str
     what: str
-    mend: Mend | None = None
+    repair: Repair | None = None
     """Puts it right; None: it cannot be put right from what is there."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diagram_ray.doctor.findings import Finding, Mend, check_auc, inside, superfluous
+from diagram_ray.doctor.findings import Finding, Repair, check_auc, inside, superfluous
 from diagram_ray.errors import DataError, StoreError, told
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.ladder import Ladder
@@ -22,7 +22,7 @@ from diagram_ray.storage.paths import Place
 from diagram_ray.storage.tables import read_table
 from diagram_ray.study import holdout_files
 from diagram_ray.study.config import StudyConfig
-from diagram_ray.study.holdout_files import CHECKPOINT, CellFile, model_folder, read_cell, scores_file
+from diagram_ray.study.holdout_files import CHECKPOINT, HeldOutFile, model_folder, read_held_out, scores_file
 from diagram_ray.study.nested_plan import candidates
 from diagram_ray.study.tables import Trials
 from diagram_ray.study.trial_files import TrialFiles
@@ -51,7 +51,7 @@ class _Known:
         return self.ladder.rungs[-1].epochs
 
 
-def examine_cells(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
+def examine_held_out(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
     """All findings of these kinds. `trials` are those of the study's ledger, and nobody writes meanwhile."""
     known = _Known(folder, trials, study, ladder)
     yield from _nested(known)
@@ -81,20 +81,22 @@ def _repeats(known: _Known) -> Iterator[Finding]:
     recorded = _recorded(path)
     if recorded is None:
         yield Finding(path.name, f"cannot be read{ANEW}", _removal(path))
-    of, deals = _deals_of(recorded or {})
+    of, assignments = _assignments_of(recorded or {})
     for place in _entries(known.folder / holdout_files.REPEATS):
         trial = known.trial_of(place.name)
         if trial is None:
             yield superfluous(known.folder, place, UNKNOWN)
         else:
-            yield from _deals(known, place, trial, deals if trial.number == of else {})
-    for repeat in deals:
+            yield from _assignments(known, place, trial, assignments if trial.number == of else {})
+    for repeat in assignments:
         table = known.folder / holdout_files.REPEATS / f"{of:04d}" / f"repeat-{repeat}.parquet"
         if not table.is_file():
             yield Finding(inside(known.folder, table), f"missing{ANEW}", _removal(path))
 
 
-def _deals(known: _Known, place: Place, trial: Trial, recorded: Mapping[int, Sequence[float]]) -> Iterator[Finding]:
+def _assignments(
+    known: _Known, place: Place, trial: Trial, recorded: Mapping[int, Sequence[float]]
+) -> Iterator[Finding]:
     """All that is in the folder of a trial's repeats."""
     for path in _entries(place):
         found = re.fullmatch(r"repeat-([1-9]\d{0,8})(\.parquet)?", path.name)
@@ -102,7 +104,7 @@ def _deals(known: _Known, place: Place, trial: Trial, recorded: Mapping[int, Seq
             yield superfluous(known.folder, path, "it belongs to no repeat")
         elif found[2]:
             models = place / f"repeat-{found[1]}"
-            yield from _deal(known, path, models, recorded.get(int(found[1])))
+            yield from _assignment(known, path, models, recorded.get(int(found[1])))
         else:
             rests = (place / f"{path.name}.parquet").is_file()
             yield from _models(known, path, trial, 1, rests, rests)
@@ -146,7 +148,7 @@ def _model(known: _Known, place: Place, identity: Mapping[str, Any], rests: bool
                 yield superfluous(known.folder, path, "it has the scores of no rung")
             continue
         try:
-            cell = read_cell(path)
+            cell = read_held_out(path)
         except DataError as error:
             yield Finding(where, str(error).removeprefix(f"{path}: "), None if rests else _removal(path))
             continue
@@ -157,7 +159,7 @@ def _model(known: _Known, place: Place, identity: Mapping[str, Any], rests: bool
         yield superfluous(known.folder, place / CHECKPOINT, "nobody goes on from it")
 
 
-def _wrong(cell: CellFile, identity: Mapping[str, Any]) -> str:
+def _wrong(cell: HeldOutFile, identity: Mapping[str, Any]) -> str:
     """What is wrong with a model's scores that can be read; empty if nothing is."""
     for key, value in identity.items():
         if key not in cell.identity or cell.identity[key] != value:
@@ -167,7 +169,7 @@ def _wrong(cell: CellFile, identity: Mapping[str, Any]) -> str:
     return "" if np.isfinite(cell.scores).all() else "has scores that are no numbers"
 
 
-def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Mend) -> Iterator[Finding]:
+def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Repair) -> Iterator[Finding]:
     """nested.json against its predictions, and those against the scores of the models that won."""
     path = known.folder / holdout_files.NESTED / holdout_files.PREDICTIONS
     where = inside(known.folder, path)
@@ -195,7 +197,7 @@ def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Mend) -> It
             yield from _rests_on(known, where, fold, mine, model_folder(models, (fold,)))
 
 
-def _deal(known: _Known, path: Place, models: Place, recorded: Sequence[float] | None) -> Iterator[Finding]:
+def _assignment(known: _Known, path: Place, models: Place, recorded: Sequence[float] | None) -> Iterator[Finding]:
     """The out-of-fold scores of a repeat against the models' scores, and against what repeats.json says, if it does."""
     where, result = inside(known.folder, path), known.folder / holdout_files.REPEATS_RESULT
     try:
@@ -203,8 +205,8 @@ def _deal(known: _Known, path: Place, models: Place, recorded: Sequence[float] |
     except StoreError:
         raise
     except Exception as error:  # damaged files raise many kinds
-        mend = _removal(path, result) if recorded is not None else _removal(path)
-        yield Finding(where, f"cannot be read: {told(error)}{ANEW}", mend)
+        repair = _removal(path, result) if recorded is not None else _removal(path)
+        yield Finding(where, f"cannot be read: {told(error)}{ANEW}", repair)
         return
     for fold in range(known.study.folds):
         mine = parts.get(fold)
@@ -232,7 +234,7 @@ def _rests_on(known: _Known, where: str, fold: int, mine: pd.DataFrame, model: P
         yield Finding(inside(known.folder, path), f"missing; fold {fold} of {where} rests on it")
         return
     try:
-        cell = read_cell(path)
+        cell = read_held_out(path)
     except DataError:  # told of already
         return
     yield from _has_scores(where, fold, mine, dict(zip(cell.image_ids, cell.scores.tolist(), strict=True)))
@@ -260,7 +262,7 @@ def _has_scores(where: str, fold: int, mine: pd.DataFrame, model: Mapping[str, f
         yield Finding(where, f"fold {fold} has other scores of {count} images than the model that they are from")
 
 
-def _deals_of(recorded: Mapping[str, Any]) -> tuple[int, dict[int, list[float]]]:
+def _assignments_of(recorded: Mapping[str, Any]) -> tuple[int, dict[int, list[float]]]:
     """repeats.json: the trial, and the AUC of each fold of the repeats that did not fail."""
     good = [each for each in recorded.get("repeats", []) if "failed" not in each]
     return int(recorded.get("trial", 0)), {int(each["repeat"]): [*map(float, each["fold_auc"])] for each in good}
@@ -270,7 +272,7 @@ def _recorded(path: Place) -> dict[str, Any] | None:
     """A result: empty if there is none yet, None if it is damaged."""
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        _deals_of(recorded)
+        _assignments_of(recorded)
     except FileNotFoundError:
         return {}
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
@@ -284,7 +286,7 @@ def _entries(place: Place) -> list[Place]:
     return sorted((path for path in found if not path.name.startswith(".")), key=str)
 
 
-def _removal(*paths: Place) -> Mend:
+def _removal(*paths: Place) -> Repair:
     return partial(_remove, paths)
 
 

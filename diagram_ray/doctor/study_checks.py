@@ -1,7 +1,7 @@
 """What is wrong in a study's folder: what is missing, left over, or says something else than the ledger.
 
-Every finding names its place. One that can be put right from what is there has a `mend`; nothing that only this folder
-knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
+Every finding names its place. One that can be put right from what is there has a `repair`; nothing that only this
+folder knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
 """
 
 import re
@@ -13,7 +13,7 @@ import pandas as pd
 
 from diagram_ray.doctor.baseline_checks import examine_baselines
 from diagram_ray.doctor.findings import Finding, check_auc, check_same, inside, superfluous
-from diagram_ray.doctor.holdout_checks import examine_cells
+from diagram_ray.doctor.holdout_checks import examine_held_out
 from diagram_ray.errors import told
 from diagram_ray.results import Measurement, Trial, TrialState, best_of
 from diagram_ray.search.ladder import Ladder, decide_by_rank
@@ -37,7 +37,7 @@ def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -
         _figures(folder, trials),
         _decisions(trials, study, ladder),
         _tables(folder, trials),
-        examine_cells(folder, trials, study, ladder),
+        examine_held_out(folder, trials, study, ladder),
         examine_baselines(folder),
     )
     return [finding for part in parts for finding in part]

@@ -1,8 +1,8 @@
-"""Repeated cross-validation of one configuration: how much of its figure is owed to how the folds were dealt.
+"""Repeated cross-validation of one configuration: how much of its figure is due to how the folds were assigned.
 
-The first repeat is the one by which the configuration was selected. The others deal the same patients anew: they have
-no part in the luck of that deal, but they were not there when other configurations lost on it, and the patients are the
-same. So their mean still flatters a little, less than the first repeat does.
+The first repeat is the one by which the configuration was selected. The others assign the same patients anew: they have
+no part in the luck of that assignment, but they were not there when other configurations lost on it, and the patients
+are the same. So their mean still flatters a little, less than the first repeat does.
 """
 
 import statistics
@@ -18,7 +18,7 @@ from diagram_ray.evaluation.resampling import Interval, bootstrap, mean_over_fol
 
 @dataclass(frozen=True)
 class RepeatedEstimate:
-    """The AUC of one configuration on R deals of K folds."""
+    """The AUC of one configuration on R assignments of K folds."""
 
     auc: Interval
     """Mean over all folds of all repeats; patients are redrawn, each with her images in all repeats."""
@@ -33,8 +33,8 @@ class RepeatedEstimate:
         return statistics.fmean(self.means[1:])
 
     @property
-    def deal_sd(self) -> float | None:
-        """How far a deal moves the mean over folds: between the repeats that selected nothing; None for one of them."""
+    def assignment_sd(self) -> float | None:
+        """How far the assignment of folds moves their mean: between repeats that selected nothing; None for one of them."""
         return statistics.stdev(self.means[1:]) if len(self.means) > 2 else None
 
     @property

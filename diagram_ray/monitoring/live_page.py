@@ -1,6 +1,6 @@
 """The page of a study that runs: what there is to see, as HTML that keeps itself up to date."""
 
-from diagram_ray.monitoring.snapshot import Sight
+from diagram_ray.monitoring.snapshot import StudySnapshot
 from diagram_ray.reporting.templates_env import environment
 
 SHOWN = 200
@@ -9,7 +9,7 @@ DEVICES = 8
 """That are named."""
 
 
-def live_page(sight: Sight, nonce: str) -> str:
+def live_page(sight: StudySnapshot, nonce: str) -> str:
     """`nonce` lets the page's own script run, and no other."""
     rows = [(row, [_shade(value) for value in row.folds]) for row in sight.rows[:SHOWN]]
     devices = [f"{name} ({count} workers)" if count > 1 else name for name, count in sight.devices.items()]

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from diagram_ray.errors import UsageError
 from diagram_ray.monitoring.live_page import live_page
-from diagram_ray.monitoring.snapshot import Sight
+from diagram_ray.monitoring.snapshot import StudySnapshot
 
 FILE = "page.url"
 COOKIE = "diagram_ray"
@@ -34,7 +34,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-
 
 
 @contextmanager
-def study_page(folder: Path, host: str, port: int, look: Callable[[], Sight]) -> Iterator[str]:
+def study_page(folder: Path, host: str, port: int, look: Callable[[], StudySnapshot]) -> Iterator[str]:
     """Serves the page while the body runs; yields its address without the token. `port` 0: one that is free.
 
     Raises UsageError if the address cannot be had.
@@ -68,7 +68,7 @@ def _keep(path: Path, text: str) -> None:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     token: str
-    look: Callable[[], Sight]
+    look: Callable[[], StudySnapshot]
 
 
 class _Handler(BaseHTTPRequestHandler):

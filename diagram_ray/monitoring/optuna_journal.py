@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from diagram_ray.results import Trial, TrialState
-from diagram_ray.search.constraints import Aims
+from diagram_ray.search.constraints import Goals
 from diagram_ray.search.space import Space
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import Place
@@ -32,20 +32,20 @@ STATES = {
 
 
 def write_optuna_file(
-    folder: Place, name: str, space: Space, trials: Mapping[int, Trial], aims: Aims | None = None
+    folder: Place, name: str, space: Space, trials: Mapping[int, Trial], goals: Goals | None = None
 ) -> None:
     """Puts the trials that have ended into STUDY/optuna.journal, by their numbers, in place of the old one.
 
     The intermediate values are the mean AUC at each rung, by epoch. A pruned trial has no value: Optuna's own rule is
     to give it its last intermediate one. A study of several objectives has no intermediate values in Optuna.
     """
-    aims = aims or Aims()
+    goals = goals or Goals()
     distributions = {key: values.distribution() for key, values in space.items()}
     with _replacing(folder / FILE) as draft:
         storage = JournalStorage(JournalFileBackend(str(draft), lock_obj=JournalFileOpenLock(str(draft))))
-        study = optuna.create_study(storage=storage, study_name=name, directions=aims.directions)
+        study = optuna.create_study(storage=storage, study_name=name, directions=goals.directions)
         ended = (trial for _, trial in sorted(trials.items()) if trial.state in STATES)
-        study.add_trials([_frozen(trial, distributions, aims) for trial in ended])
+        study.add_trials([_frozen(trial, distributions, goals) for trial in ended])
 
 
 @contextmanager
@@ -64,16 +64,16 @@ def _replacing(path: Place) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], aims: Aims) -> FrozenTrial:
+def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], goals: Goals) -> FrozenTrial:
     known = {key: distribution for key, distribution in distributions.items() if key in trial.params}
     curve = {measured.epochs: measured.auc_mean for measured in trial.measurements}
     made = optuna.trial.create_trial(
         state=STATES[trial.state],
         params={key: trial.params[key] for key in known},
         distributions=known,
-        values=aims.values(trial) if trial.last and trial.state is TrialState.COMPLETE else None,
-        intermediate_values=curve if len(aims.objectives) == 1 else None,
-        constraints=aims.excess(trial.sizes),
+        values=goals.values(trial) if trial.last and trial.state is TrialState.COMPLETE else None,
+        intermediate_values=curve if len(goals.objectives) == 1 else None,
+        constraints=goals.excess(trial.sizes),
         user_attrs=_attributes(trial),
     )
     made.datetime_start = made.datetime_complete = datetime.now(UTC).replace(tzinfo=None)

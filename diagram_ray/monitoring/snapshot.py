@@ -9,7 +9,7 @@ from typing import Any
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.monitoring.terminal import Progress, duration, short
 from diagram_ray.results import Trial, TrialState
-from diagram_ray.search.messages import Device, Round
+from diagram_ray.search.messages import Device, TrialReport
 
 Span = Callable[[Trial], Interval]
 """A complete trial -> its mean AUC with the 95 % interval."""
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Sight:
+class StudySnapshot:
     """What there is to see."""
 
     name: str
@@ -92,9 +92,9 @@ class Sight:
         return asdict(self) | {"cost": self.cost, "cost_left": self.cost_left, "devices": self.devices}
 
 
-def sight_of(
+def take_snapshot(
     progress: Progress, name: str, dataset: str, span: Span, origin: str = "", price: float | None = None
-) -> Sight:
+) -> StudySnapshot:
     """What `progress` knows now. May be called from another thread than the search's."""
     state, best = progress.state, progress.best
     trials, rounds, left = dict(state.trials), dict(progress.rounds), progress.seconds_left()
@@ -103,7 +103,7 @@ def sight_of(
         _row(trial, rounds.get(number), decisions.get(number, ""))
         for number, trial in sorted(trials.items(), reverse=True)
     )
-    return Sight(
+    return StudySnapshot(
         name=name,
         dataset=dataset,
         where=progress.where,
@@ -128,7 +128,7 @@ def sight_of(
     )
 
 
-def _row(trial: Trial, round_: Round | None, decision: str) -> Row:
+def _row(trial: Trial, report: TrialReport | None, decision: str) -> Row:
     last = trial.last
     reason = decision if trial.state is TrialState.RUNNING else trial.reason
     return Row(
@@ -138,9 +138,9 @@ def _row(trial: Trial, round_: Round | None, decision: str) -> Row:
         folds=last.fold_auc if last else (),
         mean=last.auc_mean if last else None,
         rung=len(trial.measurements),
-        epoch=round_.epoch if round_ else last.epochs if last else 0,
+        epoch=report.epoch if report else last.epochs if last else 0,
         reason=reason,
-        devices=round_.devices if round_ else (),
+        devices=report.devices if report else (),
         training_auc=last.training_auc if last else None,
     )
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from diagram_ray.logs import EVENT, event
 from diagram_ray.results import Trial, TrialState, best_of, better
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 from diagram_ray.search.scheduler import StudyState
 
 log = logging.getLogger("diagram_ray")
@@ -28,7 +28,7 @@ class Listener:
     def started(self, trial: Trial) -> None:
         """A trial was given to a worker."""
 
-    def advanced(self, round_: Round) -> None:
+    def advanced(self, report: TrialReport) -> None:
         """A trial finished a round."""
 
     def lost(self, trial: Trial) -> None:
@@ -52,7 +52,7 @@ class Progress(Listener):
         self.counts: Counter[TrialState] = Counter(
             trial.state for trial in state.trials.values() if trial.state is not TrialState.RUNNING
         )
-        self.rounds: dict[int, Round] = {}
+        self.rounds: dict[int, TrialReport] = {}
         """Latest round of each trial that runs."""
         self.restarts = 0
         """Workers that were lost, and whose trials started again."""
@@ -70,22 +70,24 @@ class Progress(Listener):
         """Notes what the trial brings along from an earlier run."""
         last = trial.last
         done = last.folds * last.epochs if last else 0
-        self.rounds[trial.number] = Round(trial.number, last.folds if last else 0, last.epochs if last else 0, done)
+        self.rounds[trial.number] = TrialReport(
+            trial.number, last.folds if last else 0, last.epochs if last else 0, done
+        )
 
-    def advanced(self, round_: Round) -> None:
+    def advanced(self, report: TrialReport) -> None:
         """Notes how far the trial is."""
-        self.worked += round_.seconds * max(1, len(round_.devices))
+        self.worked += report.seconds * max(1, len(report.devices))
         if self._began is None:
             self._began = time.monotonic()
             self.first_report, self._worked_before = self._began - self._opened, self.worked
         else:
-            self._trained += max(0, round_.fold_epochs - self.rounds[round_.number].fold_epochs)
-        self.rounds[round_.number] = round_
+            self._trained += max(0, report.fold_epochs - self.rounds[report.number].fold_epochs)
+        self.rounds[report.number] = report
 
     def ended(self, trial: Trial) -> None:
         """Counts the trial."""
-        round_ = self.rounds.pop(trial.number, None)  # none: it broke a bound, and has not started
-        self._costs.append(round_.fold_epochs if round_ is not None else 0)
+        report = self.rounds.pop(trial.number, None)  # none: it broke a bound, and has not started
+        self._costs.append(report.fold_epochs if report is not None else 0)
         self.counts[trial.state] += 1
         if trial.state is TrialState.COMPLETE and better(trial, self.best):
             self.best = trial
@@ -131,7 +133,7 @@ class Progress(Listener):
         rules, costs = self.state.rules, tuple(self._costs)
         expected = rules.ladder.expected(rules.trials, unpruned=rules.lookback) / rules.trials
         each = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
-        under_way = sum(round_.fold_epochs for round_ in tuple(self.rounds.values()))
+        under_way = sum(report.fold_epochs for report in tuple(self.rounds.values()))
         return max(0.0, each * (rules.trials - self.done) - under_way)
 
     def summary(self) -> str:
@@ -161,19 +163,19 @@ class Lines(Progress):
         text = f"trial {trial.number} starts"
         log.log(EVENT, text, extra=event("start", study=self._study, trial=trial.number, params=trial.params))
 
-    def advanced(self, round_: Round) -> None:
+    def advanced(self, report: TrialReport) -> None:
         """An event."""
-        super().advanced(round_)
-        fields: dict[str, Any] = {"trial": round_.number, "folds": round_.folds, "epoch": round_.epoch}
+        super().advanced(report)
+        fields: dict[str, Any] = {"trial": report.number, "folds": report.folds, "epoch": report.epoch}
         fields |= {
-            "auc": round_.auc,
-            "training_auc": round_.training_auc,
-            "fold_epochs": round_.fold_epochs,
-            "rung": round_.rung,
+            "auc": report.auc,
+            "training_auc": report.training_auc,
+            "fold_epochs": report.fold_epochs,
+            "rung": report.rung,
         }
-        if round_.measurement is not None:
-            fields["fold_auc"] = list(round_.measurement.fold_auc)
-        text = f"trial {round_.number}: epoch {round_.epoch} of {round_.folds} folds"
+        if report.measurement is not None:
+            fields["fold_auc"] = list(report.measurement.fold_auc)
+        text = f"trial {report.number}: epoch {report.epoch} of {report.folds} folds"
         log.log(EVENT, text, extra=event("round", study=self._study, **fields))
 
     def ended(self, trial: Trial) -> None:
@@ -243,15 +245,15 @@ class Screen(Progress):
     def _running(self) -> Table:
         table = Table("trial", "rung", "epoch", "AUC now", "training AUC", "parameters", box=None, header_style="dim")
         ladder = self.state.rules.ladder
-        for number, round_ in sorted(self.rounds.items()):
+        for number, report in sorted(self.rounds.items()):
             trial = self.state.trials[number]
             epochs = ladder.rungs[min(len(trial.measurements), ladder.top)].epochs
             table.add_row(
                 str(number),
                 f"{len(trial.measurements) + 1} of {len(ladder.rungs)}",
-                f"{round_.epoch} of {epochs}",
-                "" if round_.auc is None else f"{round_.auc:.3f}",
-                "" if round_.training_auc is None else f"{round_.training_auc:.3f}",
+                f"{report.epoch} of {epochs}",
+                "" if report.auc is None else f"{report.auc:.3f}",
+                "" if report.training_auc is None else f"{report.training_auc:.3f}",
                 ", ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in trial.params.items()),
             )
         return table

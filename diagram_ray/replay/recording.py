@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from diagram_ray.errors import DataError, UsageError, told
 from diagram_ray.results import Study, Trial, TrialState
 from diagram_ray.search.ladder import Rung
-from diagram_ray.search.racing import Cases, FoldScore, Standing, mean_auc
+from diagram_ray.search.racing import Cases, CaseScores, FoldScore, mean_auc
 from diagram_ray.storage.paths import Place
 from diagram_ray.study.ledger import read_ledger
 from diagram_ray.study.trial_files import TrialFiles, read_scores
@@ -51,7 +51,7 @@ class Recording:
         """All folds, all epochs."""
         return Rung(self.folds, self.epochs[-1])
 
-    def standing(self, configuration: int, rung: Rung) -> Standing:
+    def case_scores(self, configuration: int, rung: Rung) -> CaseScores:
         """A configuration's first folds at a rung. Raises UsageError if that was not recorded."""
         measured = dict(zip(self.epochs, self.measured or [self.folds] * len(self.epochs), strict=True))
         if rung.folds > measured.get(rung.epochs, 0):
@@ -69,7 +69,7 @@ class Recording:
     @cached_property
     def final(self) -> NDArray[np.float64]:
         """(C,) mean AUC of all folds after all epochs."""
-        return np.array([mean_auc(self.standing(number, self.top)) for number in range(self.configurations)])
+        return np.array([mean_auc(self.case_scores(number, self.top)) for number in range(self.configurations)])
 
 
 def read_recording(path: Path, resamples: int = 500) -> Recording:

@@ -16,7 +16,7 @@ from diagram_ray.replay.recording import Recording
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.search.messages import Memory, Rules
-from diagram_ray.search.racing import Race, Standing
+from diagram_ray.search.racing import CaseScores, Race
 from diagram_ray.search.scheduler import StudyState
 
 
@@ -62,7 +62,7 @@ def recorded_figures(recording: Recording, ladder: Ladder, order: Iterable[int])
     if ladder.rungs[-1] != recording.top:
         raise UsageError(f"{ladder.rungs[-1]}: a replay must end where the recording does, at {recording.top}")
     for rung in ladder.rungs:
-        recording.standing(0, rung)
+        recording.case_scores(0, rung)
     return RecordedFigures(recording, ladder, list(order))
 
 
@@ -136,11 +136,11 @@ class RecordedFigures:
     ladder: Ladder
     numbers: list[int]
 
-    def standing(self, number: int, rung: int) -> Standing:
-        """As `Standings`."""
-        return self.recording.standing(self.numbers[number], self.ladder.rungs[rung])
+    def case_scores(self, number: int, rung: int) -> CaseScores:
+        """As `CaseScoreSource`."""
+        return self.recording.case_scores(self.numbers[number], self.ladder.rungs[rung])
 
     def measurement(self, number: int, rung: int) -> Measurement:
         """Of trial `number` at a rung."""
-        scores, point = tuple(fold.auc for fold in self.standing(number, rung)), self.ladder.rungs[rung]
+        scores, point = tuple(fold.auc for fold in self.case_scores(number, rung)), self.ladder.rungs[rung]
         return Measurement(point.folds, point.epochs, scores, scores, 0.0)

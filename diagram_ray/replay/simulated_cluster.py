@@ -23,7 +23,7 @@ from pydantic import Field
 from diagram_ray.config import Frozen
 from diagram_ray.results import Measurement, Trial
 from diagram_ray.search.messages import Journal, Proposer, Rules
-from diagram_ray.search.racing import Standing
+from diagram_ray.search.racing import CaseScores
 from diagram_ray.search.scheduler import StudyState
 
 SAVE_EVERY = 120.0
@@ -58,7 +58,7 @@ class Scored(Protocol):
     def measurement(self, number: int, rung: int) -> Measurement:
         """Of trial `number` at a rung."""
 
-    def standing(self, number: int, rung: int) -> Standing:
+    def case_scores(self, number: int, rung: int) -> CaseScores:
         """The same case by case, for races."""
 
 

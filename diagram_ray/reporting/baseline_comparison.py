@@ -8,40 +8,40 @@ from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.evaluation.verdict import against_reference, signed
 from diagram_ray.reporting.interval_chart import Line, chance, draw
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import BASELINES, REFERENCE
 
 
-def figures(facts: Facts) -> dict[str, Any]:
+def figures(study_data: StudyData) -> dict[str, Any]:
     """`best`, its `auc`, the winner's `difference` from it and all `baselines`; or `unmeasured`, why there are none."""
-    found = facts.estimates.margin if facts.estimates else None
-    return {"unmeasured": facts.unmeasured} if found is None else dataclasses.asdict(found)
+    found = study_data.estimates.margin if study_data.estimates else None
+    return {"unmeasured": study_data.unmeasured} if found is None else dataclasses.asdict(found)
 
 
-def reference_figures(facts: Facts) -> dict[str, Any]:
+def reference_figures(study_data: StudyData) -> dict[str, Any]:
     """`name`, `auc`, the winner's `difference` from it and a `sentence`; or `unmeasured`, why there is none."""
-    estimates = facts.estimates
+    estimates = study_data.estimates
     if estimates is None or estimates.reference is None:
-        return {"unmeasured": facts.unreferenced}
+        return {"unmeasured": study_data.unreferenced}
     sentence = against_reference(estimates.corrected.auc, estimates.reference)
     return dataclasses.asdict(estimates.reference) | {"sentence": sentence}
 
 
-def beside_baselines(facts: Facts, estimates: Estimates) -> dict[str, Any]:
+def beside_baselines(study_data: StudyData, estimates: Estimates) -> dict[str, Any]:
     """What the template wants to know."""
-    found, reference = estimates.margin, reference_figures(facts)
+    found, reference = estimates.margin, reference_figures(study_data)
     if found is None:
-        return {"unmeasured": facts.unmeasured, "reference": reference}
-    notes, absent = _told(facts, facts.study.baselines, BASELINES)
+        return {"unmeasured": study_data.unmeasured, "reference": reference}
+    notes, absent = _told(study_data, study_data.study.baselines, BASELINES)
     shown = [(_capital(each.name), notes.get(each.name, ""), each) for each in found.baselines]
     if (other := estimates.reference) is not None:
-        note = _told(facts, facts.study.reference, REFERENCE)[0].get(other.name, "")
+        note = _told(study_data, study_data.study.reference, REFERENCE)[0].get(other.name, "")
         shown.append((f"{_capital(other.name)} (reference network)", note, other))
     groups = [Line(name, each.auc) for name, _, each in shown]
     winner = Line("The winner, corrected for selection", estimates.corrected.auc, "main")
     return {
         "unmeasured": "",
-        "scale": draw([winner, *groups, *chance(facts.control)]),
+        "scale": draw([winner, *groups, *chance(study_data.control)]),
         "rows": [(name, note, *_gap(each.difference)) for name, note, each in shown],
         "reference": reference,
         "best": _gap(found.difference),
@@ -50,7 +50,7 @@ def beside_baselines(facts: Facts, estimates: Estimates) -> dict[str, Any]:
     }
 
 
-def _told(facts: Facts, recorded: dict[str, Any] | None, file: str) -> tuple[dict[str, str], list[str]]:
+def _told(study_data: StudyData, recorded: dict[str, Any] | None, file: str) -> tuple[dict[str, str], list[str]]:
     """What each group looks at, and the groups of which nothing is known."""
     try:
         found = recorded or {}
@@ -58,7 +58,7 @@ def _told(facts: Facts, recorded: dict[str, Any] | None, file: str) -> tuple[dic
             str(name) for name in found["absent"]
         ]
     except (KeyError, TypeError) as error:
-        raise DataError(f"{facts.study.path / file}: cannot be read: {error!r}") from None
+        raise DataError(f"{study_data.study.path / file}: cannot be read: {error!r}") from None
 
 
 def _gap(difference: Interval) -> tuple[str, str]:

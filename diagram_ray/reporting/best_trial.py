@@ -14,7 +14,7 @@ from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import captions, charts, cv_notes, training_fit, uncertainty
 from diagram_ray.reporting.baseline_comparison import beside_baselines
 from diagram_ray.reporting.interval_chart import Line, chance, draw
-from diagram_ray.reporting.study_data import Facts, plain
+from diagram_ray.reporting.study_data import StudyData, plain
 
 PLURAL = {"image": "images", "breast": "breasts", "patient": "patients"}
 UNITS = {
@@ -24,43 +24,43 @@ UNITS = {
 }
 
 
-def winner(facts: Facts, estimates: Estimates) -> dict[str, Any]:
+def winner(study_data: StudyData, estimates: Estimates) -> dict[str, Any]:
     """What the template wants to know of the best trial."""
-    best, auc = facts.study.best, estimates.corrected.auc
+    best, auc = study_data.study.best, estimates.corrected.auc
     accuracy = pd.Series(list(best["fold_accuracy"]), dtype=float)
     sd = float(accuracy.std()) if len(accuracy) > 1 else 0.0
     return {
-        "number": facts.number,
+        "number": study_data.number,
         "auc": f"{best['auc_mean']:.3f} ± {best['auc_sd']:.3f}",
         "auc_percent": f"{best['auc_mean']:.1%} ± {best['auc_sd']:.1%}".replace("% ±", " ±"),
         "accuracy": f"{best['accuracy_mean']:.1%}",
         "accuracy_percent": f"{best['accuracy_mean']:.1%} ± {sd:.1%}".replace("% ±", " ±"),
         "accuracy_sd": f"{sd:.1%}",
-        "majority": f"{facts.of_best['label'].value_counts(normalize=True).max():.1%}",
+        "majority": f"{study_data.of_best['label'].value_counts(normalize=True).max():.1%}",
         "corrected": f"{auc.value:.3f}",
         "corrected_interval": _interval(auc),
         "selection": _selection(estimates),
-        "control": _control(facts),
-        "leakage": _leakage(facts),
-        "baselines": beside_baselines(facts, estimates),
-        "units": _units(facts),
-        "decisions": uncertainty.decisions(facts),
-        "settings": uncertainty.settings(facts),
-        "power": uncertainty.power_words(facts),
-        "repeated": cv_notes.repeated(facts),
-        "nested": cv_notes.nested(facts),
-        "scale": draw(_lines(facts, estimates)),
-        "roc": charts.of_roc(facts),
-        "curves": charts.of_curves(facts),
-        "curves_finding": captions.of_curves(facts),
-        "fit": training_fit.rows(facts),
-        "config": _config(facts),
-        "commands": _commands(facts),
+        "control": _control(study_data),
+        "leakage": _leakage(study_data),
+        "baselines": beside_baselines(study_data, estimates),
+        "units": _units(study_data),
+        "decisions": uncertainty.decisions(study_data),
+        "settings": uncertainty.settings(study_data),
+        "power": uncertainty.power_words(study_data),
+        "repeated": cv_notes.repeated(study_data),
+        "nested": cv_notes.nested(study_data),
+        "scale": draw(_lines(study_data, estimates)),
+        "roc": charts.of_roc(study_data),
+        "curves": charts.of_curves(study_data),
+        "curves_finding": captions.of_curves(study_data),
+        "fit": training_fit.rows(study_data),
+        "config": _config(study_data),
+        "commands": _commands(study_data),
     }
 
 
-def _control(facts: Facts) -> dict[str, Any] | None:
-    check = facts.control
+def _control(study_data: StudyData) -> dict[str, Any] | None:
+    check = study_data.control
     if check is None:
         return None
     return {
@@ -70,41 +70,41 @@ def _control(facts: Facts) -> dict[str, Any] | None:
     }
 
 
-def _leakage(facts: Facts) -> dict[str, str] | None:
+def _leakage(study_data: StudyData) -> dict[str, str] | None:
     """What the same configuration scores where patients stand on both sides; None if that is not known."""
-    found = facts.study.leakage
-    if found is None or found.get("trial") != facts.number or "failed" in found:
+    found = study_data.study.leakage
+    if found is None or found.get("trial") != study_data.number or "failed" in found:
         return None
     try:
         scores = pd.Series([float(value) for value in found["fold_auc"]])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{facts.study.path / 'leakage.json'}: cannot be read: {error!r}") from None
+        raise DataError(f"{study_data.study.path / 'leakage.json'}: cannot be read: {error!r}") from None
     return {
-        "price": f"{scores.mean() - facts.study.best['auc_mean']:+.3f}",
+        "price": f"{scores.mean() - study_data.study.best['auc_mean']:+.3f}",
         "auc": f"{scores.mean():.3f} ± {scores.std():.3f}",
     }
 
 
-def _lines(facts: Facts, estimates: Estimates) -> list[Line]:
+def _lines(study_data: StudyData, estimates: Estimates) -> list[Line]:
     """All estimates of the best trial's AUC beside each other."""
-    mean, sd = estimates.fold_mean.value, float(facts.study.best["auc_sd"])
+    mean, sd = estimates.fold_mean.value, float(study_data.study.best["auc_sd"])
     lines = [
         Line("Corrected for selection (BBC-CV)", estimates.corrected.auc, "main"),
         Line("Mean over folds ± sd, as in the paper", Interval(mean, max(0.0, mean - sd), min(1.0, mean + sd))),
-        *(Line(UNITS[unit.unit].format(unit.count), unit.auc) for unit in facts.units if unit.auc is not None),
+        *(Line(UNITS[unit.unit].format(unit.count), unit.auc) for unit in study_data.units if unit.auc is not None),
         Line("Pooled, bootstrap by patient", estimates.pooled),
         Line("Pooled, DeLong (images independent)", estimates.pooled_delong),
     ]
-    if facts.repeated is not None:
-        lines.append(Line(f"Mean over folds of {len(facts.repeated.means)} repeats", facts.repeated.auc))
-    if facts.nested is not None:
-        lines.append(Line("Nested CV: what the search finds", facts.nested.auc))
-    return [*lines, *chance(facts.control)]
+    if study_data.repeated is not None:
+        lines.append(Line(f"Mean over folds of {len(study_data.repeated.means)} repeats", study_data.repeated.auc))
+    if study_data.nested is not None:
+        lines.append(Line("Nested CV: what the search finds", study_data.nested.auc))
+    return [*lines, *chance(study_data.control)]
 
 
-def _units(facts: Facts) -> str:
+def _units(study_data: StudyData) -> str:
     """What is counted, and what could not be."""
-    found = {unit.unit: unit for unit in facts.units}
+    found = {unit.unit: unit for unit in study_data.units}
     missing = [name for name, unit in found.items() if unit.auc is None]
     counts = ", ".join(f"{unit.positive} of {unit.count} {PLURAL[name]}" for name, unit in found.items())
     words = [f"Positive are {counts}."]
@@ -132,11 +132,11 @@ def _interval(interval: Interval) -> str:
     return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
-def _config(facts: Facts) -> str:
+def _config(study_data: StudyData) -> str:
     """The best configuration as YAML, nested as in a study file."""
-    config = copy.deepcopy(facts.document["experiment"])
-    for name in facts.parameters:
-        value = plain(facts.study.best[f"params.{name}"])
+    config = copy.deepcopy(study_data.document["experiment"])
+    for name in study_data.parameters:
+        value = plain(study_data.study.best[f"params.{name}"])
         if value is None:
             continue
         *path, leaf = name.split(".")
@@ -148,10 +148,12 @@ def _config(facts: Facts) -> str:
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _commands(facts: Facts) -> list[tuple[str, str]]:
+def _commands(study_data: StudyData) -> list[tuple[str, str]]:
     """What to type next."""
-    study, data = shlex.quote(str(facts.study.path)), shlex.quote(str(facts.dataset.get("uri", "DATASET")))
-    ran = re.sub(r"^(?:\S*/)?(\w+)\.py(?=\s|$)", r"python -m diagram_ray.\1", str(facts.document.get("command", "")))
+    study, data = shlex.quote(str(study_data.study.path)), shlex.quote(str(study_data.dataset.get("uri", "DATASET")))
+    ran = re.sub(
+        r"^(?:\S*/)?(\w+)\.py(?=\s|$)", r"python -m diagram_ray.\1", str(study_data.document.get("command", ""))
+    )
     return [
         ("Run this search again", ran or "not recorded"),
         (

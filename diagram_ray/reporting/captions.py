@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import TrialState
 
 LOW_ALARMS = 0.2
@@ -10,40 +10,40 @@ RISE = 0.01
 """Of AUC in the last third of the epochs: less is nothing to train longer for."""
 
 
-def of_roc(facts: Facts) -> str:
+def of_roc(study_data: StudyData) -> str:
     """How many of the positive images are found at a bearable rate of false alarms."""
-    mean = facts.rocs.mean
+    mean = study_data.rocs.mean
     found = float(np.interp(LOW_ALARMS, mean.false, mean.true))
-    negative, positive = facts.classes
+    negative, positive = study_data.classes
     return f"On average {found:.0%} of “{positive}” is found when {LOW_ALARMS:.0%} of “{negative}” is flagged"
 
 
-def of_history(facts: Facts) -> str:
+def of_history(study_data: StudyData) -> str:
     """Whether the best trial stands out."""
-    complete = facts.trials[facts.trials["state"] == TrialState.COMPLETE]
-    if facts.best is None:
+    complete = study_data.trials[study_data.trials["state"] == TrialState.COMPLETE]
+    if study_data.best is None:
         return "No trial is complete"
     if len(complete) == 1:
-        return f"Trial {facts.number} is the only complete one"
-    others = complete[complete["number"] != facts.number]["auc_mean"]
-    gap = float(facts.best["auc_mean"] - others.max())
-    near = int((others > facts.best["auc_mean"] - facts.best["auc_sd"]).sum())
+        return f"Trial {study_data.number} is the only complete one"
+    others = complete[complete["number"] != study_data.number]["auc_mean"]
+    gap = float(study_data.best["auc_mean"] - others.max())
+    near = int((others > study_data.best["auc_mean"] - study_data.best["auc_sd"]).sum())
     close = f"{near} more within one standard deviation of it" if near else "no other within one standard deviation"
-    return f"Trial {facts.number} is best of {len(complete)} complete ones, by {gap:.3f}; {close}"
+    return f"Trial {study_data.number} is best of {len(complete)} complete ones, by {gap:.3f}; {close}"
 
 
-def of_importance(facts: Facts) -> str:
+def of_importance(study_data: StudyData) -> str:
     """The setting that matters most, with its part."""
-    parts = facts.importance.parts
+    parts = study_data.importance.parts
     if not parts:
         return "Which settings matter cannot be said"
     name = max(parts, key=lambda key: parts[key])
     return f"{name} made the largest difference ({parts[name]:.0%})"
 
 
-def of_curves(facts: Facts) -> str:
+def of_curves(study_data: StudyData) -> str:
     """Where the mean AUC of the best trial was highest, and where it ended: only the latter counts."""
-    table = facts.curves_of_best
+    table = study_data.curves_of_best
     if table.empty:
         return "The best trial's curves are missing"
     mean = table.groupby("epoch")["auc"].mean()
@@ -60,8 +60,8 @@ def of_curves(facts: Facts) -> str:
     )
 
 
-def of_ladder(facts: Facts) -> str:
+def of_ladder(study_data: StudyData) -> str:
     """What the search cost, as a part of the exhaustive one."""
-    spent, whole = int(facts.trials["fold_epochs"].sum()), facts.ladder.exhaustive(len(facts.trials))
+    spent, whole = int(study_data.trials["fold_epochs"].sum()), study_data.ladder.exhaustive(len(study_data.trials))
     part = spent / max(whole, 1)
-    return f"{len(facts.trials)} trials began; dropping the weak ones early left {part:.0%} of the full cost"
+    return f"{len(study_data.trials)} trials began; dropping the weak ones early left {part:.0%} of the full cost"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from diagram_ray.evaluation import figures
 from diagram_ray.reporting import captions
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 
 FIT = "AUC on training and on test images"
 CURVES = {
@@ -29,39 +29,39 @@ class Picture:
     """Instead of the image, for who cannot see it."""
 
 
-def of_roc(facts: Facts) -> Picture:
+def of_roc(study_data: StudyData) -> Picture:
     """ROC curves of the best trial."""
-    best = facts.study.best
+    best = study_data.study.best
     auc = f"AUC {best['auc_mean']:.3f} ± {best['auc_sd']:.3f}"
-    title = captions.of_roc(facts)
-    words = f"ROC curves of the {len(facts.rocs.folds)} folds and their mean, {auc}. {title}"
-    return Picture(title, figures.roc(facts.rocs.folds, facts.rocs.mean, auc), words)
+    title = captions.of_roc(study_data)
+    words = f"ROC curves of the {len(study_data.rocs.folds)} folds and their mean, {auc}. {title}"
+    return Picture(title, figures.roc(study_data.rocs.folds, study_data.rocs.mean, auc), words)
 
 
-def of_history(facts: Facts) -> Picture:
+def of_history(study_data: StudyData) -> Picture:
     """The trials in their order."""
-    image = figures.history(facts.trials, facts.number, figures.auc_limits(facts.trials))
-    title = captions.of_history(facts)
-    return Picture(title, image, f"AUC of {len(facts.trials)} trials in their order. {title}")
+    image = figures.history(study_data.trials, study_data.number, figures.auc_limits(study_data.trials))
+    title = captions.of_history(study_data)
+    return Picture(title, image, f"AUC of {len(study_data.trials)} trials in their order. {title}")
 
 
-def of_parameters(facts: Facts) -> list[Picture]:
+def of_parameters(study_data: StudyData) -> list[Picture]:
     """AUC against each searched parameter."""
-    limits = figures.auc_limits(facts.trials)
-    known = [name for name in facts.parameters if facts.trials[f"params.{name}"].notna().any()]
+    limits = figures.auc_limits(study_data.trials)
+    known = [name for name in study_data.parameters if study_data.trials[f"params.{name}"].notna().any()]
     return [
         Picture(
             name,
-            figures.scatter(facts.trials, f"params.{name}", facts.is_log(name), facts.number, limits),
+            figures.scatter(study_data.trials, f"params.{name}", study_data.is_log(name), study_data.number, limits),
             f"AUC of each trial against {name}",
         )
         for name in known
     ]
 
 
-def of_curves(facts: Facts) -> list[Picture]:
+def of_curves(study_data: StudyData) -> list[Picture]:
     """What the best trial did, epoch by epoch."""
-    table = facts.curves_of_best
+    table = study_data.curves_of_best
     shown = [name for name in CURVES if name in table and table[name].notna().any()]
     pictures = [(CURVES[name], figures.curves(table, name)) for name in shown]
     if "training_auc" in table and table["training_auc"].notna().any():

@@ -4,51 +4,55 @@ import shlex
 
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 
 MANY = 8
 """Figures that are listed one by one."""
 
 
-def repeated(facts: Facts) -> str:
-    """What folds that were dealt anew made of the winner's figure."""
-    found = facts.repeated
+def repeated(study_data: StudyData) -> str:
+    """What folds that were assigned anew made of the winner's figure."""
+    found = study_data.repeated
     if found is None:
-        return _none_repeated(facts)
-    folds, repeats = int(facts.config["folds"]), len(found.means)
+        return _none_repeated(study_data)
+    folds, repeats = int(study_data.config["folds"]), len(found.means)
     others = found.means[1:]
     listed = _listed([f"{value:.3f}" for value in others]) if len(others) <= MANY else _span(others)
-    deal = "" if found.deal_sd is None else f" The deal alone moves the mean over folds by {found.deal_sd:.3f} (sd)."
+    assignment = (
+        ""
+        if found.assignment_sd is None
+        else f" The assignment alone moves the mean over folds by {found.assignment_sd:.3f} (sd)."
+    )
     side = "above" if found.luck >= 0 else "below"
-    luck = f"the deal that chose it, {found.means[0]:.3f}, is {abs(found.luck):.3f} {side} their mean"
+    luck = f"the assignment that chose it, {found.means[0]:.3f}, is {abs(found.luck):.3f} {side} their mean"
     return (
-        f"On folds dealt anew the winner's configuration scores {listed}; {luck}.{deal} All {repeats * folds} folds of "
-        f"{repeats} repeats together give {found.auc.value:.3f} ± {found.sd:.3f} (sd), 95% interval "
-        f"{_interval(found.auc)} by patient. The search knew the first deal only, and BBC-CV corrects that figure. The "
-        "further repeats have none of that deal's luck, but the configuration was chosen on these same patients, so a "
-        f"little of its optimism stays in them.{_failures(facts)}"
+        f"On folds assigned anew the winner's configuration scores {listed}; {luck}.{assignment} "
+        f"All {repeats * folds} folds of {repeats} repeats together give {found.auc.value:.3f} ± {found.sd:.3f} (sd), "
+        f"95% interval {_interval(found.auc)} by patient. The search knew the first assignment only, and BBC-CV corrects "
+        "that figure. The further repeats have none of that assignment's luck, but the configuration was chosen on these "
+        f"same patients, so a little of its optimism stays in them.{_failures(study_data)}"
     )
 
 
-def nested(facts: Facts) -> str:
+def nested(study_data: StudyData) -> str:
     """What the search as a whole finds, beside the naive figure and the corrected one."""
-    recorded, found = facts.study.nested, facts.nested
+    recorded, found = study_data.study.nested, study_data.nested
     if recorded is None:
-        return _none_nested(facts)
+        return _none_nested(study_data)
     if found is None:
         return f"It came to nothing: {recorded.get('failed', 'no reason is recorded')}."
     try:
         count, spent = len(recorded["candidates"]), int(recorded["fold_epochs"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{facts.study.path / 'nested.json'}: cannot be read: {error!r}") from None
-    folds, trials, winners = len(found.winners), len(facts.trials), _listed(list(map(str, found.winners)))
-    own = int(facts.trials["fold_epochs"].sum())
+        raise DataError(f"{study_data.study.path / 'nested.json'}: cannot be read: {error!r}") from None
+    folds, trials, winners = len(found.winners), len(study_data.trials), _listed(list(map(str, found.winners)))
+    own = int(study_data.trials["fold_epochs"].sum())
     times = f", {spent / own:.1f} times what the search had cost" if own else ""
     return (
         f"The search was made again without each of the {folds} folds, and what it found was measured on the fold left "
-        f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(facts)} This is the figure of "
-        f"such a search, not of trial {facts.number}: the winners were the trials {winners}. "
-        f"{_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, because the "
+        f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(study_data)} "
+        f"This is the figure of such a search, not of trial {study_data.number}: the winners were the trials "
+        f"{winners}. {_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, because the "
         f"study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two folds out "
         "served both."
     )
@@ -64,40 +68,41 @@ def _who(count: int, trials: int) -> str:
     )
 
 
-def _beside(facts: Facts) -> str:
-    estimates = facts.estimates
+def _beside(study_data: StudyData) -> str:
+    estimates = study_data.estimates
     if estimates is None:
         return ""
     naive, corrected = estimates.fold_mean.value, estimates.corrected.auc.value
     return f" Beside it, the winner's own figure is {naive:.3f}, and {corrected:.3f} as BBC-CV corrects it."
 
 
-def _none_repeated(facts: Facts) -> str:
-    study, epochs = shlex.quote(str(facts.study.path)), facts.ladder.rungs[-1].fold_epochs
+def _none_repeated(study_data: StudyData) -> str:
+    study, epochs = shlex.quote(str(study_data.study.path)), study_data.ladder.rungs[-1].fold_epochs
     return (
-        f"Not made, so how much of the figure is owed to how the folds were dealt is not known. tune --resume {study} "
-        f"--repeats 5 would train the winner on four further deals: {4 * epochs} fold-epochs.{_failures(facts)}"
+        f"Not made, so how much of the figure is due to how the folds were assigned is not known. tune --resume {study} "
+        f"--repeats 5 would train the winner on four further assignments: {4 * epochs} fold-epochs."
+        f"{_failures(study_data)}"
     )
 
 
-def _none_nested(facts: Facts) -> str:
-    study = shlex.quote(str(facts.study.path))
+def _none_nested(study_data: StudyData) -> str:
+    study = shlex.quote(str(study_data.study.path))
     return (
         "Not made. It makes the search again without each fold, and so measures what a search finds without the luck "
         f"of having been selected; tune --resume {study} --nested --dry-run tells its price."
     )
 
 
-def _failures(facts: Facts) -> str:
+def _failures(study_data: StudyData) -> str:
     """Repeats that could not be finished: leaving them out may flatter."""
-    recorded = facts.study.repeats
-    if recorded is None or recorded.get("trial") != facts.number:
+    recorded = study_data.study.repeats
+    if recorded is None or recorded.get("trial") != study_data.number:
         return ""
     try:
         failed = [f"repeat {each['repeat']}, {each['failed']}" for each in recorded["repeats"] if "failed" in each]
         count = len(recorded["repeats"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{facts.study.path / 'repeats.json'}: cannot be read: {error!r}") from None
+        raise DataError(f"{study_data.study.path / 'repeats.json'}: cannot be read: {error!r}") from None
     if not failed:
         return ""
     return f" {len(failed)} of {count} further repeats failed and are left out, which may flatter: {'; '.join(failed)}."

@@ -7,7 +7,7 @@ from typing import Any
 
 from diagram_ray.errors import UsageError
 from diagram_ray.reporting.interval_chart import Line, draw
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.reporting.study_section import study_page, summary
 from diagram_ray.reporting.templates_env import environment
 from diagram_ray.reporting.uncertainty import between_studies
@@ -32,18 +32,18 @@ def make_report(
 ) -> tuple[Place, list[dict[str, Any]]]:
     """As `write_report`; also returns the figures of each study."""
     paths = list(dict.fromkeys(map(reached, study_paths)))
-    facts = [Facts(Study.load(path)) for path in paths]
+    study_data = [StudyData(Study.load(path)) for path in paths]
     target = reached(out) if out is not None else _default(paths)
     if target.is_dir():
         raise UsageError(f"--out {target}: is a folder; name the file, for example {target / FILE}")
     try:
-        write_atomic(target, render(facts))
+        write_atomic(target, render(study_data))
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from None
-    return target, [summary(each) for each in facts]
+    return target, [summary(each) for each in study_data]
 
 
-def render(studies: Sequence[Facts]) -> str:
+def render(studies: Sequence[StudyData]) -> str:
     """The page."""
     several = studies if len(studies) > 1 else []
     lines = [Line(each.name, each.estimates.corrected.auc, "main") for each in several if each.estimates]

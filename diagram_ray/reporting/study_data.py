@@ -32,7 +32,7 @@ PREDICTION_COLUMNS = ["trial", "repeat", "fold", "image_id", "patient_id", "labe
 BASELINE_COLUMNS = ["group", "fold", "image_id", "patient_id", "label", "score"]
 
 
-class Facts:
+class StudyData:
     """A study, measured. Tables are read and estimates made when they are first asked for.
 
     Raises DataError if a file is missing or contradicts another, LeakageError if a patient was tested in a fold that
@@ -85,7 +85,7 @@ class Facts:
 
     @cached_property
     def repeats_of_best(self) -> pd.DataFrame:
-        """The same on all deals of folds that it was cross-validated on, each checked."""
+        """The same on all assignments of folds that it was cross-validated on, each checked."""
         every = self.study.predictions
         mine, first = every[every["trial"] == self.number], self.of_best
         for _, table in mine.groupby("repeat"):

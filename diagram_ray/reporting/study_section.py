@@ -9,8 +9,8 @@ from diagram_ray.reporting import captions, charts, training_fit, uncertainty
 from diagram_ray.reporting.audit_note import audit_note
 from diagram_ray.reporting.baseline_comparison import figures, reference_figures
 from diagram_ray.reporting.best_trial import winner
-from diagram_ray.reporting.objectives import aims
-from diagram_ray.reporting.study_data import Facts, mapping, plain
+from diagram_ray.reporting.objectives import goals
+from diagram_ray.reporting.study_data import StudyData, mapping, plain
 from diagram_ray.reporting.verdict import verdict_of
 from diagram_ray.results import TrialState
 from diagram_ray.search.ladder import Rung
@@ -23,47 +23,47 @@ PAPER = (
 SHOWN_FAILURES = 20
 
 
-def study_page(facts: Facts) -> dict[str, Any]:
+def study_page(study_data: StudyData) -> dict[str, Any]:
     """Everything the page says about one study."""
-    complete = winner(facts, facts.estimates) if facts.estimates is not None else None
+    complete = winner(study_data, study_data.estimates) if study_data.estimates is not None else None
     return {
-        "name": facts.name,
-        "subtitle": f"{_measured_on(facts)}. Trials: {facts.states}.",
-        "measured_on": _measured_on(facts),
-        "grade": facts.grade.value,
-        "verdict": verdict_of(facts),
-        "warnings": training_fit.warnings(facts) + facts.warnings(),
-        "audit": audit_note(facts),
+        "name": study_data.name,
+        "subtitle": f"{_measured_on(study_data)}. Trials: {study_data.states}.",
+        "measured_on": _measured_on(study_data),
+        "grade": study_data.grade.value,
+        "verdict": verdict_of(study_data),
+        "warnings": training_fit.warnings(study_data) + study_data.warnings(),
+        "audit": audit_note(study_data),
         "complete": complete,
         "paper": PAPER,
-        "history": charts.of_history(facts),
-        "parameters": charts.of_parameters(facts),
-        "importance": _importance(facts),
-        "aims": aims(facts),
-        "ladder": _ladder(facts),
-        "data": _data(facts),
-        "failed": _failed(facts),
-        "trials": _trials(facts),
-        "origin": _origin(facts),
-        "folds": len(facts.fold_counts) - 1,
+        "history": charts.of_history(study_data),
+        "parameters": charts.of_parameters(study_data),
+        "importance": _importance(study_data),
+        "aims": goals(study_data),
+        "ladder": _ladder(study_data),
+        "data": _data(study_data),
+        "failed": _failed(study_data),
+        "trials": _trials(study_data),
+        "origin": _origin(study_data),
+        "folds": len(study_data.fold_counts) - 1,
     }
 
 
-def summary(facts: Facts) -> dict[str, Any]:
+def summary(study_data: StudyData) -> dict[str, Any]:
     """The figures of one study, for --json and the comparison of several."""
-    best, estimates, control = facts.best, facts.estimates, facts.control
+    best, estimates, control = study_data.best, study_data.estimates, study_data.control
     found: dict[str, Any] = {
-        "name": facts.name,
-        "study": str(facts.study.path),
-        "dataset": str(facts.dataset.get("name", "")),
-        "trials": facts.states,
-        "verdict": verdict_of(facts),
-        "grade": facts.grade.value,
-        "best": facts.number,
+        "name": study_data.name,
+        "study": str(study_data.study.path),
+        "dataset": str(study_data.dataset.get("name", "")),
+        "trials": study_data.states,
+        "verdict": verdict_of(study_data),
+        "grade": study_data.grade.value,
+        "best": study_data.number,
         "control_auc": control.value if control else None,
-        "audit": audit_note(facts)["state"],
-        "baselines": figures(facts),
-        "reference": reference_figures(facts),
+        "audit": audit_note(study_data)["state"],
+        "baselines": figures(study_data),
+        "reference": reference_figures(study_data),
     }
     if best is None or estimates is None:
         return found
@@ -71,34 +71,34 @@ def summary(facts: Facts) -> dict[str, Any]:
         "auc_mean": float(best["auc_mean"]),
         "auc_sd": float(best["auc_sd"]),
         "accuracy_mean": float(best["accuracy_mean"]),
-        "training_auc": training_fit.training_auc(facts),
-        "underfits": training_fit.underfitting(facts) or None,
+        "training_auc": training_fit.training_auc(study_data),
+        "underfits": training_fit.underfitting(study_data) or None,
         "corrected_auc": estimates.corrected.auc.value,
         "corrected_low": estimates.corrected.auc.low,
         "corrected_high": estimates.corrected.auc.high,
-        "units": [dataclasses.asdict(unit) for unit in facts.units],
-        "decisions": uncertainty.decisions(facts),
-        "power": uncertainty.power_words(facts),
-        "repeated": facts.repeated and dataclasses.asdict(facts.repeated),
-        "nested": facts.nested and dataclasses.asdict(facts.nested),
+        "units": [dataclasses.asdict(unit) for unit in study_data.units],
+        "decisions": uncertainty.decisions(study_data),
+        "power": uncertainty.power_words(study_data),
+        "repeated": study_data.repeated and dataclasses.asdict(study_data.repeated),
+        "nested": study_data.nested and dataclasses.asdict(study_data.nested),
     }
 
 
-def _measured_on(facts: Facts) -> str:
-    whole = facts.fold_counts[-1]
+def _measured_on(study_data: StudyData) -> str:
+    whole = study_data.fold_counts[-1]
     images = f", {whole['images']} images" if "images" in whole else ""
-    target = facts.document["experiment"].get("data", {}).get("target", "label")
-    negative, positive = facts.classes
-    data = f"{facts.dataset.get('name', 'dataset')}: {whole['patients']} patients{images}"
+    target = study_data.document["experiment"].get("data", {}).get("target", "label")
+    negative, positive = study_data.classes
+    data = f"{study_data.dataset.get('name', 'dataset')}: {whole['patients']} patients{images}"
     return f"{data}; target “{target}”, {positive} against {negative}"
 
 
-def _importance(facts: Facts) -> dict[str, Any]:
-    parts = facts.importance.parts
+def _importance(study_data: StudyData) -> dict[str, Any]:
+    parts = study_data.importance.parts
     largest = max(parts.values(), default=1.0) or 1.0
     return {
-        "title": captions.of_importance(facts),
-        "note": facts.importance.note,
+        "title": captions.of_importance(study_data),
+        "note": study_data.importance.note,
         "bars": [
             {"name": name, "text": f"{part:.0%}", "width": round(100 * part / largest, 1)}
             for name, part in sorted(parts.items(), key=lambda pair: -pair[1])
@@ -106,12 +106,12 @@ def _importance(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _ladder(facts: Facts) -> dict[str, Any]:
-    trials, ladder = facts.trials, facts.ladder
+def _ladder(study_data: StudyData) -> dict[str, Any]:
+    trials, ladder = study_data.trials, study_data.ladder
     reached = [int(((trials["folds"] >= r.folds) & (trials["epochs"] >= r.epochs)).sum()) for r in ladder.rungs]
     spent, whole = int(trials["fold_epochs"].sum()), ladder.exhaustive(len(trials))
     return {
-        "title": captions.of_ladder(facts),
+        "title": captions.of_ladder(study_data),
         "bars": [
             {"name": "began", "text": str(len(trials)), "width": 100.0 if len(trials) else 0.0},
             *(
@@ -128,74 +128,74 @@ def _ladder(facts: Facts) -> dict[str, Any]:
             {"name": "exhaustive search", "text": f"{whole} fold-epochs", "width": 100.0},
         ],
         "reduction": ladder.reduction,
-        "seconds": _duration(facts.document.get("seconds")),
+        "seconds": _duration(study_data.document.get("seconds")),
         "worker_seconds": _duration(trials["worker_seconds"].sum()),
     }
 
 
-def _data(facts: Facts) -> dict[str, Any]:
-    rejects = mapping(facts.dataset.get("rejects"))
+def _data(study_data: StudyData) -> dict[str, Any]:
+    rejects = mapping(study_data.dataset.get("rejects"))
     return {
-        "rows": facts.fold_counts,
-        "classes": facts.classes,
-        "counts": mapping(facts.dataset.get("counts")),
+        "rows": study_data.fold_counts,
+        "classes": study_data.classes,
+        "counts": mapping(study_data.dataset.get("counts")),
         "rejects": sorted(rejects.items(), key=lambda pair: str(pair[1]).rjust(12), reverse=True),
-        "size": " × ".join(str(side) for side in list(facts.dataset.get("image_size") or [])),
+        "size": " × ".join(str(side) for side in list(study_data.dataset.get("image_size") or [])),
     }
 
 
-def _failed(facts: Facts) -> dict[str, Any]:
-    failed = facts.trials[facts.trials["state"] == TrialState.FAIL]
+def _failed(study_data: StudyData) -> dict[str, Any]:
+    failed = study_data.trials[study_data.trials["state"] == TrialState.FAIL]
     rows = [(int(row["number"]), str(row["reason"])) for _, row in failed.head(SHOWN_FAILURES).iterrows()]
     return {"rows": rows, "count": len(failed), "hidden": len(failed) - len(rows)}
 
 
-def _trials(facts: Facts) -> dict[str, Any]:
+def _trials(study_data: StudyData) -> dict[str, Any]:
     """The table of all trials, the best first; those without a score last."""
-    ordered = facts.trials.sort_values(["epochs", "folds", "auc_mean"], ascending=False, na_position="last")
+    ordered = study_data.trials.sort_values(["epochs", "folds", "auc_mean"], ascending=False, na_position="last")
     rows = [
         {
             "number": int(row["number"]),
             "state": str(row["state"]).lower(),
             "auc": "" if pd.isna(row["auc_mean"]) else f"{row['auc_mean']:.3f} ± {row['auc_sd']:.3f}",
             "trained": f"{row['folds']} × {row['epochs']}" if row["epochs"] else "",
-            "params": [_short(row[f"params.{name}"]) for name in facts.parameters],
-            "best": row["number"] == facts.number,
+            "params": [_short(row[f"params.{name}"]) for name in study_data.parameters],
+            "best": row["number"] == study_data.number,
         }
         for _, row in ordered.iterrows()
     ]
-    return {"names": facts.parameters, "rows": rows}
+    return {"names": study_data.parameters, "rows": rows}
 
 
-def _origin(facts: Facts) -> list[tuple[str, str]]:
+def _origin(study_data: StudyData) -> list[tuple[str, str]]:
     """Where the figures come from: what is needed to get them again."""
-    versions = mapping(facts.document.get("versions"))
+    versions = mapping(study_data.document.get("versions"))
     commit = next((versions[key] for key in ("git", "commit", "git_commit") if key in versions), "not recorded")
     shown = ", ".join(
         f"{name} {value}" for name, value in versions.items() if name not in ("git", "commit", "git_commit")
     )
-    sampler = mapping(facts.config.get("sampler"))
-    initial = mapping(facts.document.get("init_from"))
+    sampler = mapping(study_data.config.get("sampler"))
+    initial = mapping(study_data.document.get("init_from"))
     begun = [
         ("trials started with F and E of", str(initial.get("source", "not recorded"))),
         ("SHA-256 of these weights", str(initial.get("weights", "not recorded"))),
     ]
     return [
-        ("started", str(facts.document.get("started", "not recorded"))),
-        ("seed of sampler and folds", str(facts.config.get("seed", "not recorded"))),
+        ("started", str(study_data.document.get("started", "not recorded"))),
+        ("seed of sampler and folds", str(study_data.config.get("seed", "not recorded"))),
         ("sampler", str(sampler.get("name", "not recorded"))),
-        ("dataset", str(facts.dataset.get("uri", "not recorded"))),
-        ("its fingerprint", str(facts.dataset.get("fingerprint", "not recorded"))),
+        ("dataset", str(study_data.dataset.get("uri", "not recorded"))),
+        ("its fingerprint", str(study_data.dataset.get("fingerprint", "not recorded"))),
         *(begun if initial else []),
-        *_learnt_from(facts),
+        *_learnt_from(study_data),
         ("versions", shown),
         ("git commit", str(commit)),
     ]
 
 
-def _learnt_from(facts: Facts) -> list[tuple[str, str]]:
+def _learnt_from(study_data: StudyData) -> list[tuple[str, str]]:
     """The earlier studies that the sampler was told of."""
-    sources = facts.document.get("warm_start")
+    sources = study_data.document.get("warm_start")
     return [
         ("sampler warmed by", f"{source.get('told')} trials of {source.get('study')}")
         for source in map(mapping, sources if isinstance(sources, list) else [])

@@ -4,44 +4,44 @@ import pandas as pd
 
 from diagram_ray.evaluation.underfitting import underfits
 from diagram_ray.evaluation.verdict import signed
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 
 COLUMNS = ["fold", "epoch", "training_auc", "auc"]
 
 
-def last_epochs(facts: Facts) -> pd.DataFrame:
+def last_epochs(study_data: StudyData) -> pd.DataFrame:
     """`fold, epoch, training_auc, auc` after the last epoch in which each fold was trained; empty if not recorded.
 
     After training has stopped early there are epochs in which nothing is trained.
     """
-    curves = facts.curves_of_best
+    curves = study_data.curves_of_best
     if "training_auc" not in curves:
         return pd.DataFrame(columns=COLUMNS)
     return curves.dropna(subset=COLUMNS).sort_values("epoch").groupby("fold").tail(1).sort_values("fold")[COLUMNS]
 
 
-def training_auc(facts: Facts) -> float | None:
+def training_auc(study_data: StudyData) -> float | None:
     """Mean over the folds; None if it is not recorded."""
-    table = last_epochs(facts)
+    table = last_epochs(study_data)
     return None if table.empty else float(table["training_auc"].mean())
 
 
-def underfitting(facts: Facts) -> str:
+def underfitting(study_data: StudyData) -> str:
     """The warning; empty if the networks fit, or if it is not known."""
-    if facts.best is None:
+    if study_data.best is None:
         return ""
-    return underfits(training_auc(facts), float(facts.best["auc_mean"]), int(facts.best["epochs"]))
+    return underfits(training_auc(study_data), float(study_data.best["auc_mean"]), int(study_data.best["epochs"]))
 
 
-def warnings(facts: Facts) -> list[str]:
+def warnings(study_data: StudyData) -> list[str]:
     """For the first page."""
-    found = underfitting(facts)
+    found = underfitting(study_data)
     return [f"The best trial {found}."] if found else []
 
 
-def rows(facts: Facts) -> list[dict[str, str]]:
+def rows(study_data: StudyData) -> list[dict[str, str]]:
     """The page's table: each fold, and their mean."""
-    table = last_epochs(facts)
+    table = last_epochs(study_data)
     if table.empty:
         return []
     folds = [

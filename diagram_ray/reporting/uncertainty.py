@@ -12,15 +12,15 @@ from diagram_ray.evaluation.comparison import Comparison, Tested, compare, holm
 from diagram_ray.evaluation.operating_points import Operating
 from diagram_ray.evaluation.power import MOST, POWER, Power, power_line
 from diagram_ray.evaluation.verdict import signed
-from diagram_ray.reporting.study_data import Facts, mapping, plain
+from diagram_ray.reporting.study_data import StudyData, mapping, plain
 from diagram_ray.results import TrialState
 
 TESTS = ("corrected", "patients", "delong")
 
 
-def decisions(facts: Facts) -> list[tuple[str, str, str]]:
+def decisions(study_data: StudyData) -> list[tuple[str, str, str]]:
     """Figures of decisions by the winner's scores: name, value, 95 % interval."""
-    found = facts.operating
+    found = study_data.operating
     if found is None:
         return []
     half, youden = (
@@ -32,36 +32,38 @@ def decisions(facts: Facts) -> list[tuple[str, str, str]]:
     return [(name, f"{it.value:.1%}", f"{it.low:.1%} to {it.high:.1%}") for name, it in rows if not np.isnan(it.value)]
 
 
-def settings(facts: Facts) -> list[dict[str, Any]]:
+def settings(study_data: StudyData) -> list[dict[str, Any]]:
     """The winner against the best complete trial of each other choice of a categorical setting."""
-    pairs = [(f"{label} (trial {number})", _try_compare(facts, number)) for number, label in rivals(facts).items()]
+    pairs = [
+        (f"{label} (trial {number})", _try_compare(study_data, number)) for number, label in rivals(study_data).items()
+    ]
     return _rows([(label, found) for label, found in pairs if found is not None])
 
 
-def rivals(facts: Facts) -> dict[int, str]:
+def rivals(study_data: StudyData) -> dict[int, str]:
     """The best complete trial of each choice that is not the winner's, and those choices."""
-    if facts.best is None:
+    if study_data.best is None:
         return {}
-    complete = facts.trials[facts.trials["state"] == TrialState.COMPLETE]
+    complete = study_data.trials[study_data.trials["state"] == TrialState.COMPLETE]
     ordered = complete.sort_values(["auc_mean", "number"], ascending=[False, True])
-    space = mapping(facts.config.get("space"))
+    space = mapping(study_data.config.get("space"))
     found: dict[int, list[str]] = {}
-    for name in facts.parameters:
+    for name in study_data.parameters:
         column = f"params.{name}"
         if mapping(space.get(name)).get("type") != "categorical":
             continue
-        others = ordered[ordered[column].notna() & (ordered[column] != facts.best[column])]
+        others = ordered[ordered[column].notna() & (ordered[column] != study_data.best[column])]
         for _, row in others.drop_duplicates(column).iterrows():
             found.setdefault(int(row["number"]), []).append(f"{name} = {plain(row[column])}")
     return {number: ", ".join(labels) for number, labels in found.items()}
 
 
-def power_words(facts: Facts) -> str:
+def power_words(study_data: StudyData) -> str:
     """What it would take to see a small difference, with its assumptions."""
-    found = _power(facts)
+    found = _power(study_data)
     if found is None:
         return "How many repeats a small difference needs cannot be said: it takes two complete trials that differ."
-    folds = int(facts.config["folds"])
+    folds = int(study_data.config["folds"])
     aim = f"To see a difference of {found.difference:.2f} between two configurations"
     if found.repeats is not None:
         plural = "repeats" if found.repeats > 1 else "repeat"
@@ -76,7 +78,7 @@ def power_words(facts: Facts) -> str:
     return f"{need} One run such as this shows differences from {found.smallest:.3f}. {_assumed(found)}"
 
 
-def between_studies(studies: Sequence[Facts]) -> list[dict[str, Any]]:
+def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
     """Each study's winner against each other's, where both were measured on the same images, labels and folds."""
     found = []
     for first, second in itertools.combinations([each for each in studies if each.best is not None], 2):
@@ -88,7 +90,7 @@ def between_studies(studies: Sequence[Facts]) -> list[dict[str, Any]]:
 
 
 def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
-    """On the deals of folds that both have, and how many these are. The study's own folds are known to be the same."""
+    """On the assignments of folds that both have, and how many these are. The study's own folds are the same."""
     shared = [0]
     for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
         folds = [
@@ -100,21 +102,21 @@ def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Co
     return len(shared), compare(one, other)
 
 
-def _place(facts: Facts) -> tuple[Any, ...]:
+def _place(study_data: StudyData) -> tuple[Any, ...]:
     """What two studies must share for their predictions to be paired."""
     return (
-        facts.dataset.get("fingerprint"),
-        mapping(facts.document["experiment"].get("data")).get("target"),
-        facts.classes,
-        facts.study.splits.get("patients"),
+        study_data.dataset.get("fingerprint"),
+        mapping(study_data.document["experiment"].get("data")).get("target"),
+        study_data.classes,
+        study_data.study.splits.get("patients"),
     )
 
 
-def _try_compare(facts: Facts, rival: int) -> Comparison | None:
+def _try_compare(study_data: StudyData, rival: int) -> Comparison | None:
     """None where a fold has images of one class only."""
-    table = facts.predictions
+    table = study_data.predictions
     try:
-        return compare(table[table["trial"] == rival], facts.of_best)
+        return compare(table[table["trial"] == rival], study_data.of_best)
     except DataError:
         return None
 
@@ -154,9 +156,11 @@ def _assumed(found: Power) -> str:
     )
 
 
-def _power(facts: Facts) -> Power | None:
+def _power(study_data: StudyData) -> Power | None:
     """From the winner's and the other complete trials' AUC in each fold."""
-    if facts.best is None:
+    if study_data.best is None:
         return None
-    complete = facts.trials[(facts.trials["state"] == TrialState.COMPLETE) & (facts.trials["number"] != facts.number)]
-    return power_line([facts.best["fold_auc"], *complete["fold_auc"]], int(facts.config["folds"]))
+    complete = study_data.trials[
+        (study_data.trials["state"] == TrialState.COMPLETE) & (study_data.trials["number"] != study_data.number)
+    ]
+    return power_line([study_data.best["fold_auc"], *complete["fold_auc"]], int(study_data.config["folds"]))

@@ -15,7 +15,7 @@ from diagram_ray.config import Frozen
 from diagram_ray.errors import ConfigError
 from diagram_ray.results import AUC, Trial
 
-Gauge = Callable[[Mapping[str, Any]], dict[str, float]]
+SizeEstimator = Callable[[Mapping[str, Any]], dict[str, float]]
 """Parameters of a trial -> its sizes. Raises ConfigError."""
 
 SIZES = {
@@ -49,7 +49,7 @@ class ConstraintsConfig(Frozen):
 
 
 @dataclass(frozen=True)
-class Aims:
+class Goals:
     """What a study wants of a trial, besides that it is good."""
 
     objectives: tuple[str, ...] = (AUC,)
@@ -85,9 +85,9 @@ class Aims:
         return f"constraint: {', '.join(told)}" if told else ""
 
 
-def aims_of(objectives: Sequence[str], constraints: ConstraintsConfig) -> Aims:
+def goals_of(objectives: Sequence[str], constraints: ConstraintsConfig) -> Goals:
     """Of a study."""
-    return Aims(tuple(objectives), constraints.model_dump(exclude_none=True))
+    return Goals(tuple(objectives), constraints.model_dump(exclude_none=True))
 
 
 def check_objectives(objectives: Sequence[str], sampler: str, where: str) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.constraints import Aims
+from diagram_ray.search.constraints import Goals
 from diagram_ray.search.ladder import Ladder
-from diagram_ray.search.racing import Race, Standing
+from diagram_ray.search.racing import CaseScores, Race
 
 
 class Memory:
@@ -41,7 +41,7 @@ class Rules:
     ladder: Ladder
     race: Race | None = None
     """None: the ladder alone decides."""
-    aims: Aims = field(default_factory=Aims)
+    goals: Goals = field(default_factory=Goals)
     """Its bounds end a trial before it starts."""
     fold_epochs: int | None = None
     """No trial starts once the trials before it have cost so much (search/budget.py)."""
@@ -69,10 +69,10 @@ class Journal(Protocol):
         """Trial `number` will not go on."""
 
 
-class Standings(Protocol):
+class CaseScoreSource(Protocol):
     """Knows what trials scored case by case."""
 
-    def standing(self, number: int, rung: int) -> Standing:
+    def case_scores(self, number: int, rung: int) -> CaseScores:
         """Of trial `number` at a rung that it has reached."""
 
 
@@ -87,7 +87,7 @@ class Device(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Round:
+class TrialReport:
     """What a worker tells the driver after each round (one epoch of every fold of the rung)."""
 
     number: int
@@ -102,11 +102,11 @@ class Round:
     measurement: Measurement | None = None
     failed: str = ""
     """Why the trial cannot go on."""
-    halted: str = ""
+    storage_failure: str = ""
     """Why no trial can: what they leave cannot be written. The study ends, and goes on when it is resumed."""
     begun_at: int = field(default=0, compare=False)
     """Fold-epochs that the worker found done when it took the trial."""
-    leaving: bool = False
+    draining: bool = False
     """The worker's machine has been told to go: all is saved, and the worker ends. Another one takes the trial."""
     seconds: float = field(default=0.0, compare=False)
     """That the round took, with all that had to be done before and after it."""

@@ -30,7 +30,7 @@ from diagram_ray.search.scheduler import StudyState
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class HeldOutModel:
     """A model of a trial's configuration, trained for some epochs without some of the folds."""
 
     trial: int
@@ -49,7 +49,7 @@ class Failed:
 class Scores(Protocol):
     """Knows what models score."""
 
-    def of(self, cell: Cell, fold: int) -> "Floats | Failed | None":
+    def of(self, cell: HeldOutModel, fold: int) -> "Floats | Failed | None":
         """Of the images of `fold`, which the model was trained without, in the order of the data. None: not trained."""
 
 
@@ -103,7 +103,7 @@ class InnerSearch:
         rules = Rules(len(field.trials), field.lookback, field.lookback, field.ladder, field.race)
         self._state = StudyState(rules, self, self._journal, self)
 
-    def advance(self) -> list[Cell]:
+    def advance(self) -> list[HeldOutModel]:
         """The models that it waits for now; none when it has ended."""
         moved = True
         while moved:
@@ -137,12 +137,12 @@ class InnerSearch:
         """Configurations are known by their number alone here."""
         return {}
 
-    def standing(self, number: int, rung: int) -> list[FoldScore]:
+    def case_scores(self, number: int, rung: int) -> list[FoldScore]:
         """What a race compares."""
         cells = self._cells(number, rung)
         return [self._field.cases.measure(fold, self._known(cell, fold)) for cell, fold in cells]
 
-    def _next(self, number: int) -> list[tuple[Cell, int]]:
+    def _next(self, number: int) -> list[tuple[HeldOutModel, int]]:
         return self._cells(number, len(self._journal.trials[number].measurements))
 
     def _step(self, number: int) -> bool:
@@ -160,20 +160,22 @@ class InnerSearch:
         self._state.measured(number, rung, Measurement(point.folds, point.epochs, values, values, 0.0))
         return True
 
-    def _cells(self, number: int, rung: int) -> list[tuple[Cell, int]]:
+    def _cells(self, number: int, rung: int) -> list[tuple[HeldOutModel, int]]:
         """The models of a rung, and the inner fold on which each is tested."""
         point, trial = self._field.ladder.rungs[rung], self._field.trials[number]
         folds = self._folds[: point.folds]
-        return [(Cell(trial, (min(fold, self.outer), max(fold, self.outer)), point.epochs), fold) for fold in folds]
+        return [
+            (HeldOutModel(trial, (min(fold, self.outer), max(fold, self.outer)), point.epochs), fold) for fold in folds
+        ]
 
-    def _whole(self, best: Trial) -> Cell:
-        return Cell(self._field.trials[best.number], (self.outer,), self._field.ladder.rungs[-1].epochs)
+    def _whole(self, best: Trial) -> HeldOutModel:
+        return HeldOutModel(self._field.trials[best.number], (self.outer,), self._field.ladder.rungs[-1].epochs)
 
-    def _other(self, cell: Cell) -> int:
+    def _other(self, cell: HeldOutModel) -> int:
         """The fold of a cell on which it is tested here."""
         return next((fold for fold in cell.without if fold != self.outer), self.outer)
 
-    def _known(self, cell: Cell, fold: int) -> Floats:
+    def _known(self, cell: HeldOutModel, fold: int) -> Floats:
         scores = self._scores.of(cell, fold)
         if scores is None or isinstance(scores, Failed):
             raise LookupError(f"{cell} has no scores")
@@ -187,11 +189,11 @@ class NestedSearch:
         folds = range(int(field.cases.folds.max()) + 1)
         self._searches = [InnerSearch(outer, field, scores) for outer in folds]
 
-    def advance(self) -> list[Cell]:
+    def advance(self) -> list[HeldOutModel]:
         """The models that are waited for now, each once; none when all has ended."""
         return sorted({cell for search in self._searches for cell in search.advance()})
 
-    def wants(self, cell: Cell) -> bool:
+    def wants(self, cell: HeldOutModel) -> bool:
         """Whether another model may be asked for that goes on from this one."""
         return any(self._searches[fold].wants(cell.trial) for fold in cell.without)
 

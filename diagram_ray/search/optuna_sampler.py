@@ -20,7 +20,7 @@ from scipy.stats import qmc
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.cmaes import Evolution, merit
 from diagram_ray.search.conditions import configurations, existing, exists, grid_size, ordered
-from diagram_ray.search.constraints import Aims
+from diagram_ray.search.constraints import Goals
 from diagram_ray.search.sampler_config import SamplerConfig, numbers_of
 from diagram_ray.search.space import FloatRange, Space
 
@@ -42,7 +42,7 @@ class Sampler:
         seed: int,
         lookback: int,
         first: Sequence[Mapping[str, Any]] = (),
-        aims: Aims | None = None,
+        goals: Goals | None = None,
         earlier: Sequence[Trial] = (),
     ) -> None:
         """`earlier`: trials of other studies that have ended, to learn from; they are none of this one's."""
@@ -52,7 +52,7 @@ class Sampler:
         self._config = config
         self._seed = seed
         self._lookback = lookback
-        self._aims = aims or Aims()
+        self._goals = goals or Goals()
         self._earlier = earlier
         self._evolution = Evolution(space, seed) if config.name == "cmaes" else None
         self._evolved = 0
@@ -79,7 +79,7 @@ class Sampler:
 
         With several objectives nothing: what is best is a front then, of any size.
         """
-        since = first_remembered(number, self._lookback) if len(self._aims.objectives) == 1 else 0
+        since = first_remembered(number, self._lookback) if len(self._goals.objectives) == 1 else 0
         if since > self._since:
             self._since = since
             self._remember(best_before(since, trials))
@@ -97,7 +97,7 @@ class Sampler:
 
     def _remember(self, best: Sequence[Trial]) -> None:
         """A study of Optuna's anew, which knows the earlier studies' trials, these, and no others before `since`."""
-        self._study = optuna.create_study(directions=self._aims.directions, sampler=RandomSampler(seed=0))
+        self._study = optuna.create_study(directions=self._goals.directions, sampler=RandomSampler(seed=0))
         self._running: dict[int, optuna.Trial] = {}
         for trial in [*self._earlier, *best]:
             self._end(self._begin(trial.params), trial)
@@ -129,19 +129,19 @@ class Sampler:
 
     def _end(self, running: optuna.Trial, trial: Trial) -> None:
         """Optuna learns how a trial ended."""
-        if len(self._aims.objectives) == 1:  # Optuna has no intermediate values of several
+        if len(self._goals.objectives) == 1:  # Optuna has no intermediate values of several
             for rung, measurement in enumerate(trial.measurements):
                 running.report(measurement.auc_mean, step=rung)
-        for name, part in self._aims.excess(trial.sizes).items():
+        for name, part in self._goals.excess(trial.sizes).items():
             running.set_constraint(name, part)
         if trial.state is TrialState.COMPLETE and trial.last is not None:
-            self._study.tell(running, self._aims.values(trial))
+            self._study.tell(running, self._goals.values(trial))
         else:
             pruned = trial.state is TrialState.PRUNED
             self._study.tell(running, state=OptunaState.PRUNED if pruned else OptunaState.FAIL)
 
     def _evolve(self, trial: Trial) -> None:
-        value = merit(trial, self._aims.over(trial.sizes))
+        value = merit(trial, self._goals.over(trial.sizes))
         if self._evolution is not None and value is not None:
             self._evolution.told(trial.params, value)
 

@@ -52,7 +52,7 @@ class FoldScore:
     """(M,) placement of each negative among the positives."""
 
 
-Standing = Sequence[FoldScore]
+CaseScores = Sequence[FoldScore]
 """A trial's first folds, all after the same number of epochs."""
 
 
@@ -76,7 +76,7 @@ class Cases:
         patients = np.unique(data.patient_ids, return_inverse=True)[1].astype(np.int64)
         return cls(data.labels, folds, patients, resamples, seed)
 
-    def standing(self, folds: int, scores: Floats) -> "list[FoldScore]":
+    def case_scores(self, folds: int, scores: Floats) -> "list[FoldScore]":
         """Of the (n,) scores of the first `folds` folds, one fold after the other. Raises DataError."""
         rows = [self.rows(fold) for fold in range(folds)]
         ends = np.cumsum([len(mine) for mine in rows])
@@ -124,7 +124,7 @@ class Race:
     rule: str
     alpha: float
 
-    def judge(self, rung: Rung, challenger: Standing, incumbent: Standing, number: int) -> Verdict:
+    def judge(self, rung: Rung, challenger: CaseScores, incumbent: CaseScores, number: int) -> Verdict:
         """Whether the challenger goes on after `rung`. `incumbent` is trial `number` after the same epochs.
 
         The incumbent's folds begin with the challenger's; `forgiving` and `aggressive` look at all of them.
@@ -142,17 +142,17 @@ def make_race(config: RaceConfig) -> Race | None:
     return None if config.rule == "none" else Race(config.rule, config.alpha)
 
 
-def mean_auc(standing: Standing) -> float:
+def mean_auc(case_scores: CaseScores) -> float:
     """Mean of the folds' AUC."""
-    return math.fsum(fold.auc for fold in standing) / len(standing)
+    return math.fsum(fold.auc for fold in case_scores) / len(case_scores)
 
 
-def interval(standing: Standing) -> Interval:
+def interval(case_scores: CaseScores) -> Interval:
     """The mean over the folds with its 95 % interval, from the resamples of the patients."""
-    return percentile_interval(mean_auc(standing), np.mean([fold.draws for fold in standing], axis=0))
+    return percentile_interval(mean_auc(case_scores), np.mean([fold.draws for fold in case_scores], axis=0))
 
 
-def chance_by_bootstrap(challenger: Standing, incumbent: Standing) -> float:
+def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
     """Part of the resamples of the patients in which the challenger's mean over the folds is higher, ties half.
 
     This is the rule of the bootstrap bias-corrected CV with dropping (Tsamardinos et al. 2018, Sect. 4), with patients
@@ -163,7 +163,7 @@ def chance_by_bootstrap(challenger: Standing, incumbent: Standing) -> float:
     return float(np.mean((known > 0.0) + 0.5 * (known == 0.0))) if len(known) else 0.5
 
 
-def chance_by_delong(challenger: Standing, incumbent: Standing) -> float:
+def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
     """The same chance from DeLong's variance of the paired difference, added up over the folds; images are cases."""
     pairs = list(zip(challenger, incumbent, strict=False))
     difference = math.fsum(mine.auc - theirs.auc for mine, theirs in pairs)
@@ -178,7 +178,7 @@ def chance_by_delong(challenger: Standing, incumbent: Standing) -> float:
     return float(ndtr(difference / math.sqrt(variance)))
 
 
-def chance_by_ranks(challenger: Standing, incumbent: Standing) -> float:
+def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
     """One-sided p of the signed-rank test over folds that the challenger is worse; 1 before 2 folds or if it leads.
 
     What Optuna's WilcoxonPruner asks. With 3 folds p cannot be below 1/8, so at 0.1 it cannot act before the fourth.
@@ -195,32 +195,32 @@ Found = tuple[float, float, str]
 """Statistic, threshold, and what was found in words."""
 
 
-def _bbcd(challenger: Standing, incumbent: Standing, alpha: float) -> Found:
+def _bbcd(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
     chance = chance_by_bootstrap(challenger, incumbent)
     return chance, alpha, f"higher in {chance:.1%} of the resamples of the patients, {alpha:.1%} are needed"
 
 
-def _delong(challenger: Standing, incumbent: Standing, alpha: float) -> Found:
+def _delong(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
     chance = chance_by_delong(challenger, incumbent)
     return chance, alpha, f"higher with a chance of {chance:.1%} by DeLong's variance, {alpha:.1%} is needed"
 
 
-def _wilcoxon(challenger: Standing, incumbent: Standing, alpha: float) -> Found:
+def _wilcoxon(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
     p = chance_by_ranks(challenger, incumbent)
     return p, alpha, f"p = {p:.3f} that it is not worse, by the signs and ranks of the folds, {alpha:g} is needed"
 
 
-def _forgiving(challenger: Standing, incumbent: Standing, alpha: float) -> Found:
+def _forgiving(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
     worst = min(fold.auc for fold in incumbent)
     return mean_auc(challenger), worst - alpha, f"the worst of that trial's {len(incumbent)} folds has {worst:.4f}"
 
 
-def _aggressive(challenger: Standing, incumbent: Standing, alpha: float) -> Found:
+def _aggressive(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
     mean = mean_auc(incumbent)
     return mean_auc(challenger), mean - alpha, f"that trial's {len(incumbent)} folds have {mean:.4f} in the mean"
 
 
-RULES: dict[str, Callable[[Standing, Standing, float], Found]] = {
+RULES: dict[str, Callable[[CaseScores, CaseScores, float], Found]] = {
     "bbcd": _bbcd,
     "delong": _delong,
     "wilcoxon": _wilcoxon,

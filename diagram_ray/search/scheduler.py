@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from diagram_ray.errors import ConfigError
 from diagram_ray.results import Measurement, Trial, TrialState, better
 from diagram_ray.search.budget import FOLD_EPOCHS, Spending
-from diagram_ray.search.constraints import Gauge
+from diagram_ray.search.constraints import SizeEstimator
 from diagram_ray.search.ladder import Decision, decide
-from diagram_ray.search.messages import Journal, Proposer, Rules, Standings
+from diagram_ray.search.messages import CaseScoreSource, Journal, Proposer, Rules
 
 
 class StudyState:
@@ -29,10 +29,10 @@ class StudyState:
         rules: Rules,
         proposer: Proposer,
         journal: Journal,
-        standings: Standings | None = None,
-        gauge: Gauge | None = None,
+        score_source: CaseScoreSource | None = None,
+        size_estimator: SizeEstimator | None = None,
     ) -> None:
-        """`gauge`: for a study with bounds or objectives on what a model costs."""
+        """`size_estimator`: for a study with bounds or objectives on what a model costs."""
         self.rules = rules
         self.running: set[int] = set()
         """Trials that have been started and have not ended."""
@@ -44,8 +44,8 @@ class StudyState:
         """Trials that broke the study's bounds and ended instead of starting; whoever tells of them empties it."""
         self._proposer = proposer
         self._journal = journal
-        self._standings = standings
-        self._gauge = gauge
+        self._score_source = score_source
+        self._size_estimator = size_estimator
         self._spending = Spending(rules.fold_epochs, rules.ladder)
         self._ended = 0  # trials 0.._ended - 1 have all ended
         self._history = History(self.trials, len(rules.ladder.rungs))
@@ -81,7 +81,7 @@ class StudyState:
         """The trial that is to start now, with the rungs it has behind it; None if none may start now."""
         while (number := self._next()) is not None:
             trial = self.trials[number]
-            if broken := self.rules.aims.broken(trial.sizes):
+            if broken := self.rules.goals.broken(trial.sizes):
                 self._end(number, TrialState.PRUNED, broken)
                 self.refused.append(number)
             else:
@@ -101,7 +101,7 @@ class StudyState:
         if not self._spending.allow(self.trials, self._ended):
             return None
         params = self._proposer.ask(number, self.trials)
-        if self._gauge is None:
+        if self._size_estimator is None:
             self._journal.asked(number, params)
         else:
             self._journal.asked(number, params, self._sizes(params))
@@ -109,7 +109,7 @@ class StudyState:
 
     def _sizes(self, params: dict[str, Any]) -> dict[str, float]:
         try:
-            return self._gauge(params) if self._gauge is not None else {}
+            return self._size_estimator(params) if self._size_estimator is not None else {}
         except ConfigError:  # not a configuration: the trial's worker says so, and the trial fails
             return {}
 
@@ -178,10 +178,10 @@ class StudyState:
 
     def _race(self, number: int, rung: int, incumbent: Trial | None) -> Decision | None:
         """Against the best of the trials that had ended before this one could start; None if there is no race."""
-        race, standings = self.rules.race, self._standings
-        if race is None or standings is None or incumbent is None:
+        race, score_source = self.rules.race, self._score_source
+        if race is None or score_source is None or incumbent is None:
             return None
-        mine, theirs = (standings.standing(trial, rung) for trial in (number, incumbent.number))
+        mine, theirs = (score_source.case_scores(trial, rung) for trial in (number, incumbent.number))
         return race.judge(self.rules.ladder.rungs[rung], mine, theirs, incumbent.number)
 
     def _ended_prefix(self) -> int:

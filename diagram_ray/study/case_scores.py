@@ -11,17 +11,17 @@ REMEMBERED = 64
 """Standings: the incumbent's are asked for again and again."""
 
 
-class FiledStandings:
+class CaseScoreReader:
     """Reads them from a study's folder."""
 
     def __init__(self, folder: Place, ladder: Ladder, cases: Cases) -> None:
         self._folder, self._ladder, self._cases = folder, ladder, cases
         self._remembered = lru_cache(REMEMBERED)(self._read)
 
-    def standing(self, number: int, rung: int) -> tuple[FoldScore, ...]:
+    def case_scores(self, number: int, rung: int) -> tuple[FoldScore, ...]:
         """Of trial `number` at a rung that it has reached. Raises DataError if its file is damaged or missing."""
         return self._remembered(number, rung)
 
     def _read(self, number: int, rung: int) -> tuple[FoldScore, ...]:
         scores = read_scores(TrialFiles.of(self._folder, number).scores(rung))
-        return tuple(self._cases.standing(self._ladder.rungs[rung].folds, scores))
+        return tuple(self._cases.case_scores(self._ladder.rungs[rung].folds, scores))

@@ -21,7 +21,7 @@ from diagram_ray.config import FROM_WEIGHTS, ExperimentConfig, Frozen, build, do
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
-from diagram_ray.search.constraints import Aims, ConstraintsConfig, aims_of, check_objectives
+from diagram_ray.search.constraints import ConstraintsConfig, Goals, check_objectives, goals_of
 from diagram_ray.search.ladder import Ladder, Rung, make_rungs, usual_lookback
 from diagram_ray.search.racing import RaceConfig
 from diagram_ray.search.sampler_config import SamplerConfig, check_sampler
@@ -113,7 +113,7 @@ class ControlConfig(Frozen):
     shuffles: int = Field(default=1, ge=0)
     """The no-signal control: labels shuffled by patient, so often. It must score 0.5."""
     leakage: bool = False
-    """Folds dealt by image, with patients on both sides: what that adds to the AUC."""
+    """Folds assigned by image, with patients on both sides: what that adds to the AUC."""
     nested: bool = False
     """Nested cross-validation: the search made again without each fold, and measured on it; see search/nested.py."""
 
@@ -147,7 +147,7 @@ class StudyConfig(Frozen):
     trials: int = Field(default=16, ge=1)
     """How many configurations are tried."""
     repeats: int = Field(default=1, ge=1, le=100)
-    """How often the winner is cross-validated, each time on folds dealt anew. The search knows the first."""
+    """How often the winner is cross-validated, each time on folds assigned anew. The search knows the first."""
     seed: int = Field(default=0, ge=0)
     """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()
@@ -194,9 +194,9 @@ class StudyConfig(Frozen):
         return self.parallel.lookback or usual_lookback(at_once, self.trials)
 
     @property
-    def aims(self) -> Aims:
+    def goals(self) -> Goals:
         """What is wanted of a trial."""
-        return aims_of(self.objectives, self.constraints)
+        return goals_of(self.objectives, self.constraints)
 
     def make_ladder(self, epochs: int) -> Ladder:
         """The ladder of a study whose trials train for `epochs` epochs."""

@@ -3,8 +3,8 @@
 nested/0007/without-0-3/          the model of trial 7 that has seen neither fold 0 nor fold 3
 nested/predictions.parquet        what the inner winners score on their outer folds
 nested.json                       what came out; written last
-repeats/0007/repeat-1/without-2/  the model of trial 7 that has not seen fold 2 of that deal
-repeats/0007/repeat-1.parquet     the deal's out-of-fold scores, for predictions.parquet
+repeats/0007/repeat-1/without-2/  the model of trial 7 that has not seen fold 2 of that assignment
+repeats/0007/repeat-1.parquet     the assignment's out-of-fold scores, for predictions.parquet
 repeats.json                      what came out; written last
 controls/shuffles-0007/1/without-2/   the model of trial 7 on labels shuffled for the second time, without fold 2
 controls/leaky-0007/without-2/    the same on folds that are assigned by image
@@ -40,7 +40,7 @@ ABOUT = b"diagram_ray"
 
 
 @dataclass(frozen=True)
-class CellFile:
+class HeldOutFile:
     """What stands in a file of scores."""
 
     identity: dict[str, Any]
@@ -62,20 +62,22 @@ def scores_file(model: Place, epochs: int) -> Place:
     return model / f"after-{epochs}.parquet"
 
 
-def write_cell(path: Place, identity: Mapping[str, Any], ids: Sequence[str], scores: Floats, failed: str = "") -> None:
+def write_held_out(
+    path: Place, identity: Mapping[str, Any], ids: Sequence[str], scores: Floats, failed: str = ""
+) -> None:
     """What a model scores on the images `ids`, or why it does not."""
     about = json.dumps({"identity": dict(identity), "failed": failed})
     table = pa.table({"image_id": pa.array(ids, pa.string()), "score": pa.array(scores, pa.float64())})
     write_table(path, table.replace_schema_metadata({ABOUT: about}))
 
 
-def read_cell(path: Place) -> CellFile:
-    """What `write_cell` wrote. Raises DataError."""
+def read_held_out(path: Place) -> HeldOutFile:
+    """What `write_held_out` wrote. Raises DataError."""
     try:
         table = read_table(path)
         about = json.loads(table.schema.metadata[ABOUT])
         scores: Floats = table["score"].to_numpy()
-        return CellFile(dict(about["identity"]), str(about["failed"]), table["image_id"].to_pylist(), scores)
+        return HeldOutFile(dict(about["identity"]), str(about["failed"]), table["image_id"].to_pylist(), scores)
     except StoreError:
         raise
     except Exception as error:  # pyarrow raises many kinds at damaged files

@@ -33,7 +33,7 @@ def write_tables(folder: Place, trials: Trials) -> None:
 
 
 def repeat_file(folder: Place, trial: int, repeat: int) -> Place:
-    """The out-of-fold scores of a trial on folds that were dealt anew, as they stand in predictions.parquet."""
+    """The out-of-fold scores of a trial on folds that were assigned anew, as they stand in predictions.parquet."""
     return folder / "repeats" / f"{trial:04d}" / f"repeat-{repeat}.parquet"
 
 

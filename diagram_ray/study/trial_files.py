@@ -82,7 +82,7 @@ def read_scores(path: Place) -> NDArray[np.float64]:
     return np.asarray(scores)
 
 
-class Keeper:
+class TrialCleanup:
     """Keeps the disk tidy: no checkpoints of trials that have ended, no models but the best trial's."""
 
     def __init__(self, folder: Place, trials: Mapping[int, Trial]) -> None:

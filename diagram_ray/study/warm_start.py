@@ -16,7 +16,7 @@ from typing import Any
 from diagram_ray.errors import ConfigError, DataError, UsageError, told
 from diagram_ray.results import Measurement, Study, Trial, TrialState
 from diagram_ray.search.conditions import exists, ordered
-from diagram_ray.search.constraints import Aims, Gauge
+from diagram_ray.search.constraints import Goals, SizeEstimator
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.search.space import FloatRange, Space
 from diagram_ray.storage.atomic import write_atomic
@@ -49,8 +49,8 @@ class Mapper:
 
     space: Space
     ladder: Ladder
-    aims: Aims
-    gauge: Gauge | None
+    goals: Goals
+    size_estimator: SizeEstimator | None
 
     def map(self, trial: Trial) -> Trial | str:
         """The trial as the sampler is to learn of it, or why it says nothing.
@@ -65,11 +65,11 @@ class Mapper:
         if isinstance(params, str):
             return params
         try:
-            sizes = self.gauge(params) if self.gauge is not None else {}
+            sizes = self.size_estimator(params) if self.size_estimator is not None else {}
         except ConfigError:
             return OUTSIDE
         measured = _at(self.ladder, trial)
-        if not measured and not self.aims.broken(sizes):
+        if not measured and not self.goals.broken(sizes):
             return OTHER_RUNGS if trial.measurements else NO_SCORE
         state = TrialState.COMPLETE if len(measured) == len(self.ladder.rungs) else TrialState.PRUNED
         return Trial(trial.number, params, state, trial.reason, measured, sizes)

@@ -30,7 +30,7 @@ class Parts:
 def set_aside(data: TrainingData, images: Indices, patches: Indices, part: float, seed: int, fold: int) -> Parts:
     """Sets the patients of about `part` of the images' patients aside, with a share of every class.
 
-    A patient is of the class of its last-class image, so that the rare positive images are dealt out first. The same
+    A patient is of the class of its last-class image, so that the rare positive images are assigned first. The same
     for the same (seed, fold). Raises DataError if a class would be missing on either side.
     """
     if not part:

@@ -16,7 +16,7 @@ FLOAT = 4
 MEGABYTE = 1e6
 
 
-def gauge(
+def size_estimator(
     base: ExperimentConfig, image_size: tuple[int, int], folds: int
 ) -> Callable[[Mapping[str, Any]], dict[str, float]]:
     """Parameters of a trial -> `sizes` of its configuration. What it returns raises ConfigError."""

@@ -62,10 +62,10 @@ Simulate = Annotated[
 ]
 Leakage = Annotated[
     bool,
-    typer.Option("--leakage-price", help="Trains the winner with folds dealt by image, too: what it adds"),
+    typer.Option("--leakage-price", help="Trains the winner with folds assigned by image, too: what it adds"),
 ]
 Repeats = Annotated[
-    int | None, typer.Option("--repeats", min=1, help="Cross-validates the winner so often, on folds dealt anew")
+    int | None, typer.Option("--repeats", min=1, help="Cross-validates the winner so often, on folds assigned anew")
 ]
 Nested = Annotated[
     bool,

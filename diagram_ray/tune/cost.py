@@ -35,9 +35,9 @@ def _memory(plan: Plan) -> str:
         data = {"model.patch_size": int(info["patch_size"])}
     except (DiagramError, KeyError, TypeError, ValueError):
         return NO_DATA
-    from diagram_ray.training.model_size import gauge
+    from diagram_ray.training.model_size import size_estimator
 
-    measure = gauge(override(plan.base, data, "dataset"), (height, width), plan.study.folds)
+    measure = size_estimator(override(plan.base, data, "dataset"), (height, width), plan.study.folds)
     space = ordered(plan.study.space)
     found = []
     for end in ENDS:

@@ -77,10 +77,10 @@ def run_stages(config: StagesConfig, folder: Place | None) -> dict[str, Any]:
 def _one(stage: Stage, config: StagesConfig, folder: Place) -> dict[str, Any]:
     place = folder / stage.name
     if stage.train is not None:
-        from diagram_ray.distributed.session import run_errand
+        from diagram_ray.distributed.session import run_remote
         from diagram_ray.train import train_best
 
-        return run_errand(train_best, folder / stage.train, config.uri(stage), place)
+        return run_remote(train_best, folder / stage.train, config.uri(stage), place)
     if is_finished(place):
         cli.log.info("%s: done already", place)
         return {"study": str(place)}

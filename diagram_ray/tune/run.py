@@ -32,11 +32,11 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
         if make_phantom:
             stack.enter_context(ray_session())  # one Ray for the dataset and the search
             _make_phantom()
-        materials = load(plan)
+        inputs = load(plan)
         if not plan.resume:
-            materials = replace(materials, info=materials.info | {"audit": _audit(plan.data, materials.info)})
+            inputs = replace(inputs, info=inputs.info | {"audit": _audit(plan.data, inputs.info)})
         stack.enter_context(ray_session())
-        result = run_study(plan, materials, cli.stderr)
+        result = run_study(plan, inputs, cli.stderr)
     _log_runs(result["study"])
     _summarise(result)
     if result["interrupted"] == INTERRUPTED:
@@ -92,9 +92,11 @@ def _summarise(result: dict[str, Any]) -> None:
         typer.echo(f"no-signal control (labels shuffled by patient): AUC {result['control_auc']:.3f}, expected 0.5")
     if best and result["leaky_auc"] is not None:
         by_image, price = result["leaky_auc"], result["leaky_auc"] - best["auc_mean"]
-        typer.echo(f"price of leakage: AUC {by_image:.3f} with folds dealt by image, {price:+.3f} against by patient")
+        typer.echo(
+            f"price of leakage: AUC {by_image:.3f} with folds assigned by image, {price:+.3f} against by patient"
+        )
     if best and result["repeated_auc"] is not None:
-        typer.echo(f"further repeats of the winner: mean AUC {result['repeated_auc']:.3f} on folds dealt anew")
+        typer.echo(f"further repeats of the winner: mean AUC {result['repeated_auc']:.3f} on folds assigned anew")
     if best and result["nested_auc"] is not None:
         typer.echo(f"nested cross-validation: what such a search finds has AUC {result['nested_auc']:.3f}")
 

@@ -15,7 +15,7 @@ from diagram_ray.audit import app, audited
 from diagram_ray.data.parquet.layout import read_info
 from diagram_ray.distributed import audit_dataset as engine
 from diagram_ray.reporting.audit_note import audit_note
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 
 Write = Callable[..., str]
 Manifest = Callable[..., pd.DataFrame]
@@ -135,9 +135,11 @@ class TestOfAStudy:
 
 def _state(uri: str, info: dict[str, Any], audit: dict[str, Any] | None) -> str:
     """What a report says of a dataset's audit, by the word for it."""
-    facts = object.__new__(Facts)
-    facts.__dict__.update(dataset={"uri": "elsewhere://" + uri, **info, "audit": audit}, document={"experiment": {}})
-    return str(audit_note(facts)["state"])
+    study_data = object.__new__(StudyData)
+    study_data.__dict__.update(
+        dataset={"uri": "elsewhere://" + uri, **info, "audit": audit}, document={"experiment": {}}
+    )
+    return str(audit_note(study_data)["state"])
 
 
 @pytest.mark.parametrize(

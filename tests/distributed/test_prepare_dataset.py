@@ -20,7 +20,7 @@ from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet import shard_writer
 from diagram_ray.data.parquet.layout import open_place, read_info, read_manifest, read_rejects
 from diagram_ray.data.parquet.loader import read_training_data
-from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.parquet.source_identity import wanted
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.preprocessing.pseudonyms import keyed_hash
@@ -40,7 +40,7 @@ OPTIONS = Options((64, 48), 32, 2, b"a key of the test", "negative")
 FilesOf = Callable[[Path], dict[str, bytes]]
 
 
-def quiet(tally: Tally) -> None:
+def quiet(tally: PreparationProgress) -> None:
     """No progress."""
 
 
@@ -77,14 +77,16 @@ class TestOnTwoCpus:
         assert not any(name.startswith("dataset_") for name in told)
 
     def test_what_is_written(self, index: Index, tmp_path: Path) -> None:
-        seen: list[Tally] = []
+        seen: list[PreparationProgress] = []
         info = prepare_dataset(index, str(tmp_path / "out"), OPTIONS, "phantom", seen.append)
         assert info == read_info(str(tmp_path / "out"))
         manifest = read_manifest(str(tmp_path / "out"))
         count = len(index.records)
         assert [tally.done for tally in seen[:-2]] == sorted(tally.done for tally in seen[:-2])
-        assert seen[-3] == Tally("preparing images", count, count, 0, pytest.approx(count * 208 * 160 / 1e6))
-        assert [replace(tally) for tally in seen[-2:]] == [Tally("writing shards", n, 2) for n in (1, 2)]
+        assert seen[-3] == PreparationProgress(
+            "preparing images", count, count, 0, pytest.approx(count * 208 * 160 / 1e6)
+        )
+        assert [replace(tally) for tally in seen[-2:]] == [PreparationProgress("writing shards", n, 2) for n in (1, 2)]
         assert info["counts"]["images"] == len(manifest) == count
         assert info["counts"]["patients"] == manifest["patient_id"].nunique() == 12
         assert manifest["patient_id"].str.fullmatch(r"[0-9a-f]{16}").all()
@@ -190,7 +192,7 @@ class TestOnTwoCpus:
     def test_a_place_that_is_filled_meanwhile_is_not_touched(self, index: Index, tmp_path: Path, wishes: Path) -> None:
         """And the work is not lost."""
 
-        def fill(tally: Tally) -> None:
+        def fill(tally: PreparationProgress) -> None:
             (tmp_path / "out").mkdir(exist_ok=True)
             (tmp_path / "out" / "mine.txt").write_text("mine")
 

@@ -20,7 +20,7 @@ import pytest
 from diagram_ray.data.parquet import shard_writer
 from diagram_ray.data.parquet.layout import read_info, read_rejects
 from diagram_ray.data.parquet.pieces import read_entries
-from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.parquet.source_identity import wanted
 from diagram_ray.data.parquet.staging import work_area
 from diagram_ray.data.preprocessing.prepare_image import Options, image_id_of
@@ -38,7 +38,7 @@ OPTIONS = Options((64, 48), 32, 2, b"a key of the test", "negative")
 FilesOf = Callable[[Path], dict[str, bytes]]
 
 
-def quiet(tally: Tally) -> None:
+def quiet(tally: PreparationProgress) -> None:
     """No progress."""
 
 
@@ -90,7 +90,7 @@ class TestCutOff:
         expected = self.expected(index, undisturbed, files_of)
         opened(wishes)
 
-        def fail(tally: Tally) -> None:
+        def fail(tally: PreparationProgress) -> None:
             if tally.done >= 20:
                 raise failure
 
@@ -109,7 +109,7 @@ class TestCutOff:
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     def test_other_settings_are_refused_and_nothing_is_lost(self, index: Index, tmp_path: Path) -> None:
-        def fail(tally: Tally) -> None:
+        def fail(tally: PreparationProgress) -> None:
             if tally.done >= 20:
                 raise KeyboardInterrupt
 
@@ -172,7 +172,7 @@ class TestCutOff:
         index = folder.index(f"hostile://{source}")
         whole = []
 
-        def look(tally: Tally) -> None:
+        def look(tally: PreparationProgress) -> None:
             whole.append(files_of(tmp_path / "out") == old)
 
         info = prepare_dataset(index, str(tmp_path / "out"), options, "phantom", look, update=True)

@@ -13,7 +13,7 @@ import ray
 from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet.layout import open_dataset, read_info, read_manifest
 from diagram_ray.data.parquet.loader import read_training_data
-from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.readers import folder
 from diagram_ray.data.records import Index
@@ -88,7 +88,7 @@ class TestStore:
         files.put(str(source), f"bucket/{stage}", recursive=True)
         index = folder.index(f"s3://bucket/{stage}")
 
-        def interrupt(tally: Tally) -> None:
+        def interrupt(tally: PreparationProgress) -> None:
             if tally.what == stage and tally.done:
                 raise KeyboardInterrupt("by the user")
 
@@ -98,7 +98,7 @@ class TestStore:
             read_training_data(out, DataConfig())
         with pytest.raises(UsageError, match=r"unfinished run with other settings .* patch_size 32 there, 48 now"):
             prepare(index, out, replace(OPTIONS, patch_size=48))
-        tallies: list[Tally] = []
+        tallies: list[PreparationProgress] = []
         prepare_dataset(index, out, OPTIONS, "folder", tallies.append)
         kept = tallies[0].done
         assert kept == 6 or (kept >= 1 and stage == "preparing images"), "the pieces that were whole"
@@ -120,11 +120,11 @@ class TestStore:
         (source / "benign" / "1_1.png").unlink()
         seen: list[tuple[str, str, int]] = []
 
-        def look(tally: Tally) -> None:
+        def look(tally: PreparationProgress) -> None:
             data = read_training_data(out, DataConfig())
             seen.append((tally.what, data.fingerprint, len(data.images)))
 
-        tallies: list[Tally] = []
+        tallies: list[PreparationProgress] = []
         index = folder.index("s3://bucket/grown")
         for _ in range(2):
             new = prepare_dataset(index, out, OPTIONS, "folder", lambda t: (look(t), tallies.append(t)), update=True)

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.distributed.nodes import EVERY, Notice
-from diagram_ray.distributed.retries import RETRIES, Losses
-from diagram_ray.search.messages import Round
+from diagram_ray.distributed.nodes import EVERY, DrainNotice
+from diagram_ray.distributed.retries import RETRIES, RetryPolicy
+from diagram_ray.search.messages import TrialReport
 
 
-def told(fold_epochs: int, begun_at: int = 0, leaving: bool = False) -> Round:
-    return Round(0, 3, fold_epochs // 3, fold_epochs, begun_at=begun_at, leaving=leaving)
+def told(fold_epochs: int, begun_at: int = 0, draining: bool = False) -> TrialReport:
+    return TrialReport(0, 3, fold_epochs // 3, fold_epochs, begun_at=begun_at, draining=draining)
 
 
-def started(gone: int = 0) -> Losses:
-    losses = Losses(lambda: gone)
+def started(gone: int = 0) -> RetryPolicy:
+    losses = RetryPolicy(lambda: gone)
     losses.started(0)
     return losses
 
@@ -49,7 +49,7 @@ def test_training_the_same_again_is_not_getting_farther() -> None:
 @given(st.integers(0, 20))
 def test_a_machine_that_went_excuses_a_death(machines: int) -> None:
     gone = 4
-    losses = Losses(lambda: gone)
+    losses = RetryPolicy(lambda: gone)
     losses.started(0)
     gone += machines
     lives = 0
@@ -73,30 +73,30 @@ def test_what_is_trained_again_is_counted() -> None:
 def test_a_worker_that_said_it_would_leave_has_not_died_of_the_trial() -> None:
     losses = started()
     for _ in range(10):
-        losses.advanced(told(6, leaving=True))
+        losses.advanced(told(6, draining=True))
         assert losses.died(0)
     assert losses.fold_epochs == 0 + 9 * 6  # begun_at is 0 in what is told here
 
 
 def test_a_notice_asks_now_and_then_and_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, leaving, asked = 0.0, set(), []
+    now, draining, asked = 0.0, set(), []
 
     def answer() -> set[str]:
         asked.append(now)
-        return leaving
+        return draining
 
     monkeypatch.setattr("diagram_ray.distributed.nodes._leaving", answer)
-    notice = Notice(["mine"], clock=lambda: now)
+    notice = DrainNotice(["mine"], clock=lambda: now)
     assert not notice()
     assert not notice()
-    leaving.add("another")
+    draining.add("another")
     now += EVERY
     assert not notice()
-    leaving.add("mine")
+    draining.add("mine")
     assert not notice()  # asked a moment ago
     now += EVERY
     assert notice()
-    leaving.clear()
+    draining.clear()
     now += EVERY
     assert notice()
     assert len(asked) == 3

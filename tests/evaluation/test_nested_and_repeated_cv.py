@@ -12,8 +12,8 @@ from diagram_ray.evaluation.repeated_cv import repeated_estimate
 from diagram_ray.evaluation.resampling import bootstrap
 
 
-def deal(repeat: int, signal: float = 1.0, folds: int = 3) -> pd.DataFrame:
-    """30 patients with two images each, dealt to folds as the repeat says."""
+def assignment(repeat: int, signal: float = 1.0, folds: int = 3) -> pd.DataFrame:
+    """30 patients with two images each, assigned to folds as the repeat says."""
     random = np.random.default_rng(repeat)
     patients = np.arange(30)
     fold = np.empty(30, dtype=int)
@@ -31,7 +31,7 @@ def fold_aucs(table: pd.DataFrame) -> list[float]:
 
 
 def test_repeats_are_averaged_and_the_first_is_told_apart() -> None:
-    tables = [deal(repeat) for repeat in range(4)]
+    tables = [assignment(repeat) for repeat in range(4)]
     found = repeated_estimate(pd.concat(tables).sample(frac=1, random_state=0), 300)
     values = [fold_aucs(table) for table in tables]
     means = np.mean(values, axis=1)
@@ -40,27 +40,27 @@ def test_repeats_are_averaged_and_the_first_is_told_apart() -> None:
     assert found.sd == pytest.approx(np.std(values, ddof=1))
     assert found.others == pytest.approx(means[1:].mean())
     assert found.luck == pytest.approx(means[0] - means[1:].mean())
-    assert found.deal_sd == pytest.approx(np.std(means[1:], ddof=1))
+    assert found.assignment_sd == pytest.approx(np.std(means[1:], ddof=1))
     assert found.auc.low < found.auc.value < found.auc.high
 
 
 def test_patients_stay_patients_in_all_repeats() -> None:
     """The same predictions twice are no more patients: the interval is that of one."""
-    once = deal(0)
+    once = assignment(0)
     found = repeated_estimate(pd.concat([once, once.assign(repeat=1)]), 2000)
     alone, _ = bootstrap(out_of_fold(once), 2000)
     assert (found.auc.low, found.auc.high) == pytest.approx((alone.low, alone.high), abs=0.01)
-    assert found.deal_sd is None
+    assert found.assignment_sd is None
     assert found.luck == 0.0
 
 
 def test_one_repeat_is_refused() -> None:
     with pytest.raises(DataError, match="1 repeat; repeated cross-validation has 2 at least"):
-        repeated_estimate(deal(0))
+        repeated_estimate(assignment(0))
 
 
 def test_nested_is_the_mean_of_the_outer_folds_whoever_won_them() -> None:
-    table = deal(0).assign(trial=lambda frame: frame["fold"].map({0: 7, 1: 2, 2: 7})).drop(columns="repeat")
+    table = assignment(0).assign(trial=lambda frame: frame["fold"].map({0: 7, 1: 2, 2: 7})).drop(columns="repeat")
     found = nested_estimate(table, 500)
     assert found.winners == (7, 2, 7)
     assert found.auc.value == pytest.approx(np.mean(fold_aucs(table)))
@@ -70,10 +70,10 @@ def test_nested_is_the_mean_of_the_outer_folds_whoever_won_them() -> None:
 
 
 def test_an_interval_ends_at_1() -> None:
-    assert nested_estimate(deal(0, signal=6.0).drop(columns="repeat"), 200).auc.high == 1.0
+    assert nested_estimate(assignment(0, signal=6.0).drop(columns="repeat"), 200).auc.high == 1.0
 
 
 def test_an_image_that_is_there_twice_is_refused() -> None:
-    table = deal(0).drop(columns="repeat")
+    table = assignment(0).drop(columns="repeat")
     with pytest.raises(DataError, match="image i00 is predicted twice"):
         nested_estimate(pd.concat([table, table.iloc[:1]]), 100)

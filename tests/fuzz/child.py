@@ -24,7 +24,7 @@ from diagram_ray.errors import UsageError
 from tests.fuzz.allcases import HANDMADE
 from tests.fuzz.cases import build, seeds_of
 from tests.fuzz.judging import check_reason
-from tests.fuzz.targets import TARGETS, Tally
+from tests.fuzz.targets import TARGETS, PreparationProgress
 
 ADDRESSES = 6 * 2**30
 """Bytes of address space: so that what asks for all memory fails here, and not the machine."""
@@ -60,7 +60,7 @@ def _case(seeds: Path, case: str, folder: Path) -> Iterator[dict[str, Any]]:
     yield {"tally": tally, "fault": fault, "peak": _peak()}
 
 
-def written(seeds: Path, case: str, folder: Path) -> Callable[[], Tally]:
+def written(seeds: Path, case: str, folder: Path) -> Callable[[], PreparationProgress]:
     """Writes a case's source in `folder`; returns what reads it."""
     name, _, which = case.partition("/")
     place = _fresh(folder)
@@ -71,7 +71,7 @@ def written(seeds: Path, case: str, folder: Path) -> Callable[[], Tally]:
     return lambda: run(place, "")
 
 
-def judged(run: Callable[[], Tally]) -> tuple[Tally, str | None]:
+def judged(run: Callable[[], PreparationProgress]) -> tuple[PreparationProgress, str | None]:
     """What became of a case, and the fault if there was one."""
     try:
         try:

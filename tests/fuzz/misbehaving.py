@@ -9,37 +9,37 @@ from pathlib import Path
 from diagram_ray.errors import DataError
 from tests.fuzz import child
 from tests.fuzz.handmade.registry import add
-from tests.fuzz.targets import Run, Tally
+from tests.fuzz.targets import PreparationProgress, Run
 
 EATEN = 1200 * 2**20
 """Bytes: more than is allowed, less than makes the watch end the child at once."""
 
 
-def _refuse(reason: str) -> Tally:
+def _refuse(reason: str) -> PreparationProgress:
     raise DataError(reason)
 
 
-def _spin() -> Tally:
+def _spin() -> PreparationProgress:
     while True:
         pass
 
 
-def _block() -> Tally:
+def _block() -> PreparationProgress:
     threading.Event().wait()
     return {}
 
 
-def _eat() -> Tally:
+def _eat() -> PreparationProgress:
     return {"read": len(bytearray(b"x") * EATEN) // EATEN}
 
 
-def _eat_without_end() -> Tally:
+def _eat_without_end() -> PreparationProgress:
     eaten = []
     while True:
         eaten.append(bytearray(b"x") * 2**26)
 
 
-READERS: dict[str, Callable[[], Tally]] = {
+READERS: dict[str, Callable[[], PreparationProgress]] = {
     "reads": lambda: {"read": 1},
     "refuses": lambda: _refuse("images.csv: has no column 'path'"),
     "crashes": os.abort,
@@ -57,7 +57,7 @@ READERS: dict[str, Callable[[], Tally]] = {
 }
 
 
-def _reading(reader: Callable[[], Tally]) -> Callable[[Path], Run]:
+def _reading(reader: Callable[[], PreparationProgress]) -> Callable[[Path], Run]:
     return lambda folder: lambda source, changed: reader()
 
 

@@ -27,9 +27,9 @@ FEW = 2
 PATTERN = r"^([^_.]+)_"
 AS_IS = Asked()
 
-Tally = dict[str, int]
+PreparationProgress = dict[str, int]
 """What became of a case: 'prepared', 'rejected', 'refused', 'read' -> how often."""
-Run = Callable[[Path, str], Tally]
+Run = Callable[[Path, str], PreparationProgress]
 """Reads a folder; the text is the path in it of the file that was damaged."""
 
 
@@ -46,7 +46,7 @@ class Target:
         return next((name for pattern, name in self.damaged if fnmatch(path.lower(), pattern)), None)
 
 
-def read_source(format_: str, source: Path, changed: str, asked: Asked = AS_IS) -> Tally:
+def read_source(format_: str, source: Path, changed: str, asked: Asked = AS_IS) -> PreparationProgress:
     """What `prepare` does to a source, but for Ray."""
     index = open_index(format_, str(source), asked)
     check_index(index, source)
@@ -76,11 +76,11 @@ def _prepare(record: ImageRecord) -> str:
     return "prepared"
 
 
-def _class_folders(folder: Path, changed: str) -> Tally:
+def _class_folders(folder: Path, changed: str) -> PreparationProgress:
     return read_source("folder", folder, changed, Asked(patient_pattern=PATTERN))
 
 
-def _table(folder: Path, changed: str) -> Tally:
+def _table(folder: Path, changed: str) -> PreparationProgress:
     table = next((path for path in sorted(folder.iterdir()) if path.name.startswith("images.")), folder / "images.csv")
     return read_source("folder", folder, changed, Asked(table=str(table)))
 
@@ -89,7 +89,7 @@ def _reader(format_: str) -> Run:
     return lambda folder, changed: read_source(format_, folder, changed, Asked(normals=True))
 
 
-def _each(*calls: Callable[[], object]) -> Tally:
+def _each(*calls: Callable[[], object]) -> PreparationProgress:
     """Of several things that are read apart, how many could be; the others must be refused with a reason."""
     from diagram_ray.errors import UsageError
 
@@ -104,7 +104,7 @@ def _each(*calls: Callable[[], object]) -> Tally:
     return tally
 
 
-def _dataset(folder: Path, changed: str) -> Tally:
+def _dataset(folder: Path, changed: str) -> PreparationProgress:
     place = str(folder)
     return _each(
         lambda: layout.read_info(place),
@@ -131,13 +131,13 @@ def _update(place: str, pieces: Path) -> None:
         take_over(place, files, str(pieces), OPTIONS, part)
 
 
-def _model(folder: Path, changed: str) -> Tally:
+def _model(folder: Path, changed: str) -> PreparationProgress:
     from diagram_ray.training.checkpoints.model_folder import read_models, read_patients
 
     return _each(lambda: read_models(folder), lambda: read_patients(folder / "model.safetensors"))
 
 
-def _study(folder: Path, changed: str) -> Tally:
+def _study(folder: Path, changed: str) -> PreparationProgress:
     study = Study.load(folder)
     return _each(
         *(

@@ -16,7 +16,7 @@ import pytest
 from diagram_ray.errors import UsageError
 from diagram_ray.monitoring.live_page import SHOWN, live_page
 from diagram_ray.monitoring.live_server import study_page
-from diagram_ray.monitoring.snapshot import Row, Sight
+from diagram_ray.monitoring.snapshot import Row, StudySnapshot
 from diagram_ray.search.messages import Device
 
 ROWS = (
@@ -25,7 +25,7 @@ ROWS = (
     Row(0, "complete", "k 2", (0.9, 0.95), 0.925, 2, 3, ""),
 )
 BEST = {"number": 0, "mean": 0.925, "sd": 0.035, "low": 0.86, "high": 0.97}
-SIGHT = Sight(
+SIGHT = StudySnapshot(
     "a <b>study</b>", "phantom, 24 images", "2 at once", "", 10, 2, {"complete": 1, "pruned": 1}, BEST, 17, 1, 3.5,
     540.0, "about 9 min", ("2 folds x 1 epochs", "2 folds x 3 epochs"), ROWS, 0.0,
 )  # fmt: skip
@@ -37,7 +37,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder, self.looks = folder, 0
 
-    def look(self) -> Sight:
+    def look(self) -> StudySnapshot:
         self.looks += 1
         return replace(SIGHT, done=self.looks)
 

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.monitoring.snapshot import Sight, sight_of
+from diagram_ray.monitoring.snapshot import StudySnapshot, take_snapshot
 from diagram_ray.monitoring.terminal import Progress
 from diagram_ray.results import Measurement, Trial
 from diagram_ray.search.ladder import Ladder, Rung
-from diagram_ray.search.messages import Device, Round, Rules
+from diagram_ray.search.messages import Device, Rules, TrialReport
 from diagram_ray.search.scheduler import StudyState
 from tests.support.studies.scheduling import Memory
 
@@ -20,11 +20,11 @@ class Given:
         return {"training.k": number, "training.learning_rate.classifier": 0.00123456}
 
 
-def seen(progress: Progress) -> Sight:
+def seen(progress: Progress) -> StudySnapshot:
     def span(trial: Trial) -> Interval:
         return Interval(trial.last.auc_mean, 0.6, 0.99)
 
-    return sight_of(progress, "name", "data", span, "commit abc", 0.5)
+    return take_snapshot(progress, "name", "data", span, "commit abc", 0.5)
 
 
 def measured(*aucs: float, epochs: int) -> Measurement:
@@ -40,7 +40,7 @@ def test_a_search_from_its_beginning_to_its_end() -> None:
         progress.started(state.next_start())
     gpu = Device("10.0.0.1", "0")
     assert (begun.first_report, begun.worker_hours, begun.worker_hours_left, begun.cost_left) == (None, 0.0, None, None)
-    progress.advanced(Round(0, 2, 1, 2, 0.8, seconds=900.0, devices=(gpu, gpu)))
+    progress.advanced(TrialReport(0, 2, 1, 2, 0.8, seconds=900.0, devices=(gpu, gpu)))
     assert state.measured(0, 0, measured(0.7, 0.9, epochs=1))
     running = seen(progress)
     assert [row.number for row in running.rows] == [1, 0]
@@ -53,7 +53,7 @@ def test_a_search_from_its_beginning_to_its_end() -> None:
     assert (running.worker_hours, running.cost, running.worker_hours_left) == (0.5, 0.25, None)
     assert running.rows[0].params == "k 1, classifier 0.00123"
     for epoch in (2, 3):
-        progress.advanced(Round(0, 2, epoch, 2 * epoch, 0.8, seconds=1800.0))
+        progress.advanced(TrialReport(0, 2, epoch, 2 * epoch, 0.8, seconds=1800.0))
     assert not state.measured(0, 1, measured(0.8, 1.0, epochs=3))
     progress.ended(state.trials[0])
     assert seen(progress).worker_hours == 1.5

@@ -15,7 +15,7 @@ from diagram_ray.monitoring import terminal
 from diagram_ray.monitoring.terminal import Lines, Screen
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.ladder import Ladder, Rung
-from diagram_ray.search.messages import Round, Rules
+from diagram_ray.search.messages import Rules, TrialReport
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.study.ledger import open_ledger
 
@@ -46,7 +46,9 @@ def measurement(rung: int, auc: float) -> Measurement:
 
 def complete(state: StudyState, view: terminal.Progress, trial: Trial, auc: float) -> None:
     for rung in (0, 1):
-        view.advanced(Round(trial.number, 2, LADDER.rungs[rung].epochs, LADDER.rungs[rung].fold_epochs, auc, rung))
+        view.advanced(
+            TrialReport(trial.number, 2, LADDER.rungs[rung].epochs, LADDER.rungs[rung].fold_epochs, auc, rung)
+        )
         state.measured(trial.number, rung, measurement(rung, auc))
     view.ended(state.trials[trial.number])
 
@@ -123,9 +125,9 @@ def test_time_left_follows_the_fold_epochs(state: StudyState, clock: list[float]
     first = state.next_start()
     view.started(first)
     assert view.seconds_left() is None
-    view.advanced(Round(0, 2, 1, 2))  # the first round begins the clock
+    view.advanced(TrialReport(0, 2, 1, 2))  # the first round begins the clock
     clock[0] += 10
-    view.advanced(Round(0, 2, 2, 4))
+    view.advanced(TrialReport(0, 2, 2, 4))
     # 2 fold-epochs in 10 s. Two of four trials cost 8 fold-epochs, two cost 2 + 6 / 2 = 5; 4 are done.
     assert view.seconds_left() == pytest.approx((2 * 8 + 2 * 5 - 4) * 5)
 
@@ -137,7 +139,7 @@ def test_the_screen_shows_what_runs(state: StudyState) -> None:
         view.started(first)
         view.started(second)
         complete(state, view, first, 0.8)
-        view.advanced(Round(1, 2, 3, 6, 0.6123, training_auc=0.8765))
+        view.advanced(TrialReport(1, 2, 3, 6, 0.6123, training_auc=0.8765))
         view.tick()
         state.stop("interrupted")
     shown = out.getvalue()

@@ -39,8 +39,8 @@ def by_hand(
         before = 0
         for rung, point in enumerate(ladder.rungs):
             cost, before = cost + point.fold_epochs - before, point.fold_epochs
-            standing = recording.standing(number, point)
-            value = float(np.mean([fold.auc for fold in standing]))
+            case_scores = recording.case_scores(number, point)
+            value = float(np.mean([fold.auc for fold in case_scores]))
             seen[rung].append((position, value))
             if point == WHOLE:
                 complete.append((position, number))
@@ -51,8 +51,8 @@ def by_hand(
                 break
             earlier = [other for where, other in complete if where <= position - lookback]
             if race and earlier:
-                best = max(earlier, key=lambda other: mean_auc(recording.standing(other, WHOLE)))
-                if not race.judge(point, standing, recording.standing(best, point), 0).go_on:
+                best = max(earlier, key=lambda other: mean_auc(recording.case_scores(other, WHOLE)))
+                if not race.judge(point, case_scores, recording.case_scores(best, point), 0).go_on:
                     break
     return cost, [number for _, number in complete]
 

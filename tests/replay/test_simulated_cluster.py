@@ -41,7 +41,7 @@ class Drawn:
         point, draw = self.ladder.rungs[rung], random.Random(f"{number} {rung}")
         return Measurement(point.folds, point.epochs, (draw.random(),) * point.folds, (0.5,), 0.0)
 
-    def standing(self, number: int, rung: int) -> Any:
+    def case_scores(self, number: int, rung: int) -> Any:
         raise NotImplementedError
 
 

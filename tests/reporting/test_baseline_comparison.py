@@ -9,7 +9,7 @@ import pytest
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation import plot_style
 from diagram_ray.reporting.report import make_report
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import Study
 
 
@@ -27,7 +27,7 @@ def told(study):
 def test_a_winner_above_its_baselines(make_study):
     study = make_study(baselines=(0.55, 0.7, 0.6))
     text, figures = told(study)
-    found = Facts(Study.load(study)).estimates.margin
+    found = StudyData(Study.load(study)).estimates.margin
     assert found.best == "group 1"
     assert found.above
     assert figures["verdict"].startswith("The winner's AUC of ")

@@ -7,7 +7,7 @@ import pytest
 
 from diagram_ray.evaluation import plot_style
 from diagram_ray.reporting.report import make_report
-from diagram_ray.reporting.study_data import Facts
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import Study
 
 
@@ -27,7 +27,7 @@ def told(study):
 def test_a_row_figures_and_a_sentence_of_its_own(make_study):
     study = make_study(baselines=(0.55, 0.6), reference=0.7)
     section, figures = told(study)
-    found = Facts(Study.load(study)).estimates.reference
+    found = StudyData(Study.load(study)).estimates.reference
     value, interval = found.difference.value, f"{found.difference.low:+.3f} to {found.difference.high:+.3f}"
     assert f"Frozen features 0 (reference network) Note 0. {value:+.3f} {interval}" in section
     assert f"Frozen features 0 (reference network) {found.auc.value:.3f} " in section, "on the scale"
@@ -60,7 +60,7 @@ def test_a_study_without_one_says_how_to_get_it_and_warns_of_nothing(make_study)
     assert "below, does see shape" not in section
     assert figures["reference"] == {"unmeasured": how}
     assert "pretrained" not in figures["verdict"]
-    assert Facts(Study.load(study)).warnings() == []
+    assert StudyData(Study.load(study)).warnings() == []
     assert Study.load(study).reference is None
 
 

@@ -236,7 +236,7 @@ def test_the_price_of_leakage_is_told_if_it_is_known(make_study):
     found = {"trial": number, "auc_mean": 0.95, "fold_auc": [0.93, 0.94, 0.95, 0.96, 0.97]}
     (study / "leakage.json").write_text(json.dumps(found))
     price = 0.95 - Study.load(study).best["auc_mean"]
-    words = f"the same configuration scores 0.950 ± 0.016: {price:+.3f} against folds dealt by patient"
+    words = f"the same configuration scores 0.950 ± 0.016: {price:+.3f} against folds assigned by patient"
     assert words in page_of(study).text
     (study / "leakage.json").write_text(json.dumps(found | {"trial": number + 1}))
     assert "price of leakage" not in page_of(study).text

@@ -13,7 +13,7 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.monitoring.optuna_journal import FILE, write_optuna_file
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.budget import COST, FOLD_EPOCHS, BudgetConfig, Meter
-from diagram_ray.search.constraints import Aims
+from diagram_ray.search.constraints import Goals
 from diagram_ray.search.ladder import Ladder, Rung
 from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.optuna_sampler import Sampler
@@ -27,8 +27,8 @@ SPACE: Space = {
     "training.weight_decay": FloatRange(low=0.0, high=1.0),
     "model.width": IntRange(low=4, high=64, step=4),
 }
-BOUNDED = Aims(bounds={"parameters": 1000.0})
-BOTH = Aims(objectives=("auc", "parameters"))
+BOUNDED = Goals(bounds={"parameters": 1000.0})
+BOTH = Goals(objectives=("auc", "parameters"))
 
 
 def measure(params: Any) -> dict[str, float]:
@@ -45,11 +45,11 @@ def score(trial: Trial, rung: int) -> Measurement:
 
 
 def study(
-    journal: Any, aims: Aims, name: str = "tpe", parallel: int = 2, trials: int = 40, most: int | None = None
+    journal: Any, goals: Goals, name: str = "tpe", parallel: int = 2, trials: int = 40, most: int | None = None
 ) -> StudyState:
-    sampler = Sampler(SPACE, SamplerConfig.model_validate({"name": name}), 0, 4, (), aims)
-    rules = Rules(trials, parallel, 4, LADDER, None, aims, most)
-    return StudyState(rules, sampler, journal, None, measure if aims.need_sizes else None)
+    sampler = Sampler(SPACE, SamplerConfig.model_validate({"name": name}), 0, 4, (), goals)
+    rules = Rules(trials, parallel, 4, LADDER, None, goals, most)
+    return StudyState(rules, sampler, journal, None, measure if goals.need_sizes else None)
 
 
 def run(state: StudyState, clock: random.Random, events: int = 10**9) -> None:
@@ -83,9 +83,9 @@ def test_what_breaks_a_bound_costs_nothing_and_says_why(name: str) -> None:
 def test_the_sampler_learns_what_is_allowed(name: str) -> None:
     """Without the bound wide models are the best, so nothing but the bound can teach it."""
     widths = []
-    for aims in (BOUNDED, Aims()):
+    for goals in (BOUNDED, Goals()):
         journal = Memory()
-        run(study(journal, aims, name, trials=80), random.Random(0))
+        run(study(journal, goals, name, trials=80), random.Random(0))
         widths.append([trial.params["model.width"] for trial in list(journal.trials.values())[-20:]])
     within = [sum(width**2 <= 1000 for width in each) for each in widths]
     print(f"\n{name}: of the last 20 trials within the bound: {within[0]}; without a bound: {within[1]}")
@@ -95,21 +95,21 @@ def test_the_sampler_learns_what_is_allowed(name: str) -> None:
 @given(st.integers(0, 10**6), st.integers(1, 4), st.lists(st.integers(1, 30), max_size=3))
 @settings(max_examples=20, deadline=None)
 def test_speed_and_interruptions_change_nothing(seed: int, parallel: int, cuts: list[int]) -> None:
-    for aims, most in ((BOUNDED, None), (BOTH, None), (Aims(), 60)):
+    for goals, most in ((BOUNDED, None), (BOTH, None), (Goals(), 60)):
         expected, journal, clock = Memory(), Memory(), random.Random(seed)
-        run(study(expected, aims, "random", 1, 20, most), random.Random(0))
+        run(study(expected, goals, "random", 1, 20, most), random.Random(0))
         for events in cuts:
-            run(study(journal, aims, "random", parallel, 20, most), clock, events)
-        run(study(journal, aims, "random", parallel, 20, most), clock)
+            run(study(journal, goals, "random", parallel, 20, most), clock, events)
+        run(study(journal, goals, "random", parallel, 20, most), clock)
         assert journal.trials == expected.trials
 
 
 @pytest.mark.parametrize("aims", [BOUNDED, BOTH])
-def test_tpe_goes_on_exactly_when_it_is_resumed(aims: Aims) -> None:
+def test_tpe_goes_on_exactly_when_it_is_resumed(goals: Goals) -> None:
     whole, parts = Memory(), Memory()
-    run(study(whole, aims), random.Random(0))
+    run(study(whole, goals), random.Random(0))
     for events in (3, 9, 14, 10**9):
-        run(study(parts, aims), random.Random(events), events)
+        run(study(parts, goals), random.Random(events), events)
     assert parts.trials == whole.trials
 
 
@@ -132,10 +132,10 @@ def test_the_ledger_keeps_sizes_and_older_ones_have_none(tmp_path) -> None:
 
 
 def test_optuna_sees_objectives_and_bounds(tmp_path) -> None:
-    aims = Aims(("auc", "parameters"), {"parameters": 1000.0})
+    goals = Goals(("auc", "parameters"), {"parameters": 1000.0})
     journal = Memory()
-    run(study(journal, aims), random.Random(0))
-    write_optuna_file(tmp_path, "x", SPACE, journal.trials, aims)
+    run(study(journal, goals), random.Random(0))
+    write_optuna_file(tmp_path, "x", SPACE, journal.trials, goals)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / FILE)))
     told = optuna.load_study(study_name="x", storage=storage)
     assert [direction.name for direction in told.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -149,26 +149,26 @@ def test_optuna_sees_objectives_and_bounds(tmp_path) -> None:
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_no_trial_starts_once_the_fold_epochs_are_spent(parallel: int) -> None:
     journal, most = Memory(), 60
-    state = study(journal, Aims(), "random", parallel, 40, most)
+    state = study(journal, Goals(), "random", parallel, 40, most)
     run(state, random.Random(1))
     costs = [trial.last.folds * trial.last.epochs for trial in journal.trials.values() if trial.last]
     assert all(trial.state is not TrialState.RUNNING for trial in journal.trials.values())
     assert most <= sum(costs) < most + LADDER.rungs[-1].fold_epochs
     assert sum(costs[:-1]) < most
     assert (state.short, state.more, state.stopping) == (FOLD_EPOCHS, False, "")
-    larger = study(journal, Aims(), "random", parallel, 40, 2 * most)
+    larger = study(journal, Goals(), "random", parallel, 40, 2 * most)
     assert (larger.finished, larger.short) == (False, "")
     run(larger, random.Random(1))
     at_once = Memory()
-    run(study(at_once, Aims(), "random", 1, 40, 2 * most), random.Random(2))
+    run(study(at_once, Goals(), "random", 1, 40, 2 * most), random.Random(2))
     assert journal.trials == at_once.trials
 
 
 def test_a_budget_that_is_not_reached_changes_nothing() -> None:
     with_budget, without = Memory(), Memory()
-    state = study(with_budget, Aims(), "random", 3, 20, 10_000)
+    state = study(with_budget, Goals(), "random", 3, 20, 10_000)
     run(state, random.Random(1))
-    run(study(without, Aims(), "random", 2, 20), random.Random(2))
+    run(study(without, Goals(), "random", 2, 20), random.Random(2))
     assert with_budget.trials == without.trials
     assert (state.short, state.finished) == ("", True)
 

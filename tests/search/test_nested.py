@@ -14,7 +14,7 @@ from diagram_ray.errors import ConfigError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.ladder import Ladder, Rung
-from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, leave_out
+from diagram_ray.search.nested import Failed, Field, HeldOutModel, NestedSearch, leave_out
 from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.racing import Cases, RaceConfig, make_race
 from diagram_ray.search.space import parse_space
@@ -95,15 +95,15 @@ class World:
         patients = np.repeat(np.arange(32), 2)
         self.cases = Cases(random.permutation(np.arange(64) % 2), patients % FOLDS, patients, 100)
         self.quality = random.random(trials)
-        self.trained: list[Cell] = []
+        self.trained: list[HeldOutModel] = []
         self.failing: set[int] = set()
 
-    def score(self, cell: Cell, fold: int) -> np.ndarray:
+    def score(self, cell: HeldOutModel, fold: int) -> np.ndarray:
         key = zlib.crc32(f"{self.seed} {cell} {fold} {fold == self.spoilt}".encode())
         noise = np.random.default_rng(key).normal(size=len(self.cases.rows(fold)))
         return noise + self.quality[cell.trial] * cell.epochs / 3 * self.cases.labels[self.cases.rows(fold)]
 
-    def of(self, cell: Cell, fold: int) -> np.ndarray | Failed | None:
+    def of(self, cell: HeldOutModel, fold: int) -> np.ndarray | Failed | None:
         assert fold in cell.without
         if cell not in self.trained:
             return None
@@ -133,7 +133,7 @@ def by_training_everything(world: World, lookback: int) -> list[tuple[int, float
                     [
                         auc(
                             world.cases.labels[world.cases.rows(fold)],
-                            world.score(Cell(trial, tuple(sorted((fold, outer))), epochs), fold),  # noqa: B023
+                            world.score(HeldOutModel(trial, tuple(sorted((fold, outer))), epochs), fold),  # noqa: B023
                         )
                         for fold in inner[:folds]  # noqa: B023
                     ]
@@ -164,7 +164,9 @@ def test_it_finds_what_training_everything_finds(seed: int, lookback: int) -> No
         world, lookback
     )
     for outer in results:
-        np.testing.assert_array_equal(outer.scores, world.score(Cell(outer.trial, (outer.fold,), 6), outer.fold))
+        np.testing.assert_array_equal(
+            outer.scores, world.score(HeldOutModel(outer.trial, (outer.fold,), 6), outer.fold)
+        )
 
 
 def test_a_model_serves_both_its_folds_and_only_what_is_needed_is_trained() -> None:

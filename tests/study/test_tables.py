@@ -9,7 +9,7 @@ from diagram_ray.results import Measurement, Study, Trial, TrialState, best_of
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.tables import write_table
 from diagram_ray.study.tables import trials_table, write_tables
-from diagram_ray.study.trial_files import Keeper, TrialFiles
+from diagram_ray.study.trial_files import TrialCleanup, TrialFiles
 
 COLUMNS = [
     "number", "state", "reason", "params.model.norm", "params.training.k", "auc_mean", "auc_sd", "training_auc",
@@ -90,7 +90,7 @@ def test_an_empty_study_has_an_empty_table() -> None:
 
 def test_the_keeper_keeps_the_best_models_and_checkpoints_of_running_trials(tmp_path: Path) -> None:
     make_files(tmp_path, (0, 1, 2, 4))
-    keeper = Keeper(tmp_path, {0: TRIALS[0]})
+    keeper = TrialCleanup(tmp_path, {0: TRIALS[0]})
     keeper.ended(TRIALS[2])
     keeper.ended(TRIALS[1])
     kept = [n for n in (0, 1, 2, 4) if TrialFiles.of(tmp_path, n).models.is_dir()]

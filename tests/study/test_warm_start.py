@@ -11,7 +11,7 @@ import yaml
 
 from diagram_ray.errors import ConfigError, DataError, UsageError
 from diagram_ray.results import Measurement, Trial, TrialState
-from diagram_ray.search.constraints import Aims
+from diagram_ray.search.constraints import Goals
 from diagram_ray.search.ladder import Ladder, Rung
 from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
@@ -33,7 +33,7 @@ SPACE: Space = {
     "training.weight_decay": FloatRange(low=0.0, high=1.0),
     "model.dropout": FloatRange(low=0.0, high=0.5),
 }
-MAPPER = Mapper(SPACE, LADDER, Aims(), None)
+MAPPER = Mapper(SPACE, LADDER, Goals(), None)
 
 
 def good(decay: float) -> float:
@@ -76,7 +76,7 @@ def test_what_says_something_is_told_and_the_rest_is_counted(tmp_path: Path) -> 
 
 def test_a_trial_that_was_complete_on_a_shorter_ladder_is_a_pruned_one_here(tmp_path: Path) -> None:
     higher = Ladder((*LADDER.rungs, Rung(3, 9)), 3)
-    trials, _ = gather([str(earlier(tmp_path / "old"))], Mapper(SPACE, higher, Aims(), None))
+    trials, _ = gather([str(earlier(tmp_path / "old"))], Mapper(SPACE, higher, Goals(), None))
     assert {(trial.state, len(trial.measurements)) for trial in trials} == {
         (TrialState.PRUNED, 1),
         (TrialState.PRUNED, 2),
@@ -84,10 +84,10 @@ def test_a_trial_that_was_complete_on_a_shorter_ladder_is_a_pruned_one_here(tmp_
 
 
 def test_what_is_no_configuration_with_a_size_is_outside(tmp_path: Path) -> None:
-    def gauge(params: object) -> dict[str, float]:
+    def size_estimator(params: object) -> dict[str, float]:
         raise ConfigError("no configuration")
 
-    trials, (source,) = gather([str(earlier(tmp_path / "old"))], Mapper(SPACE, LADDER, Aims(), gauge))
+    trials, (source,) = gather([str(earlier(tmp_path / "old"))], Mapper(SPACE, LADDER, Goals(), size_estimator))
     assert trials == []
     assert source.left_out["outside the space"] == 42
 
@@ -130,7 +130,7 @@ def test_a_resumed_study_goes_on_exactly_when_the_earlier_one_is_gone(name: str,
         assert sampler(name, again).ask(stopped, part) == known[stopped].params
 
 
-BOUNDED = Aims(bounds={"parameters": 1000.0})
+BOUNDED = Goals(bounds={"parameters": 1000.0})
 WIDTHS: Space = {
     "model.width": IntRange(low=4, high=64, step=4),
     "training.weight_decay": FloatRange(low=0.0, high=1.0),
@@ -185,13 +185,13 @@ def test_what_a_bound_refused_teaches_the_bound(name: str, tmp_path: Path) -> No
 def test_a_bound_is_that_of_the_new_study(tmp_path: Path) -> None:
     """Of what the earlier one refused, a wider bound lets in some that have no score; they say nothing then."""
     old = str(bounded(tmp_path / "old"))
-    wider = Mapper(WIDTHS, LADDER, Aims(bounds={"parameters": 2000.0}), area)
+    wider = Mapper(WIDTHS, LADDER, Goals(bounds={"parameters": 2000.0}), area)
     trials, (source,) = gather([old], wider)
     unscored = [trial for trial in trials if not trial.measurements]
     assert all(trial.sizes["parameters"] > 2000 for trial in unscored)
     assert unscored
     assert source.left_out["no score"] > 1
-    none, _ = gather([old], Mapper(WIDTHS, LADDER, Aims(), None))
+    none, _ = gather([old], Mapper(WIDTHS, LADDER, Goals(), None))
     assert all(trial.measurements for trial in none)
 
 

@@ -12,7 +12,7 @@ import sys
 import ray
 from ray.cluster_utils import Cluster
 
-from diagram_ray.data.parquet.progress import Tally
+from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.readers import inbreast
 from diagram_ray.distributed import prepare_dataset
@@ -31,7 +31,7 @@ def main(raw: str, out: str) -> None:
     os.environ["RAY_ADDRESS"] = cluster.address
     lost = False
 
-    def lose(tally: Tally) -> None:
+    def lose(tally: PreparationProgress) -> None:
         nonlocal lost
         if tally.done >= 8 and not lost:
             lost = True

@@ -54,8 +54,8 @@ def test_the_scores_of_the_cases_give_the_folds_results(small: Small, data: Trai
     """Races take the scores in the order of the images of the dataset."""
     validation = CrossValidation(small(), data, splits)
     rows_of(validation, 2, 2)
-    standing = Cases.of(data, splits, 100, 0).standing(2, validation.scores(2))
-    assert [fold.auc for fold in standing] == pytest.approx(validation.measure(2).fold_auc)
+    case_scores = Cases.of(data, splits, 100, 0).case_scores(2, validation.scores(2))
+    assert [fold.auc for fold in case_scores] == pytest.approx(validation.measure(2).fold_auc)
 
 
 def test_folds_that_are_behind_catch_up(small: Small, data: TrainingData, splits: Splits) -> None:

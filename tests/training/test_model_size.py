@@ -6,7 +6,7 @@ import torch
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.errors import ConfigError
 from diagram_ray.models import DiaGRAM
-from diagram_ray.training.model_size import gauge, kept_bytes, multiply_adds, sizes
+from diagram_ray.training.model_size import kept_bytes, multiply_adds, size_estimator, sizes
 
 SMALL = override(ExperimentConfig(), {"model.width": 4, "model.generator_width": 4, "training.image_batch": 3}, "")
 
@@ -65,7 +65,7 @@ def test_memory_grows_with_what_takes_it() -> None:
 
 
 def test_what_is_no_configuration_is_told() -> None:
-    measure = gauge(SMALL, (64, 48), 5)
+    measure = size_estimator(SMALL, (64, 48), 5)
     assert measure({"model.width": 8})["parameters"] > measure({})["parameters"]
     with pytest.raises(ConfigError, match="multiple of 4"):
         measure({"model.width": 5})

@@ -10,7 +10,7 @@ WINDOW = 60.0
 
 
 @dataclass(frozen=True)
-class Tally:
+class PreparationProgress:
     """How far preparation is."""
 
     what: str
@@ -27,9 +27,9 @@ class Speed:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: deque[tuple[float, Tally]] = deque()
+        self._seen: deque[tuple[float, PreparationProgress]] = deque()
 
-    def text(self, tally: Tally) -> str:
+    def text(self, tally: PreparationProgress) -> str:
         """For example '12.3 files/s, 150 megapixels/s, 4 rejected'; '' where there is nothing to say."""
         now = self._clock()
         while len(self._seen) > 1 and now - self._seen[0][0] > WINDOW:

@@ -23,7 +23,7 @@ log = logging.getLogger("diagram_ray")
 
 
 @dataclass(frozen=True)
-class Beside:
+class ComparisonFiles:
     """Two files in a study's folder."""
 
     what: str

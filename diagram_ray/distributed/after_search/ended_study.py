@@ -7,13 +7,13 @@ from typing import Any
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.splits import Splits
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.distributed.work import MakeValidation
+from diagram_ray.distributed.work import CrossValidationFactory
 from diagram_ray.results import Trial
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.storage.paths import Place
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.training.checkpoints.run_identity import identity_of
-from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.inputs import StudyInputs
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class EndedStudy:
     base: ExperimentConfig
     """What every trial starts from."""
     trials: Mapping[int, Trial]
-    materials: Materials
-    make: MakeValidation
+    inputs: StudyInputs
+    make: CrossValidationFactory
 
     @property
     def ladder(self) -> Ladder:
@@ -44,5 +44,5 @@ class EndedStudy:
 
     def identity(self, splits: Splits, data: TrainingData) -> dict[str, Any]:
         """What models on these folds of `data`, the study's own or changed ones, share besides their configuration."""
-        initial = self.materials.initial
+        initial = self.inputs.initial
         return identity_of(self.base, data, splits, initial=initial and initial.digest)

@@ -16,14 +16,14 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.nodes import gone
-from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.retries import RETRIES
-from diagram_ray.distributed.work import MakeValidation
+from diagram_ray.distributed.work import CrossValidationFactory
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.search.nested import Failed, leave_out
 from diagram_ray.storage.paths import Place
-from diagram_ray.study.holdout_files import CHECKPOINT, read_cell, scores_file, write_cell
+from diagram_ray.study.holdout_files import CHECKPOINT, read_held_out, scores_file, write_held_out
 from diagram_ray.training.checkpoints.run_identity import Identity, check_identity
 from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.runs.trial import SAVE_EVERY, cannot_write, reason_of
@@ -39,7 +39,7 @@ POLL = 0.25
 class Cluster:
     """What tasks get of the cluster that is joined, and who may stop them."""
 
-    share: Share
+    share: TrialResources
     stopping: Callable[[], bool]
     tick: Callable[[], None]
     """Called while tasks are waited for, four times a second."""
@@ -103,7 +103,7 @@ class FoldTask:
 
 def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Floats | Failed:
     """A model's scores of these images. Raises DataError, and MismatchError for a model of another study."""
-    found = read_cell(path)
+    found = read_held_out(path)
     check_identity(found.identity, identity, str(path))
     if found.failed:
         return Failed(found.failed)
@@ -113,7 +113,7 @@ def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Fl
     return found.scores
 
 
-def train(task: FoldTask, data: TrainingData, splits: Splits, make: MakeValidation, device: str) -> None:
+def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidationFactory, device: str) -> None:
     """Brings the model of `task` to its epochs, from where it was saved. That it cannot be trained is a result too.
 
     Raises where nothing can be written any more.
@@ -123,12 +123,12 @@ def train(task: FoldTask, data: TrainingData, splits: Splits, make: MakeValidati
     try:
         validation: Any = make(task.config, data, apart, device)
         for mark, scores in _climb(task, validation, fold):
-            write_cell(task.file(mark), task.identity, images, scores)
+            write_held_out(task.file(mark), task.identity, images, scores)
     except Exception as error:
         log.debug("%s failed", task.name, exc_info=error)
         if cannot_write(error):
             raise
-        write_cell(task.file(task.epochs), task.identity, [], np.empty(0), failed=reason_of(error))
+        write_held_out(task.file(task.epochs), task.identity, [], np.empty(0), failed=reason_of(error))
 
 
 def _climb(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
@@ -156,7 +156,7 @@ def run_fold_tasks(
     waiting: Callable[[Set[Place]], Sequence[FoldTask]],
     variants: Mapping[int, Variant],
     data: TrainingData,
-    make: MakeValidation,
+    make: CrossValidationFactory,
     cluster: Cluster,
 ) -> bool:
     """Trains the models that are `waiting` on the cluster that is joined, as many side by side as there is room for.
@@ -184,7 +184,7 @@ def run_fold_tasks(
             if left == before:  # no machine that has left is to blame
                 log.debug("%s lost its workers", task.name, exc_info=error)
                 why = f"its worker process died {RETRIES + 1} times"
-                write_cell(task.file(task.epochs), task.identity, [], np.empty(0), failed=why)
+                write_held_out(task.file(task.epochs), task.identity, [], np.empty(0), failed=why)
 
 
 @dataclass(frozen=True)
@@ -193,15 +193,18 @@ class _Shared:
 
     data: Any
     variants: Mapping[int, Any]
-    make: MakeValidation
+    make: CrossValidationFactory
 
     @classmethod
-    def put(cls, variants: Mapping[int, Variant], data: TrainingData, make: MakeValidation) -> "_Shared":
+    def put(cls, variants: Mapping[int, Variant], data: TrainingData, make: CrossValidationFactory) -> "_Shared":
         return cls(ray.put(data), {number: ray.put(variant) for number, variant in variants.items()}, make)
 
 
 def _start(
-    waiting: Callable[[Set[Place]], Sequence[FoldTask]], running: dict[Any, FoldTask], shared: _Shared, share: Share
+    waiting: Callable[[Set[Place]], Sequence[FoldTask]],
+    running: dict[Any, FoldTask],
+    shared: _Shared,
+    share: TrialResources,
 ) -> None:
     """Starts what waits in places where nothing is trained, the shortest first."""
     remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_train_one)
@@ -235,7 +238,7 @@ def result_of(done: Any) -> Any:
         raise error.cause from None
 
 
-def _train_one(task: FoldTask, data: TrainingData, variant: Variant, make: MakeValidation, device: str) -> None:
+def _train_one(task: FoldTask, data: TrainingData, variant: Variant, make: CrossValidationFactory, device: str) -> None:
     import torch
 
     torch.set_num_threads(1)  # as the trials' workers: sums over several threads have another order

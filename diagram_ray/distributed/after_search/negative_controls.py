@@ -46,7 +46,7 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     results = cross_validate(study, winner, runs, cluster)
     if results is None:
         return None
-    changed = [run.variant.change(study.materials.data) for run in runs]
+    changed = [run.variant.change(study.inputs.data) for run in runs]
     shuffles = [{"seed": seed} | told(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)]
     values = [value for shuffle in shuffles for value in shuffle.get("fold_auc", [])]
     mean = statistics.fmean(values) if values else None
@@ -60,14 +60,14 @@ def run_leaky(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any
     results = cross_validate(study, winner, [WinnerCV("folds by image", place, variant)], cluster)
     if results is None:
         return None
-    result = told(variant.change(study.materials.data), results[0])
+    result = told(variant.change(study.inputs.data), results[0])
     mean = statistics.fmean(result["fold_auc"]) if "fold_auc" in result else None
     return _write(study.folder / LEAKAGE, {"trial": winner, "auc_mean": mean} | result, place)
 
 
 def _changed(study: EndedStudy, change: Any) -> Variant:
     """The folds are assigned anew, as they would be if the data had come like this."""
-    return Variant(make_splits(change(study.materials.data), study.study.folds, study.study.seed), change)
+    return Variant(make_splits(change(study.inputs.data), study.study.folds, study.study.seed), change)
 
 
 def _write(path: Place, result: dict[str, Any], models: Place) -> dict[str, Any]:

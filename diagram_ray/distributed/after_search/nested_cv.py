@@ -16,7 +16,7 @@ from diagram_ray.distributed.after_search.fold_tasks import Cluster, FoldTask, V
 from diagram_ray.evaluation.metrics import Floats, auc
 from diagram_ray.evaluation.predictions import FoldPredictions, check_predictions, predictions_table
 from diagram_ray.results import TrialState
-from diagram_ray.search.nested import Cell, Failed, Field, NestedSearch, Outer, leave_out
+from diagram_ray.search.nested import Failed, Field, HeldOutModel, NestedSearch, Outer, leave_out
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.paths import Place, remove
@@ -63,8 +63,8 @@ def run_nested(searched: EndedStudy, cluster: Cluster) -> dict[str, Any] | None:
         store.tidy(search, busy)
         return [store.task(cell) for cell in cells]
 
-    materials = searched.materials
-    if not run_fold_tasks(waiting, {0: Variant(materials.splits)}, materials.data, searched.make, cluster):
+    inputs = searched.inputs
+    if not run_fold_tasks(waiting, {0: Variant(inputs.splits)}, inputs.data, searched.make, cluster):
         return None
     result = _write(searched, search.results(), store.spent())
     for place in _models(searched):
@@ -79,8 +79,8 @@ def _models(searched: EndedStudy) -> Iterator[Place]:
 
 
 def _field(searched: EndedStudy) -> Field:
-    study, materials = searched.study, searched.materials
-    cases = Cases.of(materials.data, materials.splits, study.race.resamples, study.seed)
+    study, inputs = searched.study, searched.inputs
+    cases = Cases.of(inputs.data, inputs.splits, study.race.resamples, study.seed)
     return Field(
         tuple(_candidates(searched)), inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases
     )
@@ -88,14 +88,14 @@ def _field(searched: EndedStudy) -> Field:
 
 def _check_initial(searched: EndedStudy) -> None:
     """Each pair of folds is left out by weights that have not seen it."""
-    study, materials = searched.study, searched.materials
+    study, inputs = searched.study, searched.inputs
     if study.init_from is not None:
         from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
 
         for one in range(study.folds):
             for other in range(one):
-                apart, number = leave_out(materials.splits, (other, one))
-                read_initial(study.init_from, searched.base, materials.data, apart, number)
+                apart, number = leave_out(inputs.splits, (other, one))
+                read_initial(study.init_from, searched.base, inputs.data, apart, number)
 
 
 class _Store:
@@ -103,13 +103,13 @@ class _Store:
 
     def __init__(self, searched: EndedStudy) -> None:
         self._searched = searched
-        data, splits = searched.materials.data, searched.materials.splits
+        data, splits = searched.inputs.data, searched.inputs.splits
         self._folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
-        self._identity = searched.identity(searched.materials.splits, searched.materials.data)
+        self._identity = searched.identity(searched.inputs.splits, searched.inputs.data)
         self._epochs = tuple(sorted({rung.epochs for rung in searched.ladder.rungs}))
-        self._known: dict[Cell, Floats | Failed | None] = {}
+        self._known: dict[HeldOutModel, Floats | Failed | None] = {}
 
-    def of(self, cell: Cell, fold: int) -> Floats | Failed | None:
+    def of(self, cell: HeldOutModel, fold: int) -> Floats | Failed | None:
         """As `search.nested.Scores`."""
         if cell not in self._known:
             self._known[cell] = self._read(cell)
@@ -120,7 +120,7 @@ class _Store:
         """Looks anew for models that were not there."""
         self._known = {cell: scores for cell, scores in self._known.items() if scores is not None}
 
-    def task(self, cell: Cell) -> FoldTask:
+    def task(self, cell: HeldOutModel) -> FoldTask:
         """What trains a cell."""
         folds = " and ".join(map(str, cell.without))
         identity = self._identity | flatten(self._searched.config(cell.trial)) | {"without": list(cell.without)}
@@ -146,9 +146,9 @@ class _Store:
         files = [[*place.glob("after-*.parquet")] for place in _models(self._searched)]
         return sum(max((int(path.stem.removeprefix("after-")) for path in mine), default=0) for mine in files)
 
-    def _read(self, cell: Cell) -> Floats | Failed | None:
+    def _read(self, cell: HeldOutModel) -> Floats | Failed | None:
         trial, rows = self._searched.trials[cell.trial], self._rows(cell)
-        images = self._searched.materials.data.image_ids[rows]
+        images = self._searched.inputs.data.image_ids[rows]
         if len(cell.without) == 1 and trial.state is TrialState.COMPLETE:
             table = read_table(TrialFiles.of(self._searched.folder, trial.number).predictions)
             known = dict(zip(table["image_id"].to_pylist(), table["score"].to_pylist(), strict=True))
@@ -157,10 +157,10 @@ class _Store:
         path = task.file(cell.epochs)
         return read_scores(path, task.identity, images.tolist()) if path.is_file() else None
 
-    def _rows(self, cell: Cell) -> Any:
+    def _rows(self, cell: HeldOutModel) -> Any:
         return np.flatnonzero(np.isin(self._folds, cell.without))
 
-    def _place(self, cell: Cell) -> Place:
+    def _place(self, cell: HeldOutModel) -> Place:
         return model_folder(self._searched.folder / NESTED / f"{cell.trial:04d}", cell.without)
 
 
@@ -192,7 +192,7 @@ def _write(searched: EndedStudy, found: list[Outer] | Failed, spent: int) -> dic
 
 def _predictions(study: EndedStudy, outer: list[Outer]) -> pa.Table:
     """`trial, fold, image_id, patient_id, label, score`: every image once."""
-    data, splits = study.materials.data, study.materials.splits
+    data, splits = study.inputs.data, study.inputs.splits
     folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
     parts = [FoldPredictions(part.fold, np.flatnonzero(folds == part.fold), part.scores) for part in outer]
     table = predictions_table(data, parts, trial=[part.trial for part in outer])

@@ -15,7 +15,7 @@ from diagram_ray.auditing import baselines
 from diagram_ray.auditing.baselines import Baselines
 from diagram_ray.data.splits import Splits
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.distributed.after_search.comparison_files import Beside
+from diagram_ray.distributed.after_search.comparison_files import ComparisonFiles
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, result_of, wait_for_one
 from diagram_ray.distributed.retries import RETRIES
@@ -44,7 +44,7 @@ def run_reference(searched: EndedStudy, cluster: Cluster) -> None:
 
 
 def _measured(searched: EndedStudy, cluster: Cluster) -> Baselines | None:
-    data, splits, share = searched.materials.data, searched.materials.splits, cluster.share
+    data, splits, share = searched.inputs.data, searched.inputs.splits, cluster.share
     remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_scores)
     done = wait_for_one([remote.remote(data, splits, share.device)], cluster)
     return None if done is None else _told(data, splits, result_of(done))
@@ -66,11 +66,11 @@ def _told(data: TrainingData, splits: Splits, scores: NDArray[np.float64]) -> Ba
     return Baselines(table, [baselines.summary(NAME, "network", NOTE, table)], [])
 
 
-def _files(searched: EndedStudy) -> Beside:
-    folder, materials = searched.folder, searched.materials
-    depends = f"{VERSION} {_weights()} {baselines.identity(materials.data, materials.splits)}"
+def _files(searched: EndedStudy) -> ComparisonFiles:
+    folder, inputs = searched.folder, searched.inputs
+    depends = f"{VERSION} {_weights()} {baselines.identity(inputs.data, inputs.splits)}"
     identity = hashlib.sha256(depends.encode()).hexdigest()
-    return Beside(NAME, folder / REFERENCE, folder / REFERENCE_SCORES, identity)
+    return ComparisonFiles(NAME, folder / REFERENCE, folder / REFERENCE_SCORES, identity)
 
 
 def _weights() -> str:

@@ -56,7 +56,7 @@ def run_repeats(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
 
 def splits_of_repeats(study: EndedStudy) -> dict[int, Splits]:
     """The folds of each repeat but the first, checked against the weights that they start with."""
-    config, data = study.study, study.materials.data
+    config, data = study.study, study.inputs.data
     splits = {r: make_splits(data, config.folds, seed_of(config.seed, r)) for r in range(1, config.repeats)}
     if config.init_from is not None:
         from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
@@ -70,7 +70,7 @@ def _told(
     study: EndedStudy, winner: int, repeat: int, splits: Splits, folds: list[FoldPredictions] | Failed
 ) -> dict[str, Any]:
     """One repeat for repeats.json; writes its predictions, unless a fold failed."""
-    data = study.materials.data
+    data = study.inputs.data
     if not isinstance(folds, Failed):
         table = predictions_table(data, folds, trial=[winner] * len(folds), repeat=[repeat] * len(folds))
         check_predictions(table.drop_columns("repeat"), data.image_ids, data.patient_ids)

@@ -4,7 +4,7 @@ They depend on the data and the folds alone.
 """
 
 from diagram_ray.auditing.baselines import Baselines, identity, measure, question
-from diagram_ray.distributed.after_search.comparison_files import Beside
+from diagram_ray.distributed.after_search.comparison_files import ComparisonFiles
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster
 from diagram_ray.results import BASELINE_SCORES, BASELINES
@@ -21,12 +21,12 @@ def run_baselines(searched: EndedStudy, cluster: Cluster) -> None:
 
 
 def _measured(searched: EndedStudy, cluster: Cluster) -> Baselines | None:
-    materials = searched.materials
-    asked = question(materials.data, materials.splits, materials.manifest, searched.base.data)
+    inputs = searched.inputs
+    asked = question(inputs.data, inputs.splits, inputs.manifest, searched.base.data)
     return measure(asked, cluster.stopping)
 
 
-def _files(searched: EndedStudy) -> Beside:
-    folder, materials = searched.folder, searched.materials
-    depends = identity(materials.data, materials.splits)
-    return Beside("trivial baselines", folder / BASELINES, folder / BASELINE_SCORES, depends)
+def _files(searched: EndedStudy) -> ComparisonFiles:
+    folder, inputs = searched.folder, searched.inputs
+    depends = identity(inputs.data, inputs.splits)
+    return ComparisonFiles("trivial baselines", folder / BASELINES, folder / BASELINE_SCORES, depends)

@@ -46,14 +46,14 @@ def cross_validate(
         return [task for task in tasks if not task.file(task.epochs).is_file()]
 
     variants = {number: run.variant for number, run in enumerate(runs)}
-    if not run_fold_tasks(waiting, variants, study.materials.data, study.make, cluster):
+    if not run_fold_tasks(waiting, variants, study.inputs.data, study.make, cluster):
         return None
     return [_scores_of(study, run, [t for t in tasks if t.variant == number]) for number, run in enumerate(runs)]
 
 
 def _fold_tasks(study: EndedStudy, winner: int, number: int, run: WinnerCV) -> list[FoldTask]:
     config, epochs = study.config(winner), study.ladder.rungs[-1].epochs
-    splits, data = run.variant.splits, run.variant.change(study.materials.data)
+    splits, data = run.variant.splits, run.variant.change(study.inputs.data)
     identity = study.identity(splits, data) | flatten(config)
     return [
         FoldTask(
@@ -71,7 +71,7 @@ def _fold_tasks(study: EndedStudy, winner: int, number: int, run: WinnerCV) -> l
 
 
 def _scores_of(study: EndedStudy, run: WinnerCV, tasks: Sequence[FoldTask]) -> list[FoldPredictions] | Failed:
-    data = run.variant.change(study.materials.data)
+    data = run.variant.change(study.inputs.data)
     folds: list[FoldPredictions] = []
     for task in tasks:
         rows = run.variant.splits.fold(data, task.without[0]).test_images

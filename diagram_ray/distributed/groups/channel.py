@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Job:
     params: dict[str, Any]
 
 
-class Mailbox:
+class GroupChannel:
     """All methods may be waiting at the same time. `failures_allowed`: times that a job is taken up again."""
 
     def __init__(self, failures_allowed: int) -> None:
@@ -28,7 +28,7 @@ class Mailbox:
         self._job: Job | None = None
         self._failures = 0
         self._closed = False
-        self._round: Round | None = None  # told, and not yet fetched
+        self._round: TrialReport | None = None  # told, and not yet fetched
         self._turn = 0  # a worker that waits goes on when this rises
         self._place: Any = None
 
@@ -40,7 +40,7 @@ class Mailbox:
             self._job, self._round, self._failures = job, None, 0
             self._changed.notify_all()
 
-    async def next_round(self) -> Round:
+    async def next_round(self) -> TrialReport:
         """Lets the workers go on from the round that was fetched last, and waits for what they tell next."""
         async with self._changed:
             if self._round is None:
@@ -77,7 +77,7 @@ class Mailbox:
             await self._changed.wait_for(lambda: self._closed or self._job is not None)
             return self._job
 
-    async def tell(self, number: int, told: Round) -> bool:
+    async def tell(self, number: int, told: TrialReport) -> bool:
         """Hands over a round of trial `number`, and waits to hear whether the trial goes on."""
         async with self._changed:
             turn = self._turn
@@ -98,7 +98,7 @@ class Mailbox:
             self._failures += not excused
             if self._job is not None and self._failures > self._allowed:
                 times = f"its workers died {self._failures} times, the last time because: {why}"
-                self._round = Round(self._job.number, 0, 0, 0, failed=times)
+                self._round = TrialReport(self._job.number, 0, 0, 0, failed=times)
                 self._job = None
                 self._changed.notify_all()
 

@@ -19,17 +19,17 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util import get_current_placement_group, placement_group_table
 
 from diagram_ray.config import override
-from diagram_ray.distributed.groups.channel import Job, Mailbox
-from diagram_ray.distributed.nodes import Notice, gone, own_device
+from diagram_ray.distributed.groups.channel import GroupChannel, Job
+from diagram_ray.distributed.nodes import DrainNotice, gone, own_device
 from diagram_ray.distributed.ray_storage import storage
-from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.retries import RETRIES
 from diagram_ray.distributed.work import Work
 from diagram_ray.errors import DiagramError
-from diagram_ray.search.messages import Device, Round
+from diagram_ray.search.messages import Device, TrialReport
 from diagram_ray.storage.paths import Place
 from diagram_ray.study.trial_files import TrialFiles
-from diagram_ray.training.runs.trial import TrialRun, Validation
+from diagram_ray.training.runs.trial import CrossValidationLike, TrialRun
 
 SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -48,13 +48,13 @@ POLL = 1.0
 
 
 @dataclass(frozen=True)
-class Team:
+class GroupArgs:
     """What the processes of a group need."""
 
     mailbox: Any
     work: Work
-    share: Share
-    materials: tuple[Any, Any]
+    share: TrialResources
+    inputs: tuple[Any, Any]
     """Object references of data and splits: each node maps them once."""
 
     def __str__(self) -> str:
@@ -67,14 +67,14 @@ class WorkerGroup:
     `name` is what Ray calls it; no other group may have it that writes into `scratch` at the same time.
     """
 
-    def __init__(self, name: str, work: Work, share: Share, materials: tuple[Any, Any], scratch: Place) -> None:
+    def __init__(self, name: str, work: Work, share: TrialResources, inputs: tuple[Any, Any], scratch: Place) -> None:
         os.environ.update(SETTINGS)
         # Ray's helpers look for the cluster by themselves, and there may be several on one machine.
         os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-        mailbox: Any = ray.remote(num_cpus=0, max_concurrency=100)(Mailbox)  # type: ignore[call-overload]
+        mailbox: Any = ray.remote(num_cpus=0, max_concurrency=100)(GroupChannel)  # type: ignore[call-overload]
         self._mailbox = mailbox.remote(RETRIES)
         self._fault: Exception | None = None
-        trainer = _trainer(name, Team(self._mailbox, work, share, materials), scratch)
+        trainer = _trainer(name, GroupArgs(self._mailbox, work, share, inputs), scratch)
         self._thread = threading.Thread(target=self._fit, args=[trainer], daemon=True)
         self._thread.start()
 
@@ -86,10 +86,10 @@ class WorkerGroup:
         """The group's placement group, once it has started. Raises DiagramError if it could not start."""
         return self._wait(self._mailbox.place.remote())
 
-    def next_round(self) -> Round:
+    def next_round(self) -> TrialReport:
         """Lets the trial go on; the next thing it tells. Raises DiagramError if there is no room for the group any
         more, RayError if one of Ray's own processes has died."""
-        told: Round = self._wait(self._mailbox.next_round.remote())
+        told: TrialReport = self._wait(self._mailbox.next_round.remote())
         return told
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class WorkerGroup:
             self._fault = error
 
 
-class Failures(train.UserCallback):
+class ReportFailures(train.UserCallback):
     """Runs in Ray Train's controller; tells the mailbox why a worker was lost."""
 
     def __init__(self, mailbox: Any) -> None:
@@ -135,7 +135,7 @@ def _said(failures: dict[int, Exception]) -> str:
     return (own or texts or ["unknown"])[0][-300:]
 
 
-def _trainer(name: str, team: Team, scratch: Place) -> TorchTrainer:
+def _trainer(name: str, team: GroupArgs, scratch: Place) -> TorchTrainer:
     share = team.share
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     workers = share.workers if share.min_workers is None else (share.min_workers, share.workers)
@@ -147,7 +147,7 @@ def _trainer(name: str, team: Team, scratch: Place) -> TorchTrainer:
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if share.gpus else "gloo", timeout_s=PATIENCE),
         scaling_config=api.ScalingConfig(num_workers=workers, use_gpu=bool(share.gpus), resources_per_worker=resources),
         run_config=api.RunConfig(
-            name=name, failure_config=failures, callbacks=[Failures(team.mailbox)], **storage(scratch)
+            name=name, failure_config=failures, callbacks=[ReportFailures(team.mailbox)], **storage(scratch)
         ),
     )
 
@@ -158,9 +158,9 @@ def train_trials(config: dict[str, Any]) -> None:
 
     from diagram_ray.training.parallel.fold_teams import join_crew
 
-    team: Team = config["team"]
+    team: GroupArgs = config["team"]
     torch.set_num_threads(max(1, int(team.share.cpus)))
-    data, splits = ray.get(list(team.materials))
+    data, splits = ray.get(list(team.inputs))
     at_once = team.share.folds_at_once
     crew = join_crew(at_once or splits.n_folds, planned=at_once is None)
     devices = tuple(crew.world.exchange(own_device()))
@@ -171,7 +171,7 @@ def train_trials(config: dict[str, Any]) -> None:
         _train_trial(team, job, data, splits, crew, devices)
 
 
-def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
+def _train_trial(team: GroupArgs, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
     """One trial: by the first process as a single worker does it, by the others as the first one says."""
     from diagram_ray.training.parallel.leader import Led, follow
 
@@ -189,13 +189,13 @@ def _train_trial(team: Team, job: Job, data: Any, splits: Any, crew: Any, device
         return
     leader = Led(own, crew.world) if own is not None else None
 
-    def made(_: Any) -> Validation:
+    def made(_: Any) -> CrossValidationLike:
         if leader is None:
             raise failure or DiagramError("no cross-validation")
         return leader
 
-    leaving = Notice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
-    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, leaving)
+    draining = DrainNotice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
+    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, draining)
     while ray.get(team.mailbox.tell.remote(job.number, replace(run.step(), devices=devices))):
         pass
     run.close()

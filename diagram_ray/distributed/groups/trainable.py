@@ -5,10 +5,10 @@ from typing import Any
 from ray import tune
 
 from diagram_ray.distributed.groups.train_group import WorkerGroup
-from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.work import Work
 from diagram_ray.errors import DiagramError
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 from diagram_ray.storage.paths import Place
 
 
@@ -19,11 +19,11 @@ class GroupWorker(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], work: Work, share: Share, materials: tuple[Any, Any], scratch: Place
+        self, config: dict[str, Any], work: Work, share: TrialResources, inputs: tuple[Any, Any], scratch: Place
     ) -> None:
-        """Called once in each process. `materials`: references of data and splits."""
+        """Called once in each process. `inputs`: references of data and splits."""
         self._name = f"{work.study}-group-{config['number']}"
-        self._group = WorkerGroup(self._name, work, share, materials, scratch / f"group-{config['number']:04d}")
+        self._group = WorkerGroup(self._name, work, share, inputs, scratch / f"group-{config['number']:04d}")
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -41,7 +41,7 @@ class GroupWorker(tune.Trainable):
                 return {"place": self._place}
             return {"round": self._group.next_round()}
         except DiagramError as error:
-            return {"round": Round(self._number, 0, 0, 0, halted=str(error))}
+            return {"round": TrialReport(self._number, 0, 0, 0, storage_failure=str(error))}
 
     def cleanup(self) -> None:
         """Called when the process is not needed any more."""

@@ -10,14 +10,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util import remove_placement_group
 
-from diagram_ray.distributed.retries import RETRIES, Losses
+from diagram_ray.distributed.retries import RETRIES, RetryPolicy
 from diagram_ray.distributed.tune.internals import forget, keep_idle_workers, let_workers_start
 from diagram_ray.errors import CheckpointError
 from diagram_ray.monitoring.terminal import Listener
 from diagram_ray.search.budget import Meter
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 from diagram_ray.search.scheduler import StudyState
-from diagram_ray.study.trial_files import Keeper
+from diagram_ray.study.trial_files import TrialCleanup
 
 TIME_BUDGET = "time budget"
 
@@ -28,8 +28,8 @@ class Bridge:
     def __init__(
         self,
         state: StudyState,
-        keeper: Keeper,
-        losses: Losses,
+        keeper: TrialCleanup,
+        losses: RetryPolicy,
         listener: Listener,
         time_budget: float | None,
         meter: Meter | None = None,
@@ -62,9 +62,9 @@ class Bridge:
         self.listener.started(trial)
         return {"number": trial.number, "params": trial.params}
 
-    def result(self, round_: Round) -> str:
+    def result(self, report: TrialReport) -> str:
         """Whether the trial goes on, in Tune's words."""
-        return str(self._guard(lambda: self._result(round_)) or TrialScheduler.STOP)
+        return str(self._guard(lambda: self._result(report)) or TrialScheduler.STOP)
 
     def died(self, trial_id: str) -> None:
         """The trial's worker died: another one takes the trial, unless this has happened once too often."""
@@ -91,23 +91,23 @@ class Bridge:
             self.state.stop(spent)
         self.listener.tick()
 
-    def _result(self, round_: Round) -> str:
-        self._losses.advanced(round_)
-        self.listener.advanced(round_)
-        if self._goes_on(round_):
+    def _result(self, report: TrialReport) -> str:
+        self._losses.advanced(report)
+        self.listener.advanced(report)
+        if self._goes_on(report):
             return str(TrialScheduler.CONTINUE)
-        self._ended(round_.number)
+        self._ended(report.number)
         return str(TrialScheduler.STOP)
 
-    def _goes_on(self, round_: Round) -> bool:
-        if round_.halted:
-            raise CheckpointError(f"trial {round_.number}: {round_.halted}")
-        if round_.failed:
-            self.state.failed(round_.number, round_.failed)
+    def _goes_on(self, report: TrialReport) -> bool:
+        if report.storage_failure:
+            raise CheckpointError(f"trial {report.number}: {report.storage_failure}")
+        if report.failed:
+            self.state.failed(report.number, report.failed)
             return False
-        if round_.rung is None or round_.measurement is None:
+        if report.rung is None or report.measurement is None:
             return True
-        return self.state.measured(round_.number, round_.rung, round_.measurement)
+        return self.state.measured(report.number, report.rung, report.measurement)
 
     def _ended(self, number: int) -> None:
         self._losses.ended(number)

@@ -18,8 +18,8 @@ from ray.tune.error import TuneError
 
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.ray_storage import scratch, storage
-from diagram_ray.distributed.resources import COORDINATOR_CPUS, Share
-from diagram_ray.distributed.retries import Losses
+from diagram_ray.distributed.resources import COORDINATOR_CPUS, TrialResources
+from diagram_ray.distributed.retries import RetryPolicy
 from diagram_ray.distributed.session import environment
 from diagram_ray.distributed.tune.callbacks import Bridge, Decisions, Proposals, Stopper, Ticks
 from diagram_ray.distributed.tune.trainable import Worker
@@ -29,7 +29,7 @@ from diagram_ray.monitoring.terminal import Listener
 from diagram_ray.search.budget import Meter
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.storage.paths import Place
-from diagram_ray.study.trial_files import Keeper
+from diagram_ray.study.trial_files import TrialCleanup
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -45,11 +45,11 @@ SETTINGS = {
 def run_search(
     state: StudyState,
     work: Work,
-    share: Share,
+    share: TrialResources,
     data: TrainingData,
     splits: Any,
     listener: Listener,
-    losses: Losses,
+    losses: RetryPolicy,
     time_budget: float | None = None,
     meter: Meter | None = None,
 ) -> None:
@@ -58,7 +58,7 @@ def run_search(
     `time_budget` in seconds; `meter` counts what the workers cost. Raises what the journal raises, for example
     DataError or OSError, and DiagramError if Ray fails.
     """
-    bridge = Bridge(state, Keeper(work.folder, state.trials), losses, listener, time_budget, meter)
+    bridge = Bridge(state, TrialCleanup(work.folder, state.trials), losses, listener, time_budget, meter)
     if state.finished:
         return
     with _settings(share), scratch(work.folder) as place:
@@ -91,17 +91,17 @@ def run_search(
         raise bridge.fault
 
 
-def _trainable(work: Work, share: Share, data: TrainingData, splits: Any, scratch: Place) -> Any:
+def _trainable(work: Work, share: TrialResources, data: TrainingData, splits: Any, scratch: Place) -> Any:
     """What Tune starts for a trial: a process that trains, or one that asks a group of processes."""
     if share.workers == 1:
         return tune.with_parameters(Worker, work=work, share=share, data=data, splits=splits)
     from diagram_ray.distributed.groups.trainable import GroupWorker
 
-    materials = ray.put(data), ray.put(splits)
-    return tune.with_parameters(GroupWorker, work=work, share=share, materials=materials, scratch=scratch)
+    inputs = ray.put(data), ray.put(splits)
+    return tune.with_parameters(GroupWorker, work=work, share=share, inputs=inputs, scratch=scratch)
 
 
-def _resources(share: Share) -> dict[str, float]:
+def _resources(share: TrialResources) -> dict[str, float]:
     """Of the process that Tune starts. Ray Train takes a group's resources by itself, beside it."""
     if share.workers == 1:
         return {"cpu": share.cpus, "gpu": share.gpus}
@@ -117,7 +117,7 @@ def _trial_name(trial: Any) -> str:
 
 
 @contextmanager
-def _settings(share: Share) -> Iterator[None]:
+def _settings(share: TrialResources) -> Iterator[None]:
     """Tune reads its settings from the environment; they are put back afterwards."""
     # Without the last one Tune starts its workers one after the other.
     settings = SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(share.trials)}

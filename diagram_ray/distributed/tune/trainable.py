@@ -9,17 +9,17 @@ from ray import tune
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.nodes import here, own_device
-from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.work import Work
 from diagram_ray.study.trial_files import TrialFiles
-from diagram_ray.training.runs.trial import TrialRun, Validation
+from diagram_ray.training.runs.trial import CrossValidationLike, TrialRun
 
 
 class Worker(tune.Trainable):
     """A process that works on one trial after another."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], work: Work, share: Share, data: TrainingData, splits: Any
+        self, config: dict[str, Any], work: Work, share: TrialResources, data: TrainingData, splits: Any
     ) -> None:
         """Called once in each process, with what all trials share."""
         import torch
@@ -31,7 +31,7 @@ class Worker(tune.Trainable):
         one_by_one = share.folds_at_once == 1
         self._more = {} if one_by_one else {"crew": Crew(at_once=share.folds_at_once, part=share.gpus)}
         self._run: TrialRun | None = None
-        self._leaving, self._left, self._devices = here(), False, (own_device(),)
+        self._draining, self._left, self._devices = here(), False, (own_device(),)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -39,11 +39,11 @@ class Worker(tune.Trainable):
         work, number = self._work, new_config["number"]
         config = override(work.base, new_config["params"], f"trial {number}")
 
-        def make(experiment: ExperimentConfig) -> Validation:
+        def make(experiment: ExperimentConfig) -> CrossValidationLike:
             return work.make(experiment, self._data, self._splits, work.device, **self._more)
 
         self.cleanup()
-        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make, self._leaving)
+        self._run = TrialRun(number, config, work.ladder, TrialFiles.of(work.folder, number), make, self._draining)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Worker(tune.Trainable):
         if self._left:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
         told = replace(self._run.step(), devices=self._devices)
-        self._left = told.leaving
+        self._left = told.draining
         return {"round": told}
 
     def cleanup(self) -> None:

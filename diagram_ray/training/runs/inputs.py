@@ -23,7 +23,7 @@ SPLITS = "splits.json"
 
 
 @dataclass(frozen=True)
-class Materials:
+class StudyInputs:
     """What a study is run on."""
 
     data: TrainingData
@@ -38,7 +38,7 @@ class Materials:
     """What is known of the images' files; None: nothing."""
 
 
-def load(plan: Plan) -> Materials:
+def load(plan: Plan) -> StudyInputs:
     """Data, folds and initial weights; nothing is written.
 
     Raises DataError, UsageError if a study is resumed on other data or weights, and what `read_initial` raises.
@@ -60,7 +60,7 @@ def load(plan: Plan) -> Materials:
         if plan.resume and plan.out is not None:
             _check_same_weights(plan.out, initial)
     sides, manifest = read_sides(plan.data, data.image_ids), read_manifest(plan.data)
-    return Materials(data, splits, info, initial, sides, manifest)
+    return StudyInputs(data, splits, info, initial, sides, manifest)
 
 
 def _check_same(folder: Place, info: dict[str, Any]) -> None:

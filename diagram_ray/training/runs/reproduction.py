@@ -54,14 +54,14 @@ def reproduce(folder: Place, number: int, fold: int, device: str, report: Report
     dataset or other initial weights than it was run on, DataError for a damaged folder, Diverged as the trial did.
     """
     plan, trial = read_plan(folder), _trial(folder, number)
-    materials = load(plan)
-    if not 0 <= fold < materials.splits.n_folds:
-        raise UsageError(f"--fold {fold}: the folds of {folder} are 0 to {materials.splits.n_folds - 1}")
+    inputs = load(plan)
+    if not 0 <= fold < inputs.splits.n_folds:
+        raise UsageError(f"--fold {fold}: the folds of {folder} are 0 to {inputs.splits.n_folds - 1}")
     before = _recorded(Study.load(folder).curves, number, fold)
     torch.set_num_threads(1)  # as the workers: sums over several threads have another order
-    config = override(fit_to_data(plan.base, materials.data), trial.params, f"trial {number}")
+    config = override(fit_to_data(plan.base, inputs.data), trial.params, f"trial {number}")
     chosen = choose_device(device)
-    validation = CrossValidation(config, materials.data, materials.splits, chosen, initial=materials.initial)
+    validation = CrossValidation(config, inputs.data, inputs.splits, chosen, initial=inputs.initial)
     rows, epochs = [], len(before)
     for row in validation.advance_fold(fold, epochs):
         rows.append(row)
@@ -69,7 +69,7 @@ def reproduce(folder: Place, number: int, fold: int, device: str, report: Report
     study, curves = Study.load(folder), pd.DataFrame(rows).set_index("epoch")
     largest, first = _compare(before, curves)
     if trial.state is TrialState.COMPLETE:
-        images = materials.data.image_ids[materials.splits.fold(materials.data, fold).test_images]
+        images = inputs.data.image_ids[inputs.splits.fold(inputs.data, fold).test_images]
         largest["score"] = _scores_differ(study, trial, fold, pd.Series(validation.fold_scores(fold), images))
     scaling = plan.study.scaling
     shared = scaling.workers > (plan.study.folds if scaling.folds_at_once == "auto" else scaling.folds_at_once)

@@ -23,7 +23,7 @@ from diagram_ray.results import Measurement
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.study.trial_files import TrialFiles, write_scores
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 from diagram_ray.storage.tables import write_table
 from diagram_ray.training.checkpoints.store import CheckpointStore
 
@@ -36,7 +36,7 @@ KEEP_LAST = 2
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class Validation(Protocol):
+class CrossValidationLike(Protocol):
     """What a trial needs of `training.cross_validation.CrossValidation`."""
 
     def advance(self, folds: int, epochs: int) -> Iterator[list[dict[str, Any]]]:
@@ -68,7 +68,7 @@ class Validation(Protocol):
 class TrialRun:
     """Runs trial `number` from its last checkpoint, or from the start; `step` does one round.
 
-    When this machine is `leaving`, every round is saved.
+    When this machine is `draining`, every round is saved.
     """
 
     def __init__(
@@ -77,20 +77,20 @@ class TrialRun:
         config: ExperimentConfig,
         ladder: Ladder,
         files: TrialFiles,
-        make: Callable[[ExperimentConfig], Validation],
-        leaving: Callable[[], bool] = lambda: False,
+        make: Callable[[ExperimentConfig], CrossValidationLike],
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._number = number
         self._config = config
         self._ladder = ladder
         self._files = files
         self._make = make
-        self._leaving = leaving
+        self._draining = draining
         self._begun_at = 0
         self._curves: list[dict[str, Any]] = []
         self._rounds = self._work()
 
-    def step(self) -> Round:
+    def step(self) -> TrialReport:
         """The next round. A failure of any kind is a result too: it ends this trial, not the study.
 
         But where nothing can be written any more, all trials would fail: there the study ends, to be resumed.
@@ -103,15 +103,15 @@ class TrialRun:
             log.debug("trial %d failed", self._number, exc_info=error)
             return self._failed(error)
 
-    def _failed(self, error: Exception) -> Round:
+    def _failed(self, error: Exception) -> TrialReport:
         if not cannot_write(error) and self._curves:
             try:
                 self._write_curves()
             except Exception as second:
                 error = second
         if cannot_write(error):
-            return Round(self._number, 0, 0, len(self._curves), halted=reason_of(error))
-        return Round(self._number, 0, 0, len(self._curves), failed=reason_of(error))
+            return TrialReport(self._number, 0, 0, len(self._curves), storage_failure=reason_of(error))
+        return TrialReport(self._number, 0, 0, len(self._curves), failed=reason_of(error))
 
     def close(self) -> None:
         """Ends the trial's work here, wherever it stands, once a checkpoint that is being written is whole."""
@@ -120,7 +120,7 @@ class TrialRun:
         except CheckpointError as error:
             log.warning("trial %d: %s", self._number, error)
 
-    def _work(self) -> Generator[Round]:
+    def _work(self) -> Generator[TrialReport]:
         if self._files.measurement.is_file():
             self._begun_at = self._ladder.rungs[-1].fold_epochs
             yield self._reached(self._ladder.top, _read_measurement(self._files.measurement))
@@ -135,22 +135,22 @@ class TrialRun:
                     yield from self._climb(validation, rung, store)
                     yield self._finish_rung(validation, rung, store)
 
-    def _climb(self, validation: Validation, rung: int, store: CheckpointStore) -> Iterator[Round]:
+    def _climb(self, validation: CrossValidationLike, rung: int, store: CheckpointStore) -> Iterator[TrialReport]:
         point = self._ladder.rungs[rung]
         for rows in validation.advance(point.folds, point.epochs):
             self._curves += rows
             scores = [row["auc"] for row in rows]
             epoch = max(row["epoch"] for row in rows)
-            leaving = self._leaving()
-            if leaving or store.due:
+            draining = self._draining()
+            if draining or store.due:
                 self._save(validation, store)
-            if leaving:
+            if draining:
                 store.wait()
             auc, fitted = sum(scores) / len(scores), self._training_auc({row["fold"] for row in rows})
             done = len(self._curves)
-            yield Round(self._number, point.folds, epoch, done, auc, leaving=leaving, training_auc=fitted)
+            yield TrialReport(self._number, point.folds, epoch, done, auc, draining=draining, training_auc=fitted)
 
-    def _finish_rung(self, validation: Validation, rung: int, store: CheckpointStore) -> Round:
+    def _finish_rung(self, validation: CrossValidationLike, rung: int, store: CheckpointStore) -> TrialReport:
         """Writes what the rung leaves; in an order in which a crash anywhere costs no finished work.
 
         Nothing is being written any more when the driver hears of the rung: it may remove the trial's checkpoints.
@@ -170,7 +170,7 @@ class TrialRun:
             write_atomic(self._files.measurement, json.dumps(dataclasses.asdict(measurement)))
         return self._reached(rung, measurement)
 
-    def _save(self, validation: Validation, store: CheckpointStore) -> None:
+    def _save(self, validation: CrossValidationLike, store: CheckpointStore) -> None:
         """A checkpoint's position is the fold-epochs it holds."""
         self._write_curves()
         store.save(len(self._curves), {"curves": list(self._curves), "validation": validation.state_dict()})
@@ -178,7 +178,7 @@ class TrialRun:
     def _write_curves(self) -> None:
         write_table(self._files.curves, pa.Table.from_pylist(self._curves))
 
-    def _restore(self, validation: Validation, store: CheckpointStore) -> None:
+    def _restore(self, validation: CrossValidationLike, store: CheckpointStore) -> None:
         """The trial as it was last saved. Checkpoints that cannot be read cost their work, not the trial."""
         found = store.load()
         if found is not None:
@@ -192,11 +192,11 @@ class TrialRun:
         last = {row["fold"]: row["training_auc"] for row in rows}
         return sum(last.values()) / len(last) if last else None
 
-    def _reached(self, rung: int, measurement: Measurement) -> Round:
+    def _reached(self, rung: int, measurement: Measurement) -> TrialReport:
         point = self._ladder.rungs[rung]
         auc, fitted = measurement.auc_mean, measurement.training_auc
         done = point.fold_epochs
-        return Round(self._number, point.folds, point.epochs, done, auc, rung, measurement, training_auc=fitted)
+        return TrialReport(self._number, point.folds, point.epochs, done, auc, rung, measurement, training_auc=fitted)
 
 
 def _read_measurement(path: Place) -> Measurement:

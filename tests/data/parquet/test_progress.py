@@ -1,6 +1,6 @@
 """Preparation's speed in words."""
 
-from diagram_ray.data.parquet.progress import Speed, Tally
+from diagram_ray.data.parquet.progress import PreparationProgress, Speed
 
 
 def test_speed_is_of_the_last_minute_and_of_this_run() -> None:
@@ -8,7 +8,9 @@ def test_speed_is_of_the_last_minute_and_of_this_run() -> None:
     clock = iter([0.0, 30.0, 60.0, 90.0, 120.0])
     speed = Speed(clock=lambda: next(clock))
     tallies = [(1000, 0.0), (1300, 3000.0), (1600, 6000.0), (1660, 6600.0), (1720, 7200.0)]
-    texts = [speed.text(Tally("preparing images", done, 2000, 0, megapixels)) for done, megapixels in tallies]
+    texts = [
+        speed.text(PreparationProgress("preparing images", done, 2000, 0, megapixels)) for done, megapixels in tallies
+    ]
     assert texts == [
         "",
         "10.0 files/s, 100 megapixels/s",
@@ -16,5 +18,5 @@ def test_speed_is_of_the_last_minute_and_of_this_run() -> None:
         "6.0 files/s, 60 megapixels/s",
         "2.0 files/s, 20 megapixels/s",
     ]
-    assert Speed().text(Tally("writing shards", 1, 2)) == ""
-    assert Speed().text(Tally("preparing images", 0, 2, 3)) == "3 rejected"
+    assert Speed().text(PreparationProgress("writing shards", 1, 2)) == ""
+    assert Speed().text(PreparationProgress("preparing images", 0, 2, 3)) == "3 rejected"

@@ -56,7 +56,7 @@ def study(made: Path, tmp_path: Path) -> Path:
 
 def by_hand(it: EndedStudy, trial: int, without: tuple[int, ...], epochs: int, fold: int) -> np.ndarray:
     """What a model of a trial that is trained without some folds scores on one of them."""
-    data, splits = it.materials.data, it.materials.splits
+    data, splits = it.inputs.data, it.inputs.splits
     owner = np.array([splits.patients[patient] for patient in data.patient_ids])
     patches = np.array([splits.patients[patient] for patient in data.patch_patient_ids])
     train = np.flatnonzero(~np.isin(owner, without)), np.flatnonzero(~np.isin(patches, without))
@@ -68,7 +68,7 @@ def by_hand(it: EndedStudy, trial: int, without: tuple[int, ...], epochs: int, f
 
 def nested_by_hand(it: EndedStudy) -> list[tuple[int, float, float]]:
     """Winner, inner mean and AUC of each outer fold: everything is trained, and nothing is shared."""
-    data, splits = it.materials.data, it.materials.splits
+    data, splits = it.inputs.data, it.inputs.splits
     labels = {f: data.labels[[splits.patients[p] == f for p in data.patient_ids]] for f in range(3)}
     found = []
     for outer in range(3):
@@ -131,8 +131,8 @@ def test_repeats_are_those_of_folds_dealt_anew(study: Path, bench: Bench) -> Non
     table = Study.load(study).predictions
     assert set(table.loc[table["repeat"] > 0, "trial"]) == {best}
     for told in result["repeats"]:
-        deal = repeated_cv.splits_of_repeats(it)[told["repeat"]]
-        validation = cross_validation(it.config(best), it.materials.data, deal, "cpu")
+        assignment = repeated_cv.splits_of_repeats(it)[told["repeat"]]
+        validation = cross_validation(it.config(best), it.inputs.data, assignment, "cpu")
         for _ in validation.advance(3, 2):
             pass
         mine = table[(table["trial"] == best) & (table["repeat"] == told["repeat"])]
@@ -142,7 +142,7 @@ def test_repeats_are_those_of_folds_dealt_anew(study: Path, bench: Bench) -> Non
     count = len(bench.trained)
     repeated_cv.run_repeats(searched(study, repeats=4), best, None)  # type: ignore[arg-type]
     assert bench.trained[count:] == [f"trial {best}, repeat 3, fold {fold} to 2" for fold in range(3)]
-    assert "On folds dealt anew the winner" in write_report([study]).read_text(encoding="utf-8")
+    assert "On folds assigned anew the winner" in write_report([study]).read_text(encoding="utf-8")
 
 
 def test_seeds_of_repeats_are_all_different() -> None:
@@ -153,13 +153,13 @@ def test_seeds_of_repeats_are_all_different() -> None:
 
 def test_scores_of_another_model_or_of_other_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "after-3.parquet"
-    holdout_files.write_cell(path, {"k": 1}, ["a", "b"], np.array([0.5, 0.25]))
+    holdout_files.write_held_out(path, {"k": 1}, ["a", "b"], np.array([0.5, 0.25]))
     np.testing.assert_array_equal(fold_tasks.read_scores(path, {"k": 1}, ["a", "b"]), [0.5, 0.25])
     with pytest.raises(MismatchError, match="k is 1 there and 2 here"):
         fold_tasks.read_scores(path, {"k": 2}, ["a", "b"])
     with pytest.raises(DataError, match="has the scores of 2 other images than the 1 left out"):
         fold_tasks.read_scores(path, {"k": 1}, ["a"])
-    holdout_files.write_cell(path, {"k": 1}, [], np.empty(0), failed="it diverged")
+    holdout_files.write_held_out(path, {"k": 1}, [], np.empty(0), failed="it diverged")
     assert fold_tasks.read_scores(path, {"k": 1}, ["a"]) == Failed("it diverged")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"cannot be read: .*; remove it, and the model is trained again"):
@@ -179,7 +179,7 @@ def test_scores_that_were_lost_are_not_taken_from_a_later_state(study: Path, ben
     task = fold_tasks.FoldTask(
         "x", path.parent, it.config(int(path.parts[-3])), {}, tuple(map(int, path.parts[-2].split("-")[1:])), 2, (1, 2)
     )
-    data, splits = it.materials.data, it.materials.splits
+    data, splits = it.inputs.data, it.inputs.splits
     path.unlink()
     fold_tasks.train(task, data, splits, cross_validation, "cpu")
     scores = fold_tasks.read_scores(path, {}, pd.read_parquet(path)["image_id"].tolist())

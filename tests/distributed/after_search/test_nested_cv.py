@@ -54,8 +54,10 @@ def test_it_leaves_what_the_report_needs(undisturbed: Path) -> None:
     assert set(repeated["trial"]) == {best}
     assert repeated.groupby("repeat").size().to_dict() == {1: 12, 2: 12}
     assert repeated.groupby(["repeat", "image_id"]).size().max() == 1
-    deals = [table[(table["trial"] == best) & (table["repeat"] == r)].set_index("image_id")["fold"] for r in (1, 2)]
-    assert not deals[0].sort_index().equals(deals[1].sort_index())
+    assignments = [
+        table[(table["trial"] == best) & (table["repeat"] == r)].set_index("image_id")["fold"] for r in (1, 2)
+    ]
+    assert not assignments[0].sort_index().equals(assignments[1].sort_index())
     recorded = told(undisturbed, "repeats.json")
     assert recorded["trial"] == best
     for each in recorded["repeats"]:

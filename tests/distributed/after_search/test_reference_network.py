@@ -20,14 +20,14 @@ from diagram_ray.distributed.after_search import reference_network, steps
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster
 from diagram_ray.distributed.after_search.reference_network import lacks_reference, run_reference
-from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.work import cross_validation
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Study, Trial, TrialState
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.training.pretrained.frozen_features import frozen_feature_scores
-from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.inputs import StudyInputs
 from tests.support.repository import ROOT
 from tests.support.training.tiny_data import tiny_data
 
@@ -46,14 +46,14 @@ def session() -> Iterator[None]:
 @pytest.fixture
 def searched(tmp_path: Path) -> EndedStudy:
     data = tiny_data()
-    materials = Materials(data, make_splits(data, 3, 0), {})
+    inputs = StudyInputs(data, make_splits(data, 3, 0), {})
     study = StudyConfig(name="tiny", base={}, space={}, folds=3, trials=1)
     done = Trial(0, {}, TrialState.COMPLETE, "", (Measurement(3, 1, (0.5,) * 3, (0.5,) * 3, 1.0),))
-    return EndedStudy(tmp_path, study, ExperimentConfig(), {0: done}, materials, cross_validation)
+    return EndedStudy(tmp_path, study, ExperimentConfig(), {0: done}, inputs, cross_validation)
 
 
 def cluster(*, stopped: bool = False) -> Cluster:
-    return Cluster(Share(1, 1, 0), lambda: stopped, lambda: None)
+    return Cluster(TrialResources(1, 1, 0), lambda: stopped, lambda: None)
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def test_it_is_measured_once_for_these_data_folds_and_weights(
     run_reference(searched, cluster())
     assert not lacks_reference(searched)
     (searched.folder / "study.yaml").write_text("{}")
-    study, data, splits = Study.load(searched.folder), searched.materials.data, searched.materials.splits
+    study, data, splits = Study.load(searched.folder), searched.inputs.data, searched.inputs.splits
     assert study.reference is not None
     (group,) = study.reference["groups"]
     table = study.reference_predictions
@@ -88,8 +88,8 @@ def test_it_is_measured_once_for_these_data_folds_and_weights(
     assert (table["patient_id"].map(splits.patients) == table["fold"]).all()
     parts = table.groupby("fold")
     assert group["fold_auc"] == pytest.approx([auc(part["label"], part["score"]) for _, part in parts])
-    others = replace(searched.materials, splits=make_splits(data, 3, 1))
-    assert lacks_reference(replace(searched, materials=others))
+    others = replace(searched.inputs, splits=make_splits(data, 3, 1))
+    assert lacks_reference(replace(searched, inputs=others))
     with monkeypatch.context() as patch:
         patch.setattr(reference_network, "VERSION", 2)
         assert lacks_reference(searched)
@@ -122,9 +122,9 @@ def test_what_goes_wrong_is_told_and_costs_the_study_nothing(
     searched: EndedStudy, caplog: pytest.LogCaptureFixture
 ) -> None:
     def without(data: TrainingData) -> EndedStudy:
-        return replace(searched, materials=replace(searched.materials, data=data))
+        return replace(searched, inputs=replace(searched.inputs, data=data))
 
-    data = searched.materials.data
+    data = searched.inputs.data
     broken = without(replace(data, images=data.images[:, 0]))  # no image has a height
     with caplog.at_level("WARNING", "diagram_ray"):
         steps.run_further(broken, cluster(), lambda _: None)
@@ -173,7 +173,7 @@ def test_it_is_given_up_when_the_study_is_stopped_and_done_the_next_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(reference_network, "_scores", _never_ends)
-        run_reference(searched, Cluster(Share(1, 1, 0), stop.is_set, tick))
+        run_reference(searched, Cluster(TrialResources(1, 1, 0), stop.is_set, tick))
     assert list(searched.folder.iterdir()) == []
     assert lacks_reference(searched)
     run_reference(searched, cluster())  # on the one processor, which the other task has left

@@ -14,11 +14,11 @@ from diagram_ray.data.splits import make_splits
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster
 from diagram_ray.distributed.after_search.trivial_baselines import has_baselines, run_baselines
-from diagram_ray.distributed.resources import Share
+from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.work import cross_validation
 from diagram_ray.results import Study
 from diagram_ray.study.config import StudyConfig
-from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.inputs import StudyInputs
 from tests.support.training.tiny_data import tiny_data
 
 
@@ -26,13 +26,13 @@ from tests.support.training.tiny_data import tiny_data
 def searched(tmp_path: Path) -> EndedStudy:
     data = tiny_data()
     manifest = pd.DataFrame({"image_id": data.image_ids, "view": np.where(data.labels == 1, "CC", "MLO")})
-    materials = Materials(data, make_splits(data, 3, 0), {}, manifest=manifest)
+    inputs = StudyInputs(data, make_splits(data, 3, 0), {}, manifest=manifest)
     study = StudyConfig(name="tiny", base={}, space={}, folds=3, trials=1)
-    return EndedStudy(tmp_path, study, ExperimentConfig(), {}, materials, cross_validation)
+    return EndedStudy(tmp_path, study, ExperimentConfig(), {}, inputs, cross_validation)
 
 
 def cluster(*, stopped: bool = False) -> Cluster:
-    return Cluster(Share(1, 1, 0), lambda: stopped, lambda: None)
+    return Cluster(TrialResources(1, 1, 0), lambda: stopped, lambda: None)
 
 
 def test_they_are_written_once_and_are_of_these_data_and_folds(searched: EndedStudy) -> None:
@@ -47,8 +47,8 @@ def test_they_are_written_once_and_are_of_these_data_and_folds(searched: EndedSt
     names = [group["name"] for group in study.baselines["groups"]]
     assert list(study.baseline_predictions["group"].unique()) == names
     assert {"view", "histogram", "everything together"} <= set(names)
-    other = replace(searched.materials, splits=make_splits(searched.materials.data, 3, 1))
-    assert not has_baselines(replace(searched, materials=other))
+    other = replace(searched.inputs, splits=make_splits(searched.inputs.data, 3, 1))
+    assert not has_baselines(replace(searched, inputs=other))
     (searched.folder / "baselines.parquet").unlink()
     assert not has_baselines(searched)
 
@@ -69,9 +69,9 @@ def test_what_is_stopped_leaves_nothing_and_is_done_the_next_time(searched: Ende
 def test_what_nothing_can_be_told_by_is_said_and_asked_once(
     searched: EndedStudy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = searched.materials.data
-    blank = replace(searched.materials, data=replace(data, images=np.zeros_like(data.images)), manifest=None)
-    searched = replace(searched, materials=blank)
+    data = searched.inputs.data
+    blank = replace(searched.inputs, data=replace(data, images=np.zeros_like(data.images)), manifest=None)
+    searched = replace(searched, inputs=blank)
     with caplog.at_level("WARNING", "diagram_ray"):
         run_baselines(searched, cluster())
     assert "trivial baselines could not be measured: what is known of the images is the same" in caplog.text

@@ -12,7 +12,7 @@ import pytest
 import ray
 import torch
 
-from diagram_ray.distributed.resources import Share, share_of
+from diagram_ray.distributed.resources import TrialResources, divide_resources
 from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import ConfigError, UsageError
 from diagram_ray.study.config import ParallelConfig, ScalingConfig, read_study
@@ -156,19 +156,19 @@ CPUS, GPUS = {"CPU": 8.0}, {"CPU": 32.0, "GPU": 8.0}
 @pytest.mark.parametrize(
     ("cluster", "scaling", "trials", "expected"),
     [
-        (CPUS, {"workers": 2, "cpus_per_worker": 0.9}, None, Share(4, 0.9, 0.0, 2)),
-        (GPUS, {"workers": 4, "folds_at_once": 2}, None, Share(2, 1.0, 1.0, 4, folds_at_once=2)),
-        (GPUS, {"workers": 2, "folds_at_once": "auto"}, None, Share(4, 1.0, 1.0, 2, folds_at_once=None)),
-        (GPUS, {"folds_at_once": "auto"}, 16, Share(16, 1.0, 0.5, folds_at_once=None)),
-        (GPUS, {"folds_at_once": 3}, None, Share(8, 1.0, 1.0, folds_at_once=3)),
-        (GPUS, {"workers": 4, "gpus_per_worker": 0}, 1, Share(1, 1.0, 0.0, 4)),
-        (GPUS, {"workers": 16, "min_workers": 8}, 1, Share(1, 1.0, 1.0, 16, 8)),
+        (CPUS, {"workers": 2, "cpus_per_worker": 0.9}, None, TrialResources(4, 0.9, 0.0, 2)),
+        (GPUS, {"workers": 4, "folds_at_once": 2}, None, TrialResources(2, 1.0, 1.0, 4, folds_at_once=2)),
+        (GPUS, {"workers": 2, "folds_at_once": "auto"}, None, TrialResources(4, 1.0, 1.0, 2, folds_at_once=None)),
+        (GPUS, {"folds_at_once": "auto"}, 16, TrialResources(16, 1.0, 0.5, folds_at_once=None)),
+        (GPUS, {"folds_at_once": 3}, None, TrialResources(8, 1.0, 1.0, folds_at_once=3)),
+        (GPUS, {"workers": 4, "gpus_per_worker": 0}, 1, TrialResources(1, 1.0, 0.0, 4)),
+        (GPUS, {"workers": 16, "min_workers": 8}, 1, TrialResources(1, 1.0, 1.0, 16, 8)),
     ],
 )
 def test_the_cluster_is_divided_among_groups(
-    cluster: dict[str, float], scaling: dict[str, float], trials: int | None, expected: Share
+    cluster: dict[str, float], scaling: dict[str, float], trials: int | None, expected: TrialResources
 ) -> None:
-    assert share_of(cluster, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling)) == expected
+    assert divide_resources(cluster, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling)) == expected
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_group_that_the_cluster_has_no_room_for_is_refused(
 ) -> None:
     """Ray would wait for ever."""
     with pytest.raises(UsageError, match=reason):
-        share_of(GPUS, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling))
+        divide_resources(GPUS, ParallelConfig(trials=trials), ScalingConfig.model_validate(scaling))
 
 
 @pytest.mark.parametrize("value", ["many", "0", "2.5", "true"])
@@ -194,9 +194,9 @@ def test_folds_at_once_are_auto_or_a_number(value: str) -> None:
 
 
 def test_parts_of_gpus() -> None:
-    assert share_of(GPUS, ParallelConfig(gpus_per_trial=0.25)) == Share(32, 1.0, 0.25)
+    assert divide_resources(GPUS, ParallelConfig(gpus_per_trial=0.25)) == TrialResources(32, 1.0, 0.25)
     with pytest.raises(UsageError, match=r"gpus_per_trial 0\.5: 20 trials at once need 10 GPUs; there are 8"):
-        share_of(GPUS, ParallelConfig(trials=20, gpus_per_trial=0.5))
+        divide_resources(GPUS, ParallelConfig(trials=20, gpus_per_trial=0.5))
 
 
 def test_more_workers_at_least_than_at_most_are_refused() -> None:

@@ -17,7 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from diagram_ray.distributed.retries import RETRIES, Losses
+from diagram_ray.distributed.retries import RETRIES, RetryPolicy
 from diagram_ray.distributed.tune.callbacks import (
     TIME_BUDGET,
     Bridge,
@@ -30,13 +30,13 @@ from diagram_ray.distributed.tune.internals import ROOM, START, let_workers_star
 from diagram_ray.monitoring.terminal import Lines, Listener, Screen
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.budget import COST, BudgetConfig, Meter
-from diagram_ray.search.constraints import Aims
+from diagram_ray.search.constraints import Goals
 from diagram_ray.search.ladder import Ladder, Rung
-from diagram_ray.search.messages import Round, Rules
+from diagram_ray.search.messages import Rules, TrialReport
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.signals import cooperative_stop
 from diagram_ray.study.ledger import Ledger, open_ledger
-from diagram_ray.study.trial_files import Keeper, TrialFiles
+from diagram_ray.study.trial_files import TrialCleanup, TrialFiles
 
 LADDER = Ladder((Rung(1, 1), Rung(1, 2)), 2)
 
@@ -54,13 +54,15 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def bridge(ledger: Ledger, trials: int = 3, time_budget: float | None = None) -> Bridge:
     state = StudyState(Rules(trials, 2, 2, LADDER), Constant(), ledger)
-    return Bridge(state, Keeper(ledger.path.parent, ledger.trials), Losses(lambda: 0), Listener(), time_budget)
+    return Bridge(
+        state, TrialCleanup(ledger.path.parent, ledger.trials), RetryPolicy(lambda: 0), Listener(), time_budget
+    )
 
 
-def reached(number: int, rung: int) -> Round:
+def reached(number: int, rung: int) -> TrialReport:
     point = LADDER.rungs[rung]
     measurement = Measurement(point.folds, point.epochs, (0.5,), (0.5,), 1.0)
-    return Round(number, point.folds, point.epochs, point.fold_epochs, 0.5, rung, measurement)
+    return TrialReport(number, point.folds, point.epochs, point.fold_epochs, 0.5, rung, measurement)
 
 
 def test_suggests_waits_and_finishes(ledger: Ledger) -> None:
@@ -69,7 +71,7 @@ def test_suggests_waits_and_finishes(ledger: Ledger) -> None:
     assert searcher.suggest("a") == {"number": 0, "params": {"training.k": 0}}
     assert searcher.suggest("b") == {"number": 1, "params": {"training.k": 1}}
     assert searcher.suggest("c") is None
-    assert asked.result(Round(0, 1, 1, 1)) == TrialScheduler.CONTINUE
+    assert asked.result(TrialReport(0, 1, 1, 1)) == TrialScheduler.CONTINUE
     assert asked.result(reached(0, 0)) == TrialScheduler.CONTINUE
     assert asked.result(reached(0, 1)) == TrialScheduler.STOP
     assert searcher.suggest("c") == {"number": 2, "params": {"training.k": 2}}
@@ -84,7 +86,7 @@ def test_a_failed_trial_ends(ledger: Ledger) -> None:
     asked.suggest("a")
     checkpoint = TrialFiles.of(ledger.path.parent, 0).checkpoints / "000001"
     checkpoint.mkdir(parents=True)
-    assert asked.result(Round(0, 0, 0, 0, failed="diverged")) == TrialScheduler.STOP
+    assert asked.result(TrialReport(0, 0, 0, 0, failed="diverged")) == TrialScheduler.STOP
     assert not checkpoint.parent.exists()
     assert (ledger.trials[0].state, ledger.trials[0].reason) == (TrialState.FAIL, "diverged")
 
@@ -125,7 +127,7 @@ def test_a_trial_that_cannot_write_halts_the_study_and_keeps_its_checkpoint(ledg
     asked.suggest("a")
     checkpoint = TrialFiles.of(ledger.path.parent, 0).checkpoints / "000001"
     checkpoint.mkdir(parents=True)
-    assert asked.result(Round(0, 0, 0, 1, halted="No space left on device")) == TrialScheduler.STOP
+    assert asked.result(TrialReport(0, 0, 0, 1, storage_failure="No space left on device")) == TrialScheduler.STOP
     assert str(asked.fault) == "trial 0: No space left on device"
     assert Stopper(asked).stop_all()
     assert checkpoint.is_dir()
@@ -248,7 +250,9 @@ def test_the_cost_budget_puts_aside_what_runs(ledger: Ledger, monkeypatch: pytes
     now = [0.0]
     meter = Meter(BudgetConfig(cost=0.1, cost_per_worker_hour=6.0), 1, clock=lambda: now[0])
     state = StudyState(Rules(3, 2, 2, LADDER), Constant(), ledger)
-    asked = Bridge(state, Keeper(ledger.path.parent, ledger.trials), Losses(lambda: 0), Listener(), None, meter)
+    asked = Bridge(
+        state, TrialCleanup(ledger.path.parent, ledger.trials), RetryPolicy(lambda: 0), Listener(), None, meter
+    )
     asked.suggest("a")
     for now[0] in (0.0, 30.0, 59.0):
         asked.tick()
@@ -261,13 +265,17 @@ def test_the_cost_budget_puts_aside_what_runs(ledger: Ledger, monkeypatch: pytes
 
 
 def test_trials_that_break_a_bound_are_told_and_take_no_worker(ledger: Ledger) -> None:
-    aims = Aims(bounds={"parameters": 3.0})
-    gauge = {n: {"parameters": 9.0 if n in (0, 1) else 2.0} for n in range(4)}
+    goals = Goals(bounds={"parameters": 3.0})
+    size_estimator = {n: {"parameters": 9.0 if n in (0, 1) else 2.0} for n in range(4)}
     state = StudyState(
-        Rules(4, 2, 2, LADDER, None, aims), Constant(), ledger, None, lambda params: gauge[params["training.k"]]
+        Rules(4, 2, 2, LADDER, None, goals),
+        Constant(),
+        ledger,
+        None,
+        lambda params: size_estimator[params["training.k"]],
     )
     lines = Lines(state, "here")
-    asked = Bridge(state, Keeper(ledger.path.parent, ledger.trials), Losses(lambda: 0), lines, None)
+    asked = Bridge(state, TrialCleanup(ledger.path.parent, ledger.trials), RetryPolicy(lambda: 0), lines, None)
     assert asked.suggest("a") == {"number": 2, "params": {"training.k": 2}}
     assert (lines.done, state.running, state.refused) == (2, {2}, [])
     assert ledger.trials[1].reason == "constraint: 9 parameters > 3"

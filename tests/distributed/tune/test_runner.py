@@ -20,7 +20,7 @@ import yaml
 
 from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet.memory_map import CACHE, open_training_data
-from diagram_ray.distributed.resources import Share, share_of
+from diagram_ray.distributed.resources import TrialResources, divide_resources
 from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Study, TrialState
@@ -312,34 +312,38 @@ def test_a_second_driver_is_refused(undisturbed: Path, cluster: dict[str, str]) 
 @pytest.mark.parametrize(
     ("cluster_resources", "trials", "expected"),
     [
-        ({"CPU": 2.0}, None, Share(2, 1.0, 0.0)),
-        ({"CPU": 2.0}, 3, Share(3, 0.6666, 0.0)),
-        ({"CPU": 16.0, "GPU": 1.0}, None, Share(1, 1.0, 1.0)),
-        ({"CPU": 16.0, "GPU": 1.0}, 4, Share(4, 1.0, 0.25)),
-        ({"CPU": 64.0, "GPU": 8.0}, None, Share(8, 1.0, 1.0)),
-        ({"CPU": 0.5}, None, Share(1, 0.5, 0.0)),
+        ({"CPU": 2.0}, None, TrialResources(2, 1.0, 0.0)),
+        ({"CPU": 2.0}, 3, TrialResources(3, 0.6666, 0.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, None, TrialResources(1, 1.0, 1.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, 4, TrialResources(4, 1.0, 0.25)),
+        ({"CPU": 64.0, "GPU": 8.0}, None, TrialResources(8, 1.0, 1.0)),
+        ({"CPU": 0.5}, None, TrialResources(1, 0.5, 0.0)),
     ],
 )
-def test_the_cluster_is_divided(cluster_resources: dict[str, float], trials: int | None, expected: Share) -> None:
-    assert share_of(cluster_resources, ParallelConfig(trials=trials)) == expected
+def test_the_cluster_is_divided(
+    cluster_resources: dict[str, float], trials: int | None, expected: TrialResources
+) -> None:
+    assert divide_resources(cluster_resources, ParallelConfig(trials=trials)) == expected
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, Share(4, 1.0, 0.0)),
-        ({"gpus_per_trial": 0.5, "cpus_per_trial": 3.0}, Share(4, 3.0, 0.5)),
+        ({}, TrialResources(4, 1.0, 0.0)),
+        ({"gpus_per_trial": 0.5, "cpus_per_trial": 3.0}, TrialResources(4, 3.0, 0.5)),
     ],
 )
-def test_an_elastic_cluster_may_be_empty(settings: dict[str, float], expected: Share) -> None:
-    assert share_of({}, ParallelConfig(trials=4, elastic=True, **settings)) == expected
+def test_an_elastic_cluster_may_be_empty(settings: dict[str, float], expected: TrialResources) -> None:
+    assert divide_resources({}, ParallelConfig(trials=4, elastic=True, **settings)) == expected
 
 
 def test_an_elastic_cluster_may_have_no_room_for_a_group_yet() -> None:
     parallel = ParallelConfig(trials=2, elastic=True)
-    assert share_of({"CPU": 0.0}, parallel, ScalingConfig(workers=4, gpus_per_worker=1)) == Share(2, 1.0, 1.0, 4)
+    assert divide_resources({"CPU": 0.0}, parallel, ScalingConfig(workers=4, gpus_per_worker=1)) == TrialResources(
+        2, 1.0, 1.0, 4
+    )
     planned = ScalingConfig(folds_at_once="auto")
-    assert share_of({"CPU": 0.0}, parallel, planned) == Share(2, 1.0, 0.0, folds_at_once=None)
+    assert divide_resources({"CPU": 0.0}, parallel, planned) == TrialResources(2, 1.0, 0.0, folds_at_once=None)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +358,7 @@ def test_a_cluster_without_room_is_refused(
     cluster_resources: dict[str, float], settings: dict[str, float], told: str
 ) -> None:
     with pytest.raises(UsageError, match=told):
-        share_of({"CPU": 0.0} | cluster_resources, ParallelConfig(**settings))
+        divide_resources({"CPU": 0.0} | cluster_resources, ParallelConfig(**settings))
 
 
 def test_elastic_needs_to_know_how_many() -> None:

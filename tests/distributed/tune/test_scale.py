@@ -104,7 +104,7 @@ def test_the_simulated_cluster_decides_as_ray_does(calm: Path) -> None:
                 list(validation.advance(point.folds, point.epochs))
             return validation.measure(ladder.rungs[rung].folds)
 
-        def standing(self, number: int, rung: int) -> Any:
+        def case_scores(self, number: int, rung: int) -> Any:
             raise NotImplementedError
 
     sampler = Sampler(study.space, study.sampler, study.seed, lookback)

@@ -18,20 +18,20 @@ from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed import supervision
 from diagram_ray.distributed.driver import run_study
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.distributed.work import MakeValidation
+from diagram_ray.distributed.work import CrossValidationFactory
 from diagram_ray.search.messages import Rules
 from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.storage.paths import Place, place_at
-from diagram_ray.study.case_scores import FiledStandings
+from diagram_ray.study.case_scores import CaseScoreReader
 from diagram_ray.study.config import read_study
 from diagram_ray.study.folder import Plan, read_plan
 from diagram_ray.study.ledger import open_ledger
 from diagram_ray.study.tables import write_tables
 from diagram_ray.study.trial_files import TrialFiles
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
-from diagram_ray.training.runs.inputs import Materials
+from diagram_ray.training.runs.inputs import StudyInputs
 from diagram_ray.training.runs.trial import TrialRun
 from diagram_ray.tune.plan import with_controls
 from tests.support.fake_study import STUDY
@@ -42,20 +42,20 @@ def run(out: Place, assignments: list[str]) -> dict:
     return run_on(out, assignments, tiny_data(), FakeValidation)
 
 
-def run_on(out: Place, assignments: list[str], data: TrainingData, make: MakeValidation) -> dict:
+def run_on(out: Place, assignments: list[str], data: TrainingData, make: CrossValidationFactory) -> dict:
     info = {"name": "fake", "fingerprint": data.fingerprint}
     sides = pa.table({"image_id": data.image_ids.tolist(), "laterality": ["L"] * len(data.image_ids)})
-    materials = Materials(data, make_splits(data, 3, 0), info, sides=sides)
+    inputs = StudyInputs(data, make_splits(data, 3, 0), info, sides=sides)
     if (out / "study.yaml").exists():
         plan = read_plan(out)
         if "control.nested=true" in assignments:
             plan = with_controls(plan, nested=True)
     else:
         plan = Plan(*read_study(STUDY, assignments), data="nowhere", out=out)
-    return run_study(plan, materials, Console(stderr=True, force_terminal=False), make)
+    return run_study(plan, inputs, Console(stderr=True, force_terminal=False), make)
 
 
-def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: MakeValidation) -> None:
+def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: CrossValidationFactory) -> None:
     """The same study without Ray, one trial after another."""
     study, base = read_study(STUDY, assignments)
     base, splits, ladder = fit_to_data(base, data), make_splits(data, 3, 0), study.make_ladder(base.training.epochs)
@@ -64,7 +64,7 @@ def run_by_hand(out: Path, assignments: list[str], data: TrainingData, make: Mak
         sampler = Sampler(study.space, study.sampler, study.seed, study.parallel.lookback, study.first)
         rules = Rules(study.trials, 1, study.parallel.lookback, ladder, make_race(study.race))
         cases = Cases.of(data, splits, study.race.resamples, study.seed)
-        state = StudyState(rules, sampler, ledger, FiledStandings(out, ladder, cases))
+        state = StudyState(rules, sampler, ledger, CaseScoreReader(out, ladder, cases))
         while not state.finished:
             trial = state.next_start()
             config, files = override(base, trial.params, ""), TrialFiles.of(out, trial.number)

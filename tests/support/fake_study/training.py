@@ -20,7 +20,7 @@ from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DiagramError
 from diagram_ray.results import Measurement
 from diagram_ray.storage.atomic import write_atomic
-from diagram_ray.training.runs.trial import Validation
+from diagram_ray.training.runs.trial import CrossValidationLike
 
 
 def tiny_data(patients: int = 12) -> TrainingData:
@@ -40,7 +40,9 @@ def tiny_data(patients: int = 12) -> TrainingData:
     )
 
 
-def three_at_once(config: ExperimentConfig, data: TrainingData, splits: Splits, device: str, crew: Any) -> Validation:
+def three_at_once(
+    config: ExperimentConfig, data: TrainingData, splits: Splits, device: str, crew: Any
+) -> CrossValidationLike:
     """The real training, which only a process that trains three folds side by side may ask for."""
     if (crew.at_once, crew.world.world_size) != (3, 1):
         raise DiagramError(f"{crew} is not one process with three folds at once")

@@ -35,8 +35,6 @@ class Bench:
 
 def searched(study: Path, repeats: int = 1) -> EndedStudy:
     plan = read_plan(study)
-    materials = load(plan)
+    inputs = load(plan)
     asked = plan.study.model_copy(update={"repeats": repeats})
-    return EndedStudy(
-        study, asked, fit_to_data(plan.base, materials.data), read_ledger(study), materials, cross_validation
-    )
+    return EndedStudy(study, asked, fit_to_data(plan.base, inputs.data), read_ledger(study), inputs, cross_validation)

@@ -15,7 +15,7 @@ from diagram_ray.study.config import read_study
 from diagram_ray.study.folder import Plan, new_document, write_document
 from diagram_ray.study.ledger import open_ledger
 from diagram_ray.study.tables import write_tables
-from diagram_ray.study.trial_files import Keeper, TrialFiles
+from diagram_ray.study.trial_files import TrialCleanup, TrialFiles
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.runs.inputs import SPLITS
@@ -55,7 +55,7 @@ def make_study(folder: Path, reduction: int = 2, study: Place | None = None, run
     torch.set_num_threads(1)
     with open_ledger(study) as ledger:
         state = StudyState(Rules(4, 1, 1, ladder), Sampler(asked.space, asked.sampler, 0, 1), ledger)
-        keeper = Keeper(study, ledger.trials)
+        keeper = TrialCleanup(study, ledger.trials)
         while not state.finished:
             trial = state.next_start()
             config, files = override(base, trial.params, ""), TrialFiles.of(study, trial.number)

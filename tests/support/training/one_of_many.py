@@ -105,7 +105,7 @@ def algorithm(context: Context) -> dict[str, Any]:
     for gan, k, optimizer in ALGORITHM:
         model, optimizers, _ = paper.make(gan=gan, optimizer=optimizer)
         batches, noise = paper.draw(k, gan)
-        mine = [share_of(batch, context) for batch in batches]
+        mine = [divide_resources(batch, context) for batch in batches]
         for _ in range(2):
             list(iterate(model, optimizers, mine, None if noise is None else part(noise, context), Descent(context)))
         found[f"{gan} {k} {optimizer}"] = {name: value.detach() for name, value in model.named_parameters()}
@@ -118,7 +118,7 @@ def part(values: torch.Tensor, context: Context) -> torch.Tensor:
     return values[context.rank :: context.world_size]
 
 
-def share_of(batch: InnerBatch, context: Context) -> InnerBatch:
+def divide_resources(batch: InnerBatch, context: Context) -> InnerBatch:
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
     shared = {name: part(value, context) for name, value in fields.items()}
     return InnerBatch(**{"noise": None} | shared, m=len(batch.patches), n=len(batch.images))

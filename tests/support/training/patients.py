@@ -1,4 +1,4 @@
-"""Patients with several images each, for what deals them to folds: their pictures are empty."""
+"""Patients with several images each, for what assigns them to folds: their pictures are empty."""
 
 import numpy as np
 

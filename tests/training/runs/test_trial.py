@@ -14,7 +14,7 @@ from diagram_ray.data.splits import make_splits
 from diagram_ray.errors import CheckpointError, StoreError
 from diagram_ray.results import Measurement
 from diagram_ray.search.ladder import Ladder, Rung
-from diagram_ray.search.messages import Round
+from diagram_ray.search.messages import TrialReport
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import remove
 from diagram_ray.study.trial_files import TrialFiles
@@ -36,7 +36,7 @@ def nothing_goes_on() -> Iterator[None]:
         started.pop().close()
 
 
-def start(folder: Path, k: int = 1, leaving: Callable[[], bool] = lambda: False) -> TrialRun:
+def start(folder: Path, k: int = 1, draining: Callable[[], bool] = lambda: False) -> TrialRun:
     data = fake.tiny_data()
     splits = make_splits(data, 3, 0)
 
@@ -44,11 +44,11 @@ def start(folder: Path, k: int = 1, leaving: Callable[[], bool] = lambda: False)
         return fake.FakeValidation(config, data, splits, "cpu")
 
     config = override(ExperimentConfig(), {"training.k": k}, "test")
-    started.append(TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make, leaving))
+    started.append(TrialRun(7, config, LADDER, TrialFiles.of(folder, 7), make, draining))
     return started[-1]
 
 
-def rounds(run: TrialRun, until: int = LADDER.top) -> list[Round]:
+def rounds(run: TrialRun, until: int = LADDER.top) -> list[TrialReport]:
     told = [run.step()]
     while told[-1].rung != until and not told[-1].failed:
         told.append(run.step())
@@ -107,7 +107,7 @@ def test_between_rungs_a_checkpoint_is_kept_from_time_to_time(
         assert told == whole[min(steps, len(whole) - 1) :]
 
 
-def cut_after(steps: int, tmp_path: Path) -> tuple[list[Round], list[Round]]:
+def cut_after(steps: int, tmp_path: Path) -> tuple[list[TrialReport], list[TrialReport]]:
     """What an undisturbed worker tells, and what the second worker tells when the first is gone after `steps`."""
     whole = rounds(start(tmp_path / "whole"))
     first = start(tmp_path / "cut")
@@ -132,12 +132,12 @@ def test_curves_that_are_ahead_of_the_checkpoint_are_cut(tmp_path: Path) -> None
 
 
 def test_on_a_machine_that_leaves_every_round_is_saved(tmp_path: Path) -> None:
-    whole, leaving = rounds(start(tmp_path / "whole")), False
-    first = start(tmp_path / "cut", leaving=lambda: leaving)
-    assert [first.step().leaving for _ in range(7)] == [False] * 7
-    leaving = True
+    whole, draining = rounds(start(tmp_path / "whole")), False
+    first = start(tmp_path / "cut", draining=lambda: draining)
+    assert [first.step().draining for _ in range(7)] == [False] * 7
+    draining = True
     told = first.step()
-    assert (told.leaving, told.fold_epochs) == (True, 15)
+    assert (told.draining, told.fold_epochs) == (True, 15)
     assert (TrialFiles.of(tmp_path / "cut", 7).checkpoints / "000015" / "checkpoint.json").is_file()
     first.close()
     told = rounds(start(tmp_path / "cut"))
@@ -189,7 +189,7 @@ def test_where_nothing_can_be_written_the_study_is_halted_and_the_trial_goes_on_
         patched.setattr(trial, "write_table", lambda *_: (_ for _ in ()).throw(error))
         told = [run.step() for _ in range(4)]
     assert told[:3] == whole[2:5]
-    assert (told[3].failed, told[3].halted) == ("", trial.reason_of(error))
+    assert (told[3].failed, told[3].storage_failure) == ("", trial.reason_of(error))
     assert rounds(start(tmp_path / "cut")) == whole[1:]
 
 
@@ -226,13 +226,13 @@ def test_a_store_that_fails_at_any_write_halts_the_study_and_leaves_no_half_resu
     with monkeypatch.context() as patched:
         patched.setattr(StorePath, "write_bytes", write)
         told = [(run := start(place)).step()]
-        while not told[-1].halted:
+        while not told[-1].storage_failure:
             if told[-1].rung is not None:
                 assert TrialFiles.of(place, 7).scores(told[-1].rung).is_file(), "before the driver hears of it"
             told.append(run.step())
         run.close()
     assert told[-1].failed == ""
-    assert told[-1].halted.startswith("memory://bucket/study/trials/0007/")
+    assert told[-1].storage_failure.startswith("memory://bucket/study/trials/0007/")
     assert told[:-1] == whole[: len(told) - 1]
     assert not TrialFiles.of(place, 7).measurement.exists()
     assert rounds(start(place))[-1].measurement == whole[-1].measurement
