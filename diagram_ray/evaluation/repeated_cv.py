@@ -34,7 +34,7 @@ class RepeatedEstimate:
 
     @property
     def assignment_sd(self) -> float | None:
-        """How far assigning folds anew moves their mean, between repeats that selected nothing; None for one of them."""
+        """How far assigning folds anew moves their mean, between repeats that selected nothing (None for one)."""
         return statistics.stdev(self.means[1:]) if len(self.means) > 2 else None
 
     @property

@@ -53,8 +53,8 @@ def nested(study_data: StudyData) -> str:
         f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(study_data)} "
         f"This is the figure of such a search, not of trial {study_data.number}: the winners were the trials "
         f"{winners}. {_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, "
-        f"because the study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two folds out "
-        "served both."
+        f"because the study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two "
+        "folds out served both."
     )
 
 
@@ -80,7 +80,8 @@ def _none_repeated(study_data: StudyData) -> str:
     study, epochs = shlex.quote(str(study_data.study.path)), study_data.ladder.rungs[-1].fold_epochs
     return (
         f"Not made, so how much of the figure is due to how the folds were assigned is not known. "
-        f"tune --resume {study} --repeats 5 would train the winner on four further assignments: {4 * epochs} fold-epochs."
+        f"tune --resume {study} --repeats 5 would train the winner on four further assignments: {4 * epochs} "
+        "fold-epochs."
         f"{_failures(study_data)}"
     )
 
