@@ -204,10 +204,12 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
         monkeypatch.setattr(cli, "stderr", Console(file=screen, force_terminal=terminal, width=150))
         with _progress() as show, caplog.at_level("INFO", "diagram_ray"):
             for tally in (
-                PreparationProgress("preparing images", 5, 20), PreparationProgress("preparing images", 12, 20, 3, 90.0),
-                PreparationProgress("preparing images", 20, 20, 4, 200.0), PreparationProgress("writing shards", 1, 2),
+                PreparationProgress("preparing images", 5, 20),
+                PreparationProgress("preparing images", 12, 20, 3, 90.0),
+                PreparationProgress("preparing images", 20, 20, 4, 200.0),
+                PreparationProgress("writing shards", 1, 2),
                 PreparationProgress("writing shards", 2, 2),
-            ):  # fmt: skip
+            ):
                 show(tally)
         if terminal:
             assert caplog.text == ""

@@ -1,7 +1,7 @@
 """What is wrong in a study's folder: what is missing, left over, or says something else than the ledger.
 
-Every finding names its place. One that can be put right from what is there has a `repair`; nothing that only this folder
-knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
+Every finding names its place. One that can be put right from what is there has a `repair`; nothing that only this
+folder knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
 """
 
 import re

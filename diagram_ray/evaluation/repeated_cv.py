@@ -1,8 +1,8 @@
 """Repeated cross-validation of one configuration: how much of its figure is due to how the folds were assigned.
 
 The first repeat is the one by which the configuration was selected. The others assign the same patients anew: they have
-no part in the luck of that assignment, but they were not there when other configurations lost on it, and the patients are the
-same. So their mean still flatters a little, less than the first repeat does.
+no part in the luck of that assignment, but they were not there when other configurations lost on it, and the patients
+are the same. So their mean still flatters a little, less than the first repeat does.
 """
 
 import statistics
@@ -34,7 +34,7 @@ class RepeatedEstimate:
 
     @property
     def assignment_sd(self) -> float | None:
-        """How far a assignment moves the mean over folds: between the repeats that selected nothing; None for one of them."""
+        """How far assigning folds anew moves their mean, between repeats that selected nothing (None for one)."""
         return statistics.stdev(self.means[1:]) if len(self.means) > 2 else None
 
     @property

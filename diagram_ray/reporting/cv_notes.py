@@ -26,11 +26,11 @@ def repeated(study_data: StudyData) -> str:
     side = "above" if found.luck >= 0 else "below"
     luck = f"the assignment that chose it, {found.means[0]:.3f}, is {abs(found.luck):.3f} {side} their mean"
     return (
-        f"On folds assigned anew the winner's configuration scores {listed}; {luck}.{assignment} All {repeats * folds} folds of "
-        f"{repeats} repeats together give {found.auc.value:.3f} ± {found.sd:.3f} (sd), 95% interval "
-        f"{_interval(found.auc)} by patient. The search knew the first assignment only, and BBC-CV corrects that figure. The "
-        "further repeats have none of that assignment's luck, but the configuration was chosen on these same patients, so a "
-        f"little of its optimism stays in them.{_failures(study_data)}"
+        f"On folds assigned anew the winner's configuration scores {listed}; {luck}.{assignment} "
+        f"All {repeats * folds} folds of {repeats} repeats together give {found.auc.value:.3f} ± {found.sd:.3f} (sd), "
+        f"95% interval {_interval(found.auc)} by patient. The search knew the first assignment only, and BBC-CV "
+        "corrects that figure. The further repeats have none of that assignment's luck, but the configuration was "
+        f"chosen on these same patients, so a little of its optimism stays in them.{_failures(study_data)}"
     )
 
 
@@ -50,11 +50,11 @@ def nested(study_data: StudyData) -> str:
     times = f", {spent / own:.1f} times what the search had cost" if own else ""
     return (
         f"The search was made again without each of the {folds} folds, and what it found was measured on the fold left "
-        f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(study_data)} This is the figure of "
-        f"such a search, not of trial {study_data.number}: the winners were the trials {winners}. "
-        f"{_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, because the "
-        f"study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two folds out "
-        "served both."
+        f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(study_data)} "
+        f"This is the figure of such a search, not of trial {study_data.number}: the winners were the trials "
+        f"{winners}. {_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, "
+        f"because the study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two "
+        "folds out served both."
     )
 
 
@@ -79,8 +79,10 @@ def _beside(study_data: StudyData) -> str:
 def _none_repeated(study_data: StudyData) -> str:
     study, epochs = shlex.quote(str(study_data.study.path)), study_data.ladder.rungs[-1].fold_epochs
     return (
-        f"Not made, so how much of the figure is due to how the folds were assigned is not known. tune --resume {study} "
-        f"--repeats 5 would train the winner on four further assignments: {4 * epochs} fold-epochs.{_failures(study_data)}"
+        f"Not made, so how much of the figure is due to how the folds were assigned is not known. "
+        f"tune --resume {study} --repeats 5 would train the winner on four further assignments: {4 * epochs} "
+        "fold-epochs."
+        f"{_failures(study_data)}"
     )
 
 

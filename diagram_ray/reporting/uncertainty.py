@@ -90,7 +90,7 @@ def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
 
 
 def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
-    """On the assignments of folds that both have, and how many these are. The study's own folds are known to be the same."""
+    """On the assignments of folds that both have, and how many these are. The study's own folds are the same."""
     shared = [0]
     for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
         folds = [

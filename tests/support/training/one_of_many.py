@@ -106,7 +106,7 @@ def algorithm(group: ProcessGroup) -> dict[str, Any]:
     for gan, k, optimizer in ALGORITHM:
         model, optimizers, _ = paper.make(gan=gan, optimizer=optimizer)
         batches, noise = paper.draw(k, gan)
-        mine = [divide_resources(batch, group) for batch in batches]
+        mine = [share_of(batch, group) for batch in batches]
         for _ in range(2):
             list(iterate(model, optimizers, mine, None if noise is None else part(noise, group), GradientStep(group)))
         found[f"{gan} {k} {optimizer}"] = {name: value.detach() for name, value in model.named_parameters()}
@@ -119,7 +119,7 @@ def part(values: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     return values[group.rank :: group.world_size]
 
 
-def divide_resources(batch: InnerBatch, group: ProcessGroup) -> InnerBatch:
+def share_of(batch: InnerBatch, group: ProcessGroup) -> InnerBatch:
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
     shared = {name: part(value, group) for name, value in fields.items()}
     return InnerBatch(**{"noise": None} | shared, m=len(batch.patches), n=len(batch.images))
