@@ -19,7 +19,7 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits
 from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.evaluation.metrics import accuracy, auc
-from diagram_ray.evaluation.predictions import check_predictions
+from diagram_ray.evaluation.predictions import FoldPredictions, check_predictions, predictions_table
 from diagram_ray.models import DiaGRAM, outline
 from diagram_ray.results import Measurement
 from diagram_ray.storage.paths import Place
@@ -28,7 +28,6 @@ from diagram_ray.training.checkpoints.run_identity import fit_to_data, identity_
 from diagram_ray.training.checkpoints.serialisation import copied
 from diagram_ray.training.compiling import forget_compiled
 from diagram_ray.training.device import deterministic
-from diagram_ray.training.inference.scoring import prediction_table
 from diagram_ray.training.parallel.fold_threads import FoldThread
 from diagram_ray.training.parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from diagram_ray.training.trainer import Trainer
@@ -163,7 +162,8 @@ class CrossValidation:
     def predictions(self) -> pa.Table:
         """Out-of-fold scores of all folds: `fold, image_id, patient_id, label, score`, each image exactly once."""
         runs = [self._runs[number] for number in range(self.splits.n_folds)]
-        table = prediction_table(self.data, [run.fold for run in runs], [run.scores for run in runs])
+        parts = [FoldPredictions(run.fold.number, run.fold.test_images, run.scores) for run in runs]
+        table = predictions_table(self.data, parts)
         check_predictions(table, self.data.image_ids, self.data.patient_ids)
         return table
 

@@ -1,13 +1,9 @@
-"""Class probabilities of images under a trained model, and the table of those of a training's test images."""
-
-from collections.abc import Sequence
+"""Class probabilities of images under a trained model."""
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.augment import to_tensor
 from diagram_ray.training.parallel.process_group import SINGLE_PROCESS, ProcessGroup, share
@@ -33,18 +29,3 @@ def probabilities(
             found[part] = model(pixels).double().softmax(dim=1)
         scores: NDArray[np.float64] = group.sum(found).cpu().numpy()
     return scores
-
-
-def prediction_table(data: TrainingData, folds: Sequence[Fold], scores: Sequence[NDArray[np.float64]]) -> pa.Table:
-    """`fold, image_id, patient_id, label, score` of the folds' test images; `scores` has an array for each fold."""
-    tested = np.concatenate([fold.test_images for fold in folds])
-    numbers = np.repeat([fold.number for fold in folds], [len(of_fold) for of_fold in scores])
-    return pa.table(
-        {
-            "fold": numbers.astype(np.int32),
-            "image_id": data.image_ids[tested].tolist(),
-            "patient_id": data.patient_ids[tested].tolist(),
-            "label": data.labels[tested].astype(np.int64),
-            "score": np.concatenate(scores),
-        }
-    )

@@ -20,6 +20,7 @@ import torch
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.data.splits import Splits
+from diagram_ray.evaluation.predictions import FoldPredictions, predictions_table
 from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.storage.paths import Place
 from diagram_ray.storage.atomic import write_atomic
@@ -27,7 +28,6 @@ from diagram_ray.storage.tables import write_table
 from diagram_ray.training.runs.tensorboard import Board
 from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.inference.sample_grid import patches_from, picture
-from diagram_ray.training.inference.scoring import prediction_table
 from diagram_ray.training.checkpoints.run_identity import identity_of
 from diagram_ray.training.trainer import Trainer
 from diagram_ray.training.checkpoints.model_folder import card_for, put_models
@@ -144,8 +144,9 @@ class TrainingRun:
         task, folder = self.task, self.outputs.folder
         self._write_curves()
         if len(self.fold.test_images):
-            scores = self.trainer.score(self.fold.test_images)
-            write_table(folder / "predictions.parquet", prediction_table(task.data, [self.fold], [scores]))
+            tested = self.fold.test_images
+            part = FoldPredictions(self.fold.number, tested, self.trainer.score(tested))
+            write_table(folder / "predictions.parquet", predictions_table(task.data, [part]))
         started = (task.initial.fingerprints, task.initial.card) if task.initial else ()
         seen = {"model": seen_patients(task.data, self.fold, task.initial)}
         put_models(folder, card_for(self.trainer.config, task.data, *started), {"model": self.trainer.result}, seen)
