@@ -66,14 +66,14 @@ def iterate(
     for batch in batches:
         m = batch.m
         if optimizers.discriminator is not None:  # (theta_f, theta_d) on the mean of L_d + L_c
-            losses = partial(discriminator_losses, model, batch)
-            yield take("discriminator", optimizers.discriminator, len(batch.patches), of_patches, losses)
+            objective = partial(discriminator_losses, model, batch)
+            yield take("discriminator", optimizers.discriminator, len(batch.patches), of_patches, objective)
         # (theta_f, theta_e) on the mean of L_i
-        losses = partial(classifier_losses, model, batch)
-        yield take("classifier", optimizers.classifier, len(batch.images), ("image",), losses)
+        objective = partial(classifier_losses, model, batch)
+        yield take("classifier", optimizers.classifier, len(batch.images), ("image",), objective)
     if optimizers.generator is not None and noise is not None:  # theta_g on the mean of L_g
-        losses = partial(generator_losses, model, noise, m)
-        yield take("generator", optimizers.generator, len(noise), ("generator",), losses)
+        objective = partial(generator_losses, model, noise, m)
+        yield take("generator", optimizers.generator, len(noise), ("generator",), objective)
 
 
 def _optimizer(features: nn.Module | None, network: nn.Module, config: TrainingConfig, rate: float) -> Optimizer:

@@ -41,15 +41,15 @@ class GanHealth:
         assert model.generator is not None  # noqa: S101 - without one there is nothing to measure
         model.eval()
         with torch.inference_mode():
-            made = spread(model.generator(self._noise.to(model.generator.start.weight.dtype)))
-        diversity = float(made / self._of_real) if self._of_real > 0 else None
+            generated = spread(model.generator(self._noise.to(model.generator.start.weight.dtype)))
+        diversity = float(generated / self._of_real) if self._of_real > 0 else None
         ratio = losses["adversarial"] / max(losses["generator"], TINY)
         return {"gan_loss_ratio": ratio, "gan_diversity": diversity}
 
-    def check(self, epoch: int, found: dict[str, float | None]) -> None:
+    def check(self, epoch: int, health: dict[str, float | None]) -> None:
         """Raises Collapsed if one sign has been there in each of the last `patience` epochs after the warm-up."""
         limits = self._config
-        diversity, ratio = found["gan_diversity"], found["gan_loss_ratio"]
+        diversity, ratio = health["gan_diversity"], health["gan_loss_ratio"]
         late = epoch > limits.warmup_epochs
         self._alike = self._alike + 1 if late and diversity is not None and diversity < limits.diversity else 0
         self._lost = self._lost + 1 if late and ratio is not None and ratio < limits.loss_ratio else 0

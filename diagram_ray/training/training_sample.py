@@ -35,7 +35,7 @@ class TrainingSample:
         """(n,)"""
 
     def auc(self, model: DiaGRAM, group: ProcessGroup) -> float | None:
-        """Of `model`, the same in all processes of `group`.
+        """The AUC of `model`, the same in all processes of `group`.
 
         None if all training images are of one kind, or if a score is not a number.
         """

@@ -24,8 +24,8 @@ class Average:
     def update(self, model: DiaGRAM, updates: int) -> None:
         """Takes in the weights of `model`; `updates` have been made before this one."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        mine, theirs = list(self.model.parameters()), [value.detach() for value in model.parameters()]
-        get_ema_multi_avg_fn(decay)(mine, theirs, None)  # type: ignore[no-untyped-call]
+        averages, weights = list(self.model.parameters()), [value.detach() for value in model.parameters()]
+        get_ema_multi_avg_fn(decay)(averages, weights, None)  # type: ignore[no-untyped-call]
         for own, other in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(other)
 

@@ -19,13 +19,13 @@ def probabilities(
     Each process computes its share. The model is put into eval mode. Not a number where the model's weights are not.
     """
     weights = next(model.parameters())
-    mine = share(len(chosen), group)
-    found = torch.zeros(len(chosen), model.config.num_classes, dtype=torch.float64, device=weights.device)
+    own = share(len(chosen), group)
+    predicted = torch.zeros(len(chosen), model.config.num_classes, dtype=torch.float64, device=weights.device)
     model.eval()
     with torch.inference_mode():
-        for start in range(mine.start, mine.stop, BATCH):
-            part = slice(start, min(start + BATCH, mine.stop))
+        for start in range(own.start, own.stop, BATCH):
+            part = slice(start, min(start + BATCH, own.stop))
             pixels = to_tensor(images[chosen[part]], weights.device, weights.dtype)
-            found[part] = model(pixels).double().softmax(dim=1)
-        scores: NDArray[np.float64] = group.sum(found).cpu().numpy()
+            predicted[part] = model(pixels).double().softmax(dim=1)
+        scores: NDArray[np.float64] = group.sum(predicted).cpu().numpy()
     return scores

@@ -77,12 +77,12 @@ class ParallelCrossValidation(CrossValidation):
             results = self._train_own([run for run in runs if self.teams.has(run.fold.number)])
         except DiagramError as error:
             failure = error
-        told = results if self.teams.is_team_leader else []
-        outcomes = self.teams.world.exchange((told, self.teams.team.world_size, failure))
+        of_own_team = results if self.teams.is_team_leader else []
+        outcomes = self.teams.world.exchange((of_own_team, self.teams.team.world_size, failure))
         if failures := [of_other for _, _, of_other in outcomes if of_other is not None]:
             raise failure or failures[0]
         spent = [(sum(result.row["seconds"] for result in of_team), workers) for of_team, workers, _ in outcomes]
-        slowest, together = max(spent)[0], sum(seconds * workers for seconds, workers in spent)
+        slowest, together = max(seconds for seconds, _ in spent), sum(seconds * workers for seconds, workers in spent)
         return self._take_in([result for of_team, _, _ in outcomes for result in of_team], slowest, together)
 
     def _train_own(self, runs: list[FoldRun]) -> list[FoldResult]:
@@ -102,8 +102,8 @@ class ParallelCrossValidation(CrossValidation):
         own = super()._of_all_folds(take)
         if self.teams.count == 1:
             return own
-        told = self.teams.world.to_first(copied(own) if self.teams.is_team_leader else {})
-        return dict(sorted(item for of_team in told for item in of_team.items()))
+        of_teams = self.teams.world.to_first(copied(own) if self.teams.is_team_leader else {})
+        return dict(sorted(item for of_team in of_teams for item in of_team.items()))
 
 
 def _kept_bytes(run: FoldRun) -> int | None:
