@@ -8,7 +8,7 @@ LONGEST = 500
 """Characters that are quoted of a library's error."""
 
 
-def told(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The kind and words of a library's error on one line that a terminal can show: they may quote a damaged file."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
     return "".join(character if character.isprintable() else "?" for character in words)

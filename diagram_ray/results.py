@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.storage.paths import Place, reached
 
 AUC = "auc"
@@ -122,7 +122,7 @@ class Study:
         try:
             document = yaml.safe_load((self.path / "study.yaml").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {told(error)}") from None
+            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {one_line(error)}") from None
         if not isinstance(document, dict):
             raise DataError(f"{self.path / 'study.yaml'}: expected a mapping")
         return document
@@ -247,7 +247,7 @@ class Study:
         except StoreError:
             raise
         except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
-            raise DataError(f"{path}: cannot be read: {told(error)}") from None
+            raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -256,7 +256,7 @@ class Study:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read: {told(error)}") from None
+            raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}: expected a JSON object")
         return value

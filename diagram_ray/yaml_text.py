@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from diagram_ray.errors import ConfigError, told
+from diagram_ray.errors import ConfigError, one_line
 from diagram_ray.storage.paths import Place
 
 
@@ -49,6 +49,6 @@ def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {told(error)}") from None
+        raise ConfigError(f"{where}: not valid YAML: {one_line(error)}") from None
     except Exception as error:  # PyYAML raises many kinds, such as for dates that are none
         raise ConfigError(f"{where}: not valid YAML: {type(error).__name__}") from None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diagram_ray.data.training_data import Fold, TrainingData
-from diagram_ray.errors import DataError, LeakageError, told
+from diagram_ray.errors import DataError, LeakageError, one_line
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Splits:
             patients = {str(patient): int(fold) for patient, fold in fields["patients"].items()}
             return cls(int(fields["n_folds"]), int(fields["seed"]), str(fields["fingerprint"]), patients)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise DataError(f"{where}: not a file of splits: {told(error)}") from None
+            raise DataError(f"{where}: not a file of splits: {one_line(error)}") from None
 
 
 def make_splits(data: TrainingData, n_folds: int, seed: int) -> Splits:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from diagram_ray.errors import DataError, DiagramError, StoreError, UsageError, told
+from diagram_ray.errors import DataError, DiagramError, StoreError, UsageError, one_line
 
 log = logging.getLogger("diagram_ray")
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Retry:
                 raise
             except Exception as error:  # object stores raise kinds of their own
                 pause = self.first * self.factor ** (attempt - 1)
-                log.warning("%s: %s; trying again in %g s", what, said(error), pause)
+                log.warning("%s: %s; trying again in %g s", what, message_of(error), pause)
                 self.wait(pause)
         return call()
 
@@ -53,7 +53,7 @@ RETRY = Retry(final=(*GONE, PermissionError, NotImplementedError, DiagramError))
 """Of all that is asked of an object store here."""
 
 
-def said(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """An error's words on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -201,7 +201,7 @@ class StorePath:
         except FileNotFoundError:
             return
         except Exception as error:  # object stores raise kinds of their own
-            raise UsageError(f"{self}: cannot be opened: {told(error)}") from None
+            raise UsageError(f"{self}: cannot be opened: {one_line(error)}") from None
 
     @property
     def opened(self) -> tuple[Any, str]:
@@ -234,7 +234,7 @@ class StorePath:
         except (*GONE, DiagramError):
             raise
         except Exception as error:  # object stores raise kinds of their own
-            raise StoreError(f"{self}: the object store does not do what it was asked: {told(error)}") from error
+            raise StoreError(f"{self}: the object store does not do what it was asked: {one_line(error)}") from error
 
 
 def _open(uri: str) -> tuple[Any, str]:
@@ -242,5 +242,5 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         files, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
+        raise DataError(f"{uri}: cannot be opened: {one_line(error)}") from None
     return files, str(path).rstrip("/")

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diagram_ray.errors import DataError, UsageError, told
+from diagram_ray.errors import DataError, UsageError, one_line
 from diagram_ray.storage.opening import is_local, open_file
 from diagram_ray.storage.opening import open_place as open_place
 
@@ -87,7 +87,7 @@ def read_info(uri: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{uri}: not a prepared dataset: it has no {INFO}; make one with diagram_ray.prepare") from None
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}/{INFO}: cannot be read: {told(error)}") from None
+        raise DataError(f"{uri}/{INFO}: cannot be read: {one_line(error)}") from None
     if version > FORMAT_VERSION:
         raise DataError(f"{uri}: has format version {version}; this program reads up to {FORMAT_VERSION}")
     return dict(info)
@@ -132,7 +132,7 @@ def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Tabl
         missing = set(columns or ()) - set(table.column_names)  # fails where names are not UTF-8
         table.validate(full=True)
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}/{name}: cannot be read: {told(error)}") from None
+        raise DataError(f"{uri}/{name}: cannot be read: {one_line(error)}") from None
     if missing:
         raise DataError(f"{uri}/{name}: has no column {min(missing)!r}")
     return table

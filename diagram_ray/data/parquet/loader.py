@@ -26,7 +26,7 @@ from diagram_ray.data.parquet.layout import (
 )
 from diagram_ray.data.records import ROI
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, one_line
 from diagram_ray.storage.opening import open_file
 
 Fill = Callable[[NDArray[np.uint16]], None]
@@ -114,7 +114,7 @@ def _told(uri: str, name: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{uri}/{name}: cannot be read: {told(error)}") from None
+        raise DataError(f"{uri}/{name}: cannot be read: {one_line(error)}") from None
 
 
 def _check_rows(table: pa.Table | pd.DataFrame, info: dict[str, Any], what: str, uri: str) -> None:
