@@ -216,8 +216,8 @@ class Study:
     def objectives(self) -> list[str]:
         """What the study optimises: `auc`, and the sizes that are to be small."""
         study = self.document.get("study")
-        given = study.get("objectives") if isinstance(study, dict) else None
-        return [str(name) for name in given] if isinstance(given, list) and given else [AUC]
+        names = study.get("objectives") if isinstance(study, dict) else None
+        return [str(name) for name in names] if isinstance(names, list) and names else [AUC]
 
     @cached_property
     def pareto(self) -> pd.DataFrame:

@@ -29,8 +29,8 @@ def _few(known: pd.DataFrame, classes: tuple[str, ...]) -> list[Finding]:
     few = {name: count for name, count in counts.items() if count < FEWEST}
     if not few:
         return []
-    told = " and ".join(f"“{name}” {counted(count, 'patient')}" for name, count in few.items())
-    sentence = f"Too few to measure anything: {told}, and {FEWEST} of each class are the least to judge anything by."
+    numbers = " and ".join(f"“{name}” {counted(count, 'patient')}" for name, count in few.items())
+    sentence = f"Too few to measure anything: {numbers}, and {FEWEST} of each class are the least to judge anything by."
     return [Finding(Severity.WARNING, "few-patients", sentence, counts)]
 
 
@@ -97,5 +97,5 @@ def _conflicts(known: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The images of the groups that have more than one label; none where a key is not known."""
     if not set(keys) <= set(known.columns):
         return known.iloc[:0]
-    told = known.dropna(subset=keys)
-    return told[told.groupby(keys)["label"].transform("nunique") > 1]
+    complete = known.dropna(subset=keys)
+    return complete[complete.groupby(keys)["label"].transform("nunique") > 1]

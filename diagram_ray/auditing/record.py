@@ -52,9 +52,9 @@ def new_audit(
     **measured: Any,
 ) -> Audit:
     """The audit of the dataset that `info`, its dataset.json, describes."""
-    told = {name: info.get(name) for name in ("name", "source_format", "classes", "counts")}
+    dataset = {name: info.get(name) for name in ("name", "source_format", "classes", "counts")}
     ordered = tuple(worst_first(list(findings)))
-    return Audit(str(info["fingerprint"]), told, ordered, pairs=list(pairs)[:LISTED], **measured)
+    return Audit(str(info["fingerprint"]), dataset, ordered, pairs=list(pairs)[:LISTED], **measured)
 
 
 def as_dict(audit: Audit) -> dict[str, Any]:
@@ -81,9 +81,9 @@ def read_summary(uri: str) -> dict[str, Any] | None:
     """What audit.json says in short: `summary` of it. None if there is none. Raises DataError if it cannot be read."""
     files, root = open_place(uri)
     try:
-        told = json.loads(files.cat_file(f"{root}/{FILE}"))
-        findings = [{name: str(finding[name]) for name in TOLD} for finding in told["findings"]]
-        return {"fingerprint": str(told["fingerprint"]), "findings": findings}
+        document = json.loads(files.cat_file(f"{root}/{FILE}"))
+        findings = [{name: str(finding[name]) for name in FINDING_FIELDS} for finding in document["findings"]]
+        return {"fingerprint": str(document["fingerprint"]), "findings": findings}
     except FileNotFoundError:
         return None
     except Exception as error:  # object stores raise kinds of their own
@@ -92,8 +92,8 @@ def read_summary(uri: str) -> dict[str, Any] | None:
 
 def summary(audit: Audit) -> dict[str, Any]:
     """What a study keeps of an audit: the fingerprint, and the findings without their details."""
-    told = [{name: str(getattr(finding, name)) for name in TOLD} for finding in audit.findings]
-    return {"fingerprint": audit.fingerprint, "findings": told}
+    findings = [{name: str(getattr(finding, name)) for name in FINDING_FIELDS} for finding in audit.findings]
+    return {"fingerprint": audit.fingerprint, "findings": findings}
 
 
-TOLD = ("severity", "code", "sentence")
+FINDING_FIELDS = ("severity", "code", "sentence")

@@ -169,7 +169,7 @@ def _rows_by_patient(
     rows: dict[str, list[int]] = {}
     for row in order.tolist():
         rows.setdefault(str(patient_ids[row]), []).append(row)
-    return {patient: np.array(mine) for patient, mine in rows.items()}
+    return {patient: np.array(indices) for patient, indices in rows.items()}
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

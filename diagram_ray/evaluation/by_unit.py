@@ -52,14 +52,14 @@ def unit_estimates(
 def by_breast(predictions: pd.DataFrame, sides: Mapping[str, str]) -> pd.DataFrame:
     """Predictions of breasts: the mean score of their images. `sides` has every image."""
     table = predictions.assign(side=predictions["image_id"].map(sides))
-    found = table.groupby([*PATIENT, "side"], as_index=False).agg(label=("label", "max"), score=("score", "mean"))
-    return found.assign(image_id=found["patient_id"].astype(str) + "-" + found["side"]).drop(columns="side")
+    breasts = table.groupby([*PATIENT, "side"], as_index=False).agg(label=("label", "max"), score=("score", "mean"))
+    return breasts.assign(image_id=breasts["patient_id"].astype(str) + "-" + breasts["side"]).drop(columns="side")
 
 
 def by_patient(predictions: pd.DataFrame) -> pd.DataFrame:
     """Predictions of patients: the highest score of their breasts (or images)."""
-    found = predictions.groupby(PATIENT, as_index=False).agg(label=("label", "max"), score=("score", "max"))
-    return found.assign(image_id=found["patient_id"])
+    patients = predictions.groupby(PATIENT, as_index=False).agg(label=("label", "max"), score=("score", "max"))
+    return patients.assign(image_id=patients["patient_id"])
 
 
 def _measured(unit: str, table: pd.DataFrame, resamples: int, seed: int) -> UnitEstimate:

@@ -66,11 +66,11 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, resamples: int = 2000, se
 
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction of p values of several comparisons (Scandinavian Journal of Statistics 1979)."""
-    found, largest = [1.0] * len(p), 0.0
+    adjusted, largest = [1.0] * len(p), 0.0
     for rank, at in enumerate(sorted(range(len(p)), key=lambda at: p[at])):
         largest = max(largest, min(1.0, (len(p) - rank) * p[at]))
-        found[at] = largest
-    return found
+        adjusted[at] = largest
+    return adjusted
 
 
 def corrected_t(differences: ArrayLike, test_share: float) -> Tested:

@@ -74,24 +74,24 @@ def estimate(
     data = out_of_fold(predictions)
     if best not in data.trials:
         raise DataError(f"predictions: there are none of trial {best}, the best; found {list(data.trials)}")
-    mine, count = data.only(best), len(data.trials)
+    winner, count = data.only(best), len(data.trials)
     both, names = (data, ()) if baselines is None else beside(predictions, baselines)
     if reference is not None:
-        own, found = beside(predictions[predictions["trial"] == best], reference, REFERENCE_SCORES)
-        if len(found) != 1:
-            raise DataError(f"{REFERENCE_SCORES}: has the scores of {len(found)} networks; expected those of one")
-        both = both.followed_by(own.only(own.trials[-1]))
+        paired, networks = beside(predictions[predictions["trial"] == best], reference, REFERENCE_SCORES)
+        if len(networks) != 1:
+            raise DataError(f"{REFERENCE_SCORES}: has the scores of {len(networks)} networks; expected those of one")
+        both = both.followed_by(paired.only(paired.trials[-1]))
     measured = bags(both, resamples, seed)
     trials, groups = measured.part(slice(count)), measured.part(slice(count, count + len(names)))
-    fold_mean, pooled = bootstrap(mine, resamples, seed)
+    fold_mean, pooled = bootstrap(winner, resamples, seed)
     return Estimates(
         fold_mean=fold_mean,
         pooled=pooled,
-        pooled_delong=delong(mine.labels, mine.scores[0]),
+        pooled_delong=delong(winner.labels, winner.scores[0]),
         corrected=corrected(trials),
-        chance_sd=chance_sd(mine, resamples // 2, seed),
+        chance_sd=chance_sd(winner, resamples // 2, seed),
         margin=margin(trials, groups, names) if names else None,
-        reference=None if reference is None else single(trials, measured.part(slice(-1, None)), found[0]),
+        reference=None if reference is None else single(trials, measured.part(slice(-1, None)), networks[0]),
     )
 
 

@@ -64,13 +64,13 @@ def heatmap_png(pixels: NDArray[np.uint16], heat: Heat) -> bytes:
     """The picture, as a PNG file without metadata. `pixels` (H, W) of 0..65535."""
     rows, columns = pixels.shape
     with rc_context(STYLE | {"axes.grid": False}):
-        made, plain, overlaid, bar = _frame(columns / rows)
+        figure, plain, overlaid, bar = _frame(columns / rows)
         _show(plain, pixels, "what the model is shown")
         _show(overlaid, pixels, f"P({heat.name}) = {heat.probability:.3f}")
         _overlay(overlaid, heat, (rows, columns))
-        _legend(made, bar, heat)
+        _legend(figure, bar, heat)
         file = io.BytesIO()
-        made.savefig(file, format="png", metadata={"Software": None})
+        figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
@@ -81,11 +81,11 @@ def _frame(aspect: float) -> tuple[Figure, Axes, Axes, Axes]:
     """
     image = HEIGHT * max(aspect, SQUAREST)
     width, height = 2 * image + 3 * GAP + BAR + BESIDE, HEIGHT + ABOVE + BELOW
-    made = Figure(figsize=(width, height), dpi=DOTS)
+    figure = Figure(figsize=(width, height), dpi=DOTS)
     lefts = {GAP: image, 2 * GAP + image: image, 3 * GAP + 2 * image: BAR}
     places = [(left / width, BELOW / height, wide / width, HEIGHT / height) for left, wide in lefts.items()]
-    plain, overlaid, bar = (made.add_axes(place) for place in places)
-    return made, plain, overlaid, bar
+    plain, overlaid, bar = (figure.add_axes(place) for place in places)
+    return figure, plain, overlaid, bar
 
 
 def _show(axes: Axes, pixels: NDArray[np.uint16], title: str) -> None:
@@ -102,8 +102,8 @@ def _overlay(axes: Axes, heat: Heat, shape: tuple[int, int]) -> None:
     axes.imshow(painted)
 
 
-def _legend(made: Figure, place: Axes, heat: Heat) -> None:
-    bar = made.colorbar(ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS), cax=place)
+def _legend(figure: Figure, place: Axes, heat: Heat) -> None:
+    bar = figure.colorbar(ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS), cax=place)
     bar.outline.set_visible(False)
     bar.set_label(f"log-odds of {heat.name} at this place")
     height, width = heat.local.shape
@@ -111,5 +111,5 @@ def _legend(made: Figure, place: Axes, heat: Heat) -> None:
     words = (
         f"Class activation map, {height} × {width} positions, {models}.\nOrange speaks for {heat.name}, blue against."
     )
-    inches = made.get_size_inches()
-    made.text(GAP / inches[0], (BELOW - GAP) / inches[1], words, fontsize=8, color=QUIET, va="top")
+    inches = figure.get_size_inches()
+    figure.text(GAP / inches[0], (BELOW - GAP) / inches[1], words, fontsize=8, color=QUIET, va="top")

@@ -64,12 +64,12 @@ def _accuracy(data: OutOfFold, weights: Counts, thresholds: Sequence[Floats]) ->
 
 def _of_others(data: OutOfFold, weights: Counts) -> list[Floats]:
     """For each fold, the threshold of each resample that is best on the patients of the other folds: (B,)."""
-    found = []
+    best = []
     for rows in data.rows():
         others = np.flatnonzero(~np.isin(data.patients, data.patients[rows]))
         thresholds, false, true = _curve(data, others, weights)
-        found.append(thresholds[np.argmax(true - false, axis=0)])
-    return found
+        best.append(thresholds[np.argmax(true - false, axis=0)])
+    return best
 
 
 def _sensitivity(data: OutOfFold, rate: float, weights: Counts) -> Floats:

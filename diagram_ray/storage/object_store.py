@@ -125,17 +125,16 @@ class StorePath:
 
     def iterdir(self) -> "Iterator[StorePath]":
         """What is in it, by name. Raises FileNotFoundError if that is nothing."""
-        names = self._ask(lambda files, path: files.ls(path, detail=False))
-        found = {str(each).rstrip("/").rpartition("/")[2] for each in names if str(each).rstrip("/") != self._path}
-        return iter([self / name for name in sorted(found)])
+        paths = [str(entry).rstrip("/") for entry in self._ask(lambda files, path: files.ls(path, detail=False))]
+        return iter([self / name for name in sorted({path.rpartition("/")[2] for path in paths if path != self._path})])
 
     def glob(self, pattern: str) -> "Iterator[StorePath]":
         """What is in it and fits a pattern of one name; after `**/` also files in folders inside it."""
         if pattern.startswith("**/"):
-            found = [self / each for each in self._inside()]
+            places = [self / name for name in self._inside()]
         else:
-            found = list(self.iterdir()) if self.is_dir() else []
-        return (each for each in found if fnmatch.fnmatchcase(each.name, pattern.removeprefix("**/")))
+            places = list(self.iterdir()) if self.is_dir() else []
+        return (place for place in places if fnmatch.fnmatchcase(place.name, pattern.removeprefix("**/")))
 
     def read_bytes(self) -> bytes:
         """All of it. Raises FileNotFoundError."""
@@ -191,8 +190,8 @@ class StorePath:
 
     def read_all(self, names: Sequence[str]) -> list[bytes]:
         """The contents of files in this folder, fetched many at a time. Raises FileNotFoundError."""
-        found = self._ask(lambda files, path: files.cat([f"{path}/{name}" for name in names]) if names else {})
-        return [bytes(found[f"{self._path}/{name}"]) for name in names]
+        contents = self._ask(lambda files, path: files.cat([f"{path}/{name}" for name in names]) if names else {})
+        return [bytes(contents[f"{self._path}/{name}"]) for name in names]
 
     def reach(self) -> None:
         """Asks the store once. Raises UsageError if it cannot be reached, or refuses."""
@@ -224,8 +223,8 @@ class StorePath:
             return None
 
     def _inside(self) -> list[str]:
-        found = self._ask(lambda files, path: files.find(path))
-        return [str(each).removeprefix(f"{self._path}/") for each in found]
+        names = self._ask(lambda files, path: files.find(path))
+        return [str(name).removeprefix(f"{self._path}/") for name in names]
 
     def _ask(self, call: Callable[[Any, str], T]) -> T:
         files, path = _open(self.uri)

@@ -118,8 +118,8 @@ def read_sides(uri: str, image_ids: Iterable[str]) -> pa.Table:
     """`image_id, laterality` ("L", "R" or null) of the images asked for, by id. Raises DataError."""
     manifest = read_manifest(uri).set_index("image_id")
     names = sorted(map(str, image_ids))
-    known = manifest["laterality"].to_dict() if "laterality" in manifest else {}
-    sides = [known.get(name) if known.get(name) in ("L", "R") else None for name in names]
+    laterality = manifest["laterality"].to_dict() if "laterality" in manifest else {}
+    sides = [laterality.get(name) if laterality.get(name) in ("L", "R") else None for name in names]
     return pa.table({"image_id": pa.array(names, pa.string()), "laterality": pa.array(sides, pa.string())})
 
 
@@ -140,7 +140,7 @@ def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Tabl
 
 def check_files(files: Any, path: str) -> None:
     """Raises ValueError if on this machine anything below `path` is not a file: a named pipe would never answer."""
-    if is_local(files) and not all(Path(found).is_file() for found in files.find(path)):
+    if is_local(files) and not all(Path(file).is_file() for file in files.find(path)):
         raise ValueError("not a regular file")
 
 

@@ -48,8 +48,8 @@ class Origin:
     @property
     def folder(self) -> Path:
         """Of the files on this machine."""
-        asked = f"{self.fingerprint} {self.config.model_dump_json()}"
-        return _cache() / hashlib.sha256(asked.encode()).hexdigest()[:24]
+        identity = f"{self.fingerprint} {self.config.model_dump_json()}"
+        return _cache() / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
     def read(self, least: float = 0.0) -> TrainingData:
         """The dataset, with pixels of more than `least` bytes in files, which are made if they are not there."""
@@ -89,11 +89,11 @@ def open_training_data(uri: str, config: DataConfig, where: Where = "auto") -> T
 
 def memory() -> int:
     """Bytes of this machine's memory, or of the container's if that has less."""
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in LIMITS:
-        if path.is_file() and (told := path.read_text().strip()).isdecimal():
-            found.append(int(told))
-    return min(found)
+        if path.is_file() and (limit := path.read_text().strip()).isdecimal():
+            limits.append(int(limit))
+    return min(limits)
 
 
 def _there(origin: Origin, name: str) -> NDArray[np.uint16]:

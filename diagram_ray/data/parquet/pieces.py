@@ -52,7 +52,7 @@ class Entry:
     row: int
 
     @property
-    def told(self) -> dict[str, Any]:
+    def manifest_row(self) -> dict[str, Any]:
         """Its row of the manifest."""
         return dict(json.loads(self.manifest))
 
@@ -120,7 +120,7 @@ def read_entries(files: Any, folder: str) -> list[Entry]:
     """The images of all pieces in `folder`, which need not exist."""
     with ThreadPoolExecutor(READERS) as pool:
         pieces = pool.map(lambda name: _entries(files, folder, name), whole_pieces(files, folder))
-        return [entry for found in pieces for entry in found]
+        return [entry for piece in pieces for entry in piece]
 
 
 def _entries(files: Any, folder: str, name: str) -> list[Entry]:

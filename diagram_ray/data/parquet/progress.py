@@ -34,13 +34,13 @@ class Speed:
         now = self._clock()
         while len(self._seen) > 1 and now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
-        said = [f"{tally.rejects} rejected"] if tally.rejects else []
+        parts = [f"{tally.rejects} rejected"] if tally.rejects else []
         if tally.megapixels and self._seen:
             began, first = self._seen[0]
             seconds = max(now - began, 1e-3)
-            said[:0] = [
+            parts[:0] = [
                 f"{(tally.done - first.done) / seconds:.1f} files/s",
                 f"{(tally.megapixels - first.megapixels) / seconds:.0f} megapixels/s",
             ]
         self._seen.append((now, tally))
-        return ", ".join(said)
+        return ", ".join(parts)

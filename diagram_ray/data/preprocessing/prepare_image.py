@@ -103,9 +103,9 @@ def _prepare(record: ImageRecord, options: Options) -> Prepared:
             "image_id": image_id,
             "patient_id": keyed_hash(options.key, record.patient_id),
             "box": [float(edge) for edge in box],
-            **told,
+            **columns,
         }
-        for number, (box, told) in enumerate(boxes)
+        for number, (box, columns) in enumerate(boxes)
     ]
     cuts = [cut_patch(mammogram, standard, box, options.patch_size) for box, _ in boxes]
     manifest = {
@@ -140,17 +140,17 @@ def _boxes(
     regions: tuple[Region, ...], shape: tuple[int, ...], standard: Standardised, options: Options
 ) -> list[tuple[Box, dict[str, Any]]]:
     """The squares to cut: around each region, and at random places of the breast that depend on the image alone."""
-    found: list[tuple[Box, dict[str, Any]]] = []
+    boxes: list[tuple[Box, dict[str, Any]]] = []
     for region in regions:
         _check_inside(region.box, shape)
         top, left, side = square_around(region.box, shape)
-        told = {"kind": ROI, "finding": region.finding, "label": region.label}
-        found.append(((top, left, top + side, left + side), told))
+        columns = {"kind": ROI, "finding": region.finding, "label": region.label}
+        boxes.append(((top, left, top + side, left + side), columns))
     random = np.random.default_rng(int(pixel_digest(standard.pixels)[:16], 16))
     avoid = [region.box for region in regions]
-    told = {"kind": BACKGROUND, "finding": None, "label": options.negative}
+    columns = {"kind": BACKGROUND, "finding": None, "label": options.negative}
     squares = background_boxes(standard, avoid, options.background_patches, BACKGROUND_PART, random)
-    return found + [(box, told) for box in squares]
+    return boxes + [(box, columns) for box in squares]
 
 
 def _check_inside(box: Box, shape: tuple[int, ...]) -> None:
@@ -186,8 +186,8 @@ def pixel_digest(pixels: NDArray[np.uint16]) -> str:
 
 def digest_of(prepared: Prepared) -> str:
     """Of all that is said of one image and its patches; the image's pixels count by the manifest's digest."""
-    told = [prepared.manifest, prepared.patches, pixel_digest(prepared.patch_pixels)]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    content = [prepared.manifest, prepared.patches, pixel_digest(prepared.patch_pixels)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(settings: dict[str, Any], digests: Iterable[str]) -> str:

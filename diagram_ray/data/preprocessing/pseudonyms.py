@@ -87,8 +87,8 @@ def _owned(reject: Reject, root: str, patients: dict[str, str]) -> Reject:
 
 def _row_apart(path: str) -> tuple[str, str]:
     """A table's path and ': row 7'; of a file its path and ''."""
-    found = re.search(r": row \d+$", path)
-    return (path[: found.start()], found[0]) if found else (path, "")
+    match = re.search(r": row \d+$", path)
+    return (path[: match.start()], match[0]) if match else (path, "")
 
 
 def _plain(text: str) -> str:

@@ -157,15 +157,15 @@ def background_boxes(
 def _film(small: Float, anatomy: Anatomy) -> dict[str, float]:
     """`Standardised.film`, from the working copy."""
     greys = (small[anatomy.breast] - small.min()) / max(float(np.ptp(small)), 1e-12)
-    told = {
+    numbers = {
         "label_part": anatomy.labels.mean(),
         "border_part": anatomy.border.mean(),
         "grey_mean": greys.mean(),
         "grey_sd": greys.std(),
     }
     shares = np.percentile(greys, SHARES)
-    told |= {f"grey_p{share:02d}": value for share, value in zip(SHARES, shares, strict=True)}
-    return {name: round(float(value), 4) for name, value in told.items()}
+    numbers |= {f"grey_p{share:02d}": value for share, value in zip(SHARES, shares, strict=True)}
+    return {name: round(float(value), 4) for name, value in numbers.items()}
 
 
 def _shrink(pixels: Float, factor: int) -> Float:
@@ -200,8 +200,8 @@ def _resize(pixels: Float, box: tuple[float, ...], shape: tuple[int, int]) -> Fl
     bottom, right = (min(edge, length) for edge, length in zip(box[2:], pixels.shape, strict=True))
     # Pillow copies what it is given, and a film has 50 MB: cut first. Its filter reaches an output pixel farther.
     down, across = (
-        math.ceil(max(1.0, length / wanted)) + 1
-        for length, wanted in zip((bottom - top, right - left), shape, strict=True)
+        math.ceil(max(1.0, length / target)) + 1
+        for length, target in zip((bottom - top, right - left), shape, strict=True)
     )
     row, column = max(0, int(top) - down), max(0, int(left) - across)
     cut = pixels[row : math.ceil(bottom) + down, column : math.ceil(right) + across]

@@ -147,10 +147,10 @@ def _rois(document: Any) -> Iterator[Any]:
 
 
 def _list(value: Any, key: str) -> list[Any]:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, list):
+    items = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(items, list):
         raise DataError(f"it has no list {key!r} where one is expected")
-    return found
+    return items
 
 
 def _outline(roi: Any) -> Outline:

@@ -129,8 +129,8 @@ def _coded(coded: bytes, frame: Frame) -> NDArray[np.integer]:
     if len(decoded) < frame.pixels * width // 8:
         raise DataError("its coded pixels cannot be decoded: they are damaged")
     raw = np.frombuffer(decoded, f"<u{width // 8}", frame.pixels)
-    own = Frame(frame.syntax, frame.rows, frame.columns, width, bits, bits - 1, frame.signed)
-    return _values(raw, own, bits - 1)
+    as_decoded = Frame(frame.syntax, frame.rows, frame.columns, width, bits, bits - 1, frame.signed)
+    return _values(raw, as_decoded, bits - 1)
 
 
 def _codestream(coded: bytes) -> bytes:
@@ -156,8 +156,8 @@ def coded_size(coded: bytes) -> tuple[int, int, int] | None:
 
     None if there is no such header, it has more than one component, or more than 16 bits.
     """
-    found = _jpeg_2000_size(coded) if coded[:4] == b"\xff\x4f\xff\x51" else _jpeg_size(coded)
-    return found if found is not None and 1 <= found[2] <= 16 else None
+    size = _jpeg_2000_size(coded) if coded[:4] == b"\xff\x4f\xff\x51" else _jpeg_size(coded)
+    return size if size is not None and 1 <= size[2] <= 16 else None
 
 
 def _jpeg_2000_size(coded: bytes) -> tuple[int, int, int] | None:

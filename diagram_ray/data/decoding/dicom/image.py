@@ -114,8 +114,8 @@ def _check(header: Dataset) -> None:
     check_single(header)
     count = int(header.get("NumberOfFrames") or 1)
     if count != 1:
-        told = count if 0 <= count <= MOST_FRAMES else "no number of frames"
-        raise DataError(f"(0028,0008) Number of Frames is {told}; only single images are read")
+        shown = count if 0 <= count <= MOST_FRAMES else "no number of frames"
+        raise DataError(f"(0028,0008) Number of Frames is {shown}; only single images are read")
     samples = int(header.get("SamplesPerPixel") or 1)
     if samples != 1 or header.get("PhotometricInterpretation") not in GREY:
         raise DataError(f"is not grey: (0028,0004) Photometric Interpretation must be one of {', '.join(GREY)}")

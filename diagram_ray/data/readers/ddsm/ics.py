@@ -62,15 +62,15 @@ def _lines(data: bytes) -> dict[str, list[str]]:
         raise DataError(f"has more than {MAX_BYTES} bytes; an .ics has about 500")
     if not data.isascii():
         raise DataError("is not ASCII text")
-    found: dict[str, list[str]] = {}
+    entries: dict[str, list[str]] = {}
     for line in data.decode("ascii").splitlines():
         words = line.split()
         if not words or words[0] not in _NEEDED:
             continue
-        if words[0] in found:
+        if words[0] in entries:
             raise DataError(f"{words[0]} stands twice")
-        found[words[0]] = words[1:]
-    return found
+        entries[words[0]] = words[1:]
+    return entries
 
 
 def _word(lines: dict[str, list[str]], keyword: str) -> str:

@@ -61,9 +61,9 @@ def parse_overlay(data: bytes) -> tuple[Abnormality, ...]:
         raise DataError("is not ASCII text")
     lines = _Lines(data.decode("ascii"))
     total = lines.number("TOTAL_ABNORMALITIES", 1, MOST_ABNORMALITIES)
-    found = tuple(_abnormality(lines, number) for number in range(1, total + 1))
+    abnormalities = tuple(_abnormality(lines, number) for number in range(1, total + 1))
     lines.check_end(f"the {total} of TOTAL_ABNORMALITIES")
-    return found
+    return abnormalities
 
 
 def parse_chain(text: str) -> Points:
