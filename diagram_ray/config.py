@@ -33,7 +33,7 @@ class Frozen(BaseModel):
 
 
 class DataConfig(Frozen):
-    """Which question is asked of a prepared dataset."""
+    """The target and the classes that a study takes from a prepared dataset."""
 
     target: str = "label"
     """Column of the manifest that is to be predicted."""
@@ -55,9 +55,9 @@ class MultiInstanceConfig(Frozen):
     """Which positions the loss looks at: the likeliest; all, of which the likeliest `positions` have the image's class
     and the others the first one; or the likeliest, with a price on the probabilities of all."""
     positions: int = Field(default=4, ge=1)
-    """k of the label assignment."""
+    """The number k of positions that label assignment gives the image's class."""
     sparsity: float = Field(default=1e-4, ge=0.0)
-    """mu, the price of the sum of all positions' probabilities."""
+    """The price mu of the sum of all positions' probabilities."""
 
 
 class ModelConfig(Frozen):
@@ -82,7 +82,7 @@ class ModelConfig(Frozen):
     generator_width: int = Field(default=32, ge=4, multiple_of=4)
     """Channels of G's last hidden layer; G starts with 8 times as many."""
     latent_size: int = Field(default=100, ge=1)
-    """n, the length of z ~ U[-1, 1]^n."""
+    """The length n of z ~ U[-1, 1]^n."""
     norm: Literal["weight-standardised", "group", "batch"] = "weight-standardised"
     """`weight-standardised`: group norm after convolutions of standardised weights. `group`: group norm alone, which
     hardly learned real films. `batch` mixes the samples of a batch."""
@@ -94,9 +94,9 @@ class ModelConfig(Frozen):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout before E's output layer."""
     num_classes: int = Field(default=2, ge=2)
-    """m, set from the data."""
+    """The number of classes m, set from the data."""
     patch_size: int = Field(default=32, ge=16, multiple_of=16)
-    """s in pixels, set from the data."""
+    """The side s of patches in pixels, set from the data."""
 
     @field_validator("pretrained")
     @classmethod
@@ -120,11 +120,11 @@ class LearningRates(Frozen):
     """One learning rate for each gradient step of Algorithm 1."""
 
     discriminator: float = Field(default=3e-4, gt=0.0)
-    """Step on (theta_f, theta_d)."""
+    """Learning rate of the step on (theta_f, theta_d)."""
     classifier: float = Field(default=3e-4, gt=0.0)
-    """Step on (theta_f, theta_e)."""
+    """Learning rate of the step on (theta_f, theta_e)."""
     generator: float = Field(default=3e-4, gt=0.0)
-    """Step on theta_g."""
+    """Learning rate of the step on theta_g."""
 
 
 class AugmentConfig(Frozen):
@@ -152,7 +152,7 @@ class CollapseConfig(Frozen):
     loss_ratio: float = Field(default=1e-5, ge=0.0)
     """Below this ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) G has no chance. 0: never."""
     warmup_epochs: int = Field(default=10, ge=0)
-    """First epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
+    """The first epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
     patience: int = Field(default=5, ge=1)
     """Epochs in a row that show the sign."""
 
@@ -165,11 +165,11 @@ class TrainingConfig(Frozen):
     k: int = Field(default=1, ge=1)
     """Inner steps for each step of the generator."""
     patch_batch: int = Field(default=32, ge=1)
-    """m, patches (and random vectors) in a minibatch."""
+    """Patches (and random vectors) in a minibatch, m."""
     image_batch: int = Field(default=16, ge=1)
-    """n, images in a minibatch."""
+    """Images in a minibatch, n."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Of all gradient steps: Adam, or stochastic gradient descent without momentum."""
+    """The optimizer of all gradient steps: Adam, or stochastic gradient descent without momentum."""
     learning_rate: LearningRates = LearningRates()
     betas: Pair = (0.5, 0.999)
     """Adam's decay rates."""
@@ -182,8 +182,8 @@ class TrainingConfig(Frozen):
     clip_norm: float | None = Field(default=None, gt=0.0)
     """Largest norm of the gradient of each gradient step; a larger gradient is scaled down to it."""
     ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Above 0: the model that is scored and kept has the exponential moving average of the weights, with this decay an
-    image step."""
+    """If above 0, the model that is scored and kept has the exponential moving average of the weights, with this decay
+    an image step."""
     validation_part: float = Field(default=0.0, ge=0.0, le=0.5)
     """Part of the training patients that is set aside to choose the epoch whose weights are kept. 0: the last one."""
     patience: int | None = Field(default=None, ge=1)
@@ -192,18 +192,19 @@ class TrainingConfig(Frozen):
     """Draw the classes of each minibatch of patches and images in equal numbers."""
     augment: AugmentConfig = AugmentConfig()
     multi_task: bool = True
-    """False: whole images only, by the step on L_i (Eq. 7), without patches and GAN: the paper's supervised fine-tuning
-    (Sect. 2.4)."""
+    """Whether patches, whole images and the GAN are trained together. False: whole images only, by the step on L_i (Eq.
+    7), without patches and GAN: the paper's supervised fine-tuning (Sect. 2.4)."""
     freeze: int = Field(default=0, ge=0, le=4)
     """F's first levels that keep the weights they start with; 4: all of F. A level is a layer of the paper's F; of
     others the blocks between two halvings of the maps."""
     features_rate: float = Field(default=1.0, gt=0.0)
     """Factor on F's learning rates; below 1 its weights stay nearer to those they start with."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the networks' arithmetic in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
-    GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
+    """The precision of the networks' arithmetic in training; weights, optimizers and scoring are always float32.
+    `auto`: bfloat16 on GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
     deterministic: bool = False
-    """On GPUs: the same weights to the last bit when it is run again, at some cost in speed. CPUs do that anyway."""
+    """Whether GPUs give the same weights to the last bit when a training is run again, at some cost in speed. CPUs do
+    that anyway."""
     compile: Literal["none", "default", "cuda-graphs"] = "none"
     """Training through `torch.compile`; `cuda-graphs`, on GPUs only, also replays each step's kernels as one. Compiling
     takes minutes for each configuration, and the last digits of the weights become others."""

@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by who can mend it.
+"""What can go wrong, sorted by who can correct it.
 
 Every message is one sentence or a few that say what was wrong (with its value), where it stands (file, key, tag, row,
 patient, fold) and what is allowed. The commands print it and exit with `exit_code`; they never show a traceback.

@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from diagram_ray.data.records import Index
 
 PUBLIC_KEY = b"diagram_ray"
-"""Of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
+"""The key of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
 PHANTOM_SIZE = (128, 96)
 FULL_SIZE = (512, 384)
 PHANTOM_HEIGHT = 416
 PHANTOM_PATIENTS = 120
 PHANTOM_DIFFICULTY = 0.3
 BETWEEN_LINES = 60.0
-"""Seconds, where progress is no bar but lines."""
+"""Seconds between lines of progress, where it is no bar."""
 
 app = cli.new_app()
 
 
 class Format(StrEnum):
-    """What can be read."""
+    """The formats of data sets that can be read."""
 
     phantom = "phantom"
     ddsm = "ddsm"
@@ -165,9 +165,9 @@ class DatasetPlan:
     image_size: tuple[int, int] = PHANTOM_SIZE
     patch_size: int = 32
     background_patches: int | None = None
-    """Per image; None: 4 where the reader found no region at all, else 0."""
+    """Background patches per image; None: 4 where the reader found no region at all, else 0."""
     key: bytes | None = None
-    """None: the public one for phantoms, the user's own for all else."""
+    """The secret key of the hashes; None: the public one for phantoms, the user's own for all else."""
     update: bool = False
     allowed: "Allowed | None" = None
     """DICOM images that are taken although they are no mammograms, or FOR PROCESSING; None: mammograms only."""
@@ -231,7 +231,7 @@ def prepare_index(index: "Index", out: str, source_format: str, root: str, plan:
 
 @contextmanager
 def _raw_phantom(source: str | None, out: str, patients: int, seed: int, difficulty: float) -> Iterator[Path]:
-    """Where the phantom's files go. Those that nobody asked for stay until the dataset is whole, for the next run."""
+    """Where the phantom's files go. Without `source` they stay until the dataset is whole, for the next run."""
     from diagram_ray.data.phantom.settings import already_made, settings
 
     if source:

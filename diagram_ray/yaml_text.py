@@ -1,4 +1,4 @@
-"""YAML and KEY=VALUE texts, read strictly: no key twice, no objects, and what is wrong told in one sentence."""
+"""YAML and KEY=VALUE texts, read strictly: no key twice, no objects, and errors in one sentence."""
 
 import json
 from typing import Any
@@ -10,7 +10,8 @@ from diagram_ray.storage.paths import Place
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`a.b=value` of --set. The value is read as JSON (1e-5 is a number), else as YAML. Raises ConfigError."""
+    """The key and the value of a --set text `a.b=value`. The value is read as JSON (1e-5 is a number), else as YAML.
+    Raises ConfigError."""
     key, separator, raw = text.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set {text!r}: expected KEY=VALUE, for example training.k=2")

@@ -25,7 +25,7 @@ from diagram_ray.evaluation.metrics import auc
 
 BASELINES = (*GROUPS, ALL_FILE, ALL_BREAST, EVERYTHING)
 VERSION = 1
-"""Of the features and the learner: another one measures anew."""
+"""The version of the features and the learner: baselines of another version are measured anew."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Baselines:
     """Scores that stand beside those of a study's trials, on the same folds, and what they reach."""
 
     scores: pd.DataFrame
-    """`group, fold, image_id, patient_id, label, score`, out of fold."""
+    """The out-of-fold scores: `group, fold, image_id, patient_id, label, score`."""
     groups: list[dict[str, Any]]
-    """Each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`."""
+    """The groups of features, each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`."""
     absent: list[str]
     """Groups that nothing is known of, or that are the same for all images."""
 
 
 def identity(data: TrainingData, splits: Splits) -> str:
-    """What baselines depend on, in short: where it is the same, they are."""
+    """A hash of all that baselines depend on: where it is the same, so are they."""
     content = f"{VERSION} {data.fingerprint} {data.classes} {splits.to_json()} {data.labels.tolist()}"
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -66,7 +66,7 @@ def question(data: TrainingData, splits: Splits, manifest: pd.DataFrame | None, 
 
 
 def measure(question: Question, stopping: Callable[[], bool]) -> Baselines | None:
-    """Asks one group of features after the other; None if it was stopped.
+    """Measures one group of features after the other; None if it was stopped.
 
     Raises DataError if nothing is known of the images, or a fold has images of one class only.
     """
@@ -92,6 +92,6 @@ def _table(question: Question, group: Group, scores: Floats) -> pd.DataFrame:
 
 
 def summary(name: str, kind: str, note: str, table: pd.DataFrame) -> dict[str, Any]:
-    """One of `Baselines.groups`; `table` has its scores."""
+    """The entry of one group in `Baselines.groups`; `table` has its scores."""
     folds = [auc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in table.groupby("fold")]
     return {"name": name, "kind": kind, "note": note, "auc_mean": float(np.mean(folds)), "fold_auc": folds}

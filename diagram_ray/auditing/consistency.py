@@ -48,7 +48,7 @@ def patch_findings(flaws: pd.DataFrame, there: int, expected: int) -> list[Findi
 
 
 def image_findings(images: pd.DataFrame, manifest: pd.DataFrame) -> list[Finding]:
-    """Images that the manifest does not have or tells otherwise, and those that are missing."""
+    """The findings about images that the manifest does not have or describes otherwise, and about missing ones."""
     columns = [name for name in ("image_id", "patient_id", "label", "digest") if name in manifest]
     joined = images.merge(manifest[columns], on="image_id", how="outer", suffixes=("", "_manifest"), indicator=True)
     both = joined[joined["_merge"] == "both"]

@@ -15,12 +15,12 @@ from diagram_ray.data.preprocessing.standardise import LEVELS, SHARES
 from diagram_ray.errors import DataError
 
 BINS = 32
-"""Of the histogram of the breast's grey levels."""
+"""The number of bins of the histogram of the breast's grey levels."""
 HISTOGRAM = [f"grey_bin_{number:02d}" for number in range(BINS)]
 BRIGHTNESS = ["picture_mean", "picture_sd", *(f"picture_p{share:02d}" for share in SHARES)]
 """Mean, standard deviation and percentiles of the breast's grey levels in the prepared picture, over 0..1."""
 PICTURE = ["picture_part", *HISTOGRAM, *BRIGHTNESS]
-"""What the pixels of a prepared picture tell of its breast without any shape."""
+"""The columns of what a prepared picture's pixels say of its breast without any shape."""
 KEYS = ["image_id", "patient_id", "label"]
 PATCH = ["patch_id", *KEYS, "kind"]
 

@@ -35,13 +35,13 @@ class Prints:
     """What is compared: N images, no two of them with the same pixels."""
 
     hashes: Hashes
-    """(N, 2)"""
+    """The hashes, (N, 2)."""
     sketches: Sketches
-    """(N, 64, 64)"""
+    """The sketches, (N, 64, 64)."""
     owners: NDArray[np.int64]
-    """(N,) whose image it is. Pixels that several patients have are an owner of their own."""
+    """The patient of each image, (N,). Pixels that several patients have are an owner of their own."""
     rows: NDArray[np.int64]
-    """(N,) where the image is in the table."""
+    """The row of each image in the table, (N,)."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Pair:
     patients: tuple[str, str]
     labels: tuple[str | None, str | None]
     correlation: float
-    """1 where the pixels are equal."""
+    """The correlation of the two sketches; 1 where the pixels are equal."""
     flip: str
     identical: bool
 
 
 def prints(images: pd.DataFrame) -> Prints:
-    """Of a table of described images, one row for each different picture."""
+    """The prints of a table of described images, one row for each different picture."""
     owners = pd.factorize(images["patient_id"])[0].astype(np.int64)
     shared = images.groupby("digest")["patient_id"].transform("nunique").to_numpy() > 1
     owners[shared] = owners.max(initial=0) + 1 + np.flatnonzero(shared)
@@ -143,7 +143,7 @@ def _pair(images: pd.DataFrame, one: int, two: int, value: float, flip: str, ide
 
 
 def duplicate_findings(images: pd.DataFrame, pairs: Sequence[Pair]) -> list[Finding]:
-    """What duplicates across patients, and equal pixels of one patient, mean."""
+    """The findings about duplicates across patients, and about equal pixels of one patient."""
     findings = []
     if pairs:
         equal = sum(pair.identical for pair in pairs)

@@ -7,12 +7,12 @@ from diagram_ray.auditing.findings import Finding, Severity, counted, some
 FEWEST = 10
 """Patients of a class below which neither a classifier nor a shortcut can be judged."""
 FILM = ["patient_id", "exam_id", "laterality", "view"]
-"""What one label belongs to, where labels are given to images."""
+"""The columns that say what one label belongs to, where labels are given to images."""
 BREAST = FILM[:3]
 
 
 def label_findings(manifest: pd.DataFrame, images: pd.DataFrame, classes: tuple[str, ...]) -> list[Finding]:
-    """Of the manifest's column `label`; `images` are the described ones."""
+    """The findings about the manifest's column `label`; `images` are the described ones."""
     known = manifest[manifest["label"].notna()]
     return [
         *_few(known, classes),

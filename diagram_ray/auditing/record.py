@@ -25,17 +25,18 @@ class Audit:
     """What an audit has found; all of it as JSON has it, but for the findings."""
 
     fingerprint: str
-    """Of the dataset that was audited."""
+    """The fingerprint of the dataset that was audited."""
     dataset: dict[str, Any]
-    """name, source_format, classes and counts of it."""
+    """The dataset's name, source_format, classes and counts."""
     findings: tuple[Finding, ...]
-    """The worst first."""
+    """The findings, the worst first."""
     counts: dict[str, list[dict[str, Any]]]
     """Column -> its values, with the images of each class."""
     statistics: list[dict[str, Any]]
     histograms: dict[str, list[float]]
     shortcuts: dict[str, Any]
-    """`groups`: what was asked, with [value, low, high] of AUC or null; `unasked`: why nothing was."""
+    """The shortcut check: `groups` of features, with [value, low, high] of AUC or null; `unasked`: why there are
+    none."""
     pairs: list[dict[str, Any]]
     """Pictures under two patients."""
 
@@ -58,7 +59,7 @@ def new_audit(
 
 
 def as_dict(audit: Audit) -> dict[str, Any]:
-    """As audit.json has it."""
+    """The audit as audit.json has it."""
     return {"format_version": VERSION, "created_by": __version__, **asdict(audit)}
 
 

@@ -28,7 +28,7 @@ RESAMPLES = 1000
 WARN, SERIOUS = 0.6, 0.75
 """Lower bounds of AUC from which a finding is a warning, and serious."""
 UNCLEAR = 0.5
-"""Width of an interval that tells nothing."""
+"""Width of an interval that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Score:
 
     group: Group
     auc: Interval | None
-    """None where the group is the same for all images, or not in the manifest."""
+    """The group's AUC, mean over folds; None where the group is the same for all images, or not in the manifest."""
 
     @property
     def severity(self) -> Severity:
@@ -47,7 +47,8 @@ class Score:
 
 
 def ask(images: pd.DataFrame, classes: tuple[str, ...], fingerprint: str) -> Question | str:
-    """The question, or why it cannot be asked. `images` has the manifest's columns and the description's."""
+    """The question of the shortcut check, or why it cannot be asked. `images` has the manifest's columns and the
+    description's."""
     chosen = images[images["label"].isin(classes)].sort_values("image_id").reset_index(drop=True)
     labels = (chosen["label"] == classes[-1]).to_numpy().astype(np.int64)
     for name, label in ((classes[-1], 1), ("the other class", 0)):
@@ -93,7 +94,7 @@ def _interval(question: Question, scores: Floats) -> Interval:
 
 
 def groups() -> tuple[Group, ...]:
-    """All that is asked."""
+    """All groups of features that the check measures."""
     return (ALL_FILE, *GROUPS)
 
 
@@ -165,7 +166,7 @@ def _details(scores: list[Score]) -> dict[str, object]:
 
 
 def rounded(auc: Interval) -> list[float]:
-    """[value, low, high] as JSON has it."""
+    """An interval as JSON has it: [value, low, high]."""
     return [round(auc.value, 4), round(auc.low, 4), round(auc.high, 4)]
 
 

@@ -24,7 +24,7 @@ class Splits:
     n_folds: int
     seed: int
     fingerprint: str
-    """Of the dataset."""
+    """The fingerprint of the dataset."""
     patients: dict[str, int]
 
     def fold(self, data: TrainingData, number: int) -> Fold:
@@ -74,7 +74,7 @@ class Splits:
 
 
 def make_splits(data: TrainingData, n_folds: int, seed: int) -> Splits:
-    """Deals the patients of `data` to `n_folds` folds, the same for the same seed whatever the order of the images.
+    """Assigns the patients of `data` to `n_folds` folds, the same for the same seed whatever the order of the images.
 
     Raises DataError if a class has fewer patients than there are folds.
     """
@@ -143,7 +143,8 @@ def shuffle_patients(data: TrainingData, seed: int) -> TrainingData:
 
 
 def forget_patients(data: TrainingData, seed: int) -> TrainingData:
-    """On purpose wrong: every image is a patient of its own, so that folds are assigned by image and patients leak.
+    """The data made wrong on purpose: every image is a patient of its own, so that folds are assigned by image and
+    patients leak.
 
     A patch goes with one of its patient's images, drawn at random.
     """

@@ -29,7 +29,7 @@ class Baseline:
     auc: Interval
     """Mean over folds, bootstrapped by patient."""
     difference: Interval
-    """The winner's corrected AUC less it."""
+    """The winner's corrected AUC less this AUC."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Margin:
     best: str
     """The group with the highest AUC."""
     auc: float
-    """Of the best baseline, corrected for having been the highest of several."""
+    """The AUC of the best baseline, corrected for having been the highest of several."""
     difference: Interval
-    """The winner's corrected AUC less that."""
+    """The winner's corrected AUC less `auc`."""
     baselines: tuple[Baseline, ...]
-    """Each group; the highest AUC first."""
+    """The groups, the highest AUC first."""
 
     @property
     def above(self) -> bool:
@@ -72,7 +72,8 @@ def beside(
 
 
 def margin(trials: Bags, baselines: Bags, names: Sequence[str]) -> Margin:
-    """`names` are the baselines' G names; trials and baselines were measured in the same resamples."""
+    """The winner of `trials` beside G baselines with these `names`; trials and baselines were measured in the same
+    resamples."""
     winner, best = corrected(trials), corrected(baselines)
     parts = [baselines.part(slice(at, at + 1)) for at in range(len(names))]
     ranked = [single(trials, part, name) for part, name in zip(parts, names, strict=True)]
@@ -81,7 +82,8 @@ def margin(trials: Bags, baselines: Bags, names: Sequence[str]) -> Margin:
 
 
 def single(trials: Bags, other: Bags, name: str) -> Baseline:
-    """One that nothing was chosen from, `other`, beside the winner of `trials`; both measured in the same resamples."""
+    """The baseline `other`, which was not chosen from several, beside the winner of `trials`; both measured in the same
+    resamples."""
     value = float(other.whole[0])
     auc = percentile_interval(value, other.inside[0])
     return Baseline(name, auc, _difference(corrected(trials), value, trials, other))

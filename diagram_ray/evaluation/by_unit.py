@@ -23,11 +23,11 @@ class UnitEstimate:
     """The AUC of one kind of unit."""
 
     unit: str
-    """`image`, `breast` or `patient`"""
+    """The kind of unit: `image`, `breast` or `patient`."""
     count: int
-    """Units in one repeat."""
+    """The number of units in one repeat."""
     positive: int
-    """How many of them are positive."""
+    """The number of positive units in one repeat."""
     auc: Interval | None
     """Mean over folds, bootstrapped by patient; None if no fold has units of both classes."""
 
@@ -35,7 +35,7 @@ class UnitEstimate:
 def unit_estimates(
     predictions: pd.DataFrame, sides: Mapping[str, str] | None, resamples: int = 2000, seed: int = 0
 ) -> list[UnitEstimate]:
-    """Of one trial's predictions: image, breast and patient.
+    """The estimates by image, breast and patient from one trial's predictions.
 
     `sides` gives an image's laterality. If it is not known of every image there is no breast, and a patient has the
     highest score of her images.

@@ -38,13 +38,14 @@ class Comparison:
     auc: tuple[float, float]
     """Mean over folds of the first and of the second."""
     folds: Floats
-    """(J,) difference in each fold of each repeat."""
+    """The difference in each fold of each repeat, (J,)."""
     corrected: Tested
-    """By the corrected resampled t test over the folds."""
+    """The difference, tested by the corrected resampled t test over the folds."""
     patients: Tested
-    """By the bootstrap of the patients."""
+    """The difference, tested by the bootstrap of the patients."""
     delong: Tested
-    """Of the pooled AUC, by DeLong's paired test, which takes images as independent; of the first repeat."""
+    """The difference of the first repeat's pooled AUC, tested by DeLong's paired test, which takes images as
+    independent."""
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Comparison:

@@ -66,7 +66,7 @@ def estimate(
     baselines: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
 ) -> Estimates:
-    """From the study's predictions of all complete trials; `best` is the winner's number.
+    """The estimates from the study's predictions of all complete trials; `best` is the winner's number.
 
     `baselines`: those of trivial features, `group, fold, image_id, patient_id, label, score`; `reference`: the same of
     one network. Raises DataError.
@@ -96,7 +96,8 @@ def estimate(
 
 
 def check_control(control: Mapping[str, Any], chance: float) -> ControlCheck:
-    """`control.json` beside the range that chance, with the standard deviation `chance` for one shuffle, allows."""
+    """The content of `control.json` beside the range that chance, with the standard deviation `chance` for one shuffle,
+    allows."""
     shuffles = max(1, sum("failed" not in shuffle for shuffle in control["shuffles"]))
     reach = float(norm.ppf(0.5 + CONTROL_LEVEL / 2)) * chance / math.sqrt(shuffles)
     return ControlCheck(float(control["auc_mean"]), max(0.0, 0.5 - reach), min(1.0, 0.5 + reach), shuffles)

@@ -98,7 +98,7 @@ def curves(ax: Axes, table: pd.DataFrame, column: str) -> None:
 
 @figure(3.25, 2.3)
 def fit(ax: Axes, table: pd.DataFrame) -> None:
-    """`training_auc` of the best trial's curves beside `auc`, on its test folds: folds (thin) and means (thick)."""
+    """The `training_auc` of the best trial's curves beside `auc`, on its test folds: folds (thin) and means (thick)."""
     lines = (("training_auc", "training images", ORANGE, "--"), ("auc", "test images", INK, "-"))
     for column, label, colour, dash in lines:
         for _, part in table.groupby("fold"):

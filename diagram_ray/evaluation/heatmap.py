@@ -15,13 +15,13 @@ from scipy import ndimage
 from diagram_ray.evaluation.plot_style import BLUE, ORANGE, QUIET, STYLE
 
 HEIGHT = 4.6
-"""Of the image on a picture, in inches."""
+"""The height of the image on a picture, in inches."""
 SQUAREST = 0.55
-"""Its width is at least this part of its height: the words need it."""
+"""The least width of the image as a part of its height: the words need it."""
 GAP, ABOVE, BELOW, BAR, BESIDE = 0.12, 0.32, 0.55, 0.12, 0.75
 """Inches around images, above them (titles), below them (words), of the legend's bar, and beside it (its words)."""
 DOTS = 130
-"""Of a picture, per inch."""
+"""Dots per inch of a picture."""
 OPAQUE = 0.7
 """The overlay where a map is strongest; where it says nothing the image alone is seen."""
 LEAST_SCALE = 2.0
@@ -35,14 +35,14 @@ class Heat:
     """One image's map."""
 
     local: NDArray[np.float64]
-    """(h, w): log-odds of the class at positions of `cell` pixels along each side, from the top left corner."""
+    """The log-odds (h, w) of the class at positions of `cell` pixels along each side, from the top left corner."""
     cell: int
     name: str
-    """The class."""
+    """The name of the class."""
     probability: float
-    """Of the class, for the whole image."""
+    """The probability of the class for the whole image."""
     models: int
-    """How many models' mean all this is."""
+    """The number of models of which all this is the mean."""
 
     @property
     def scale(self) -> float:

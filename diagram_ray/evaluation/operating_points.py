@@ -30,13 +30,14 @@ class Operating:
     at_youden: Interval
     """Accuracy at the threshold of the other folds; it is chosen anew in each resample."""
     thresholds: tuple[float, ...]
-    """Those thresholds, of each fold; infinity where no threshold is better than calling all negative."""
+    """The thresholds of `at_youden` in each fold; infinity where no threshold is better than calling all negative."""
     sensitivity: dict[float, Interval]
-    """At each of SPECIFICITIES: each fold's ROC curve is read there, as in the figure."""
+    """The sensitivity at each of SPECIFICITIES: each fold's ROC curve is read there, as in the figure."""
 
 
 def operating(data: OutOfFold, resamples: int = 2000, seed: int = 0) -> Operating:
-    """Of the first trial, in two folds or more. An interval is 0 to 1 around NaN where no fold has both classes."""
+    """What decisions by the first trial's scores are worth, in two folds or more. An interval is 0 to 1 around NaN
+    where no fold has both classes."""
     once = np.ones((len(data.labels), 1), dtype=np.float32)
     counts = draw_patients(data, resamples, seed)
 

@@ -35,7 +35,8 @@ class Interval:
 
 
 def percentile_interval(value: float, draws: Floats) -> Interval:
-    """`value` with the central 95 % of the bootstrap `draws`; NaN draws (a class was missing) are left out.
+    """The interval of `value` with the central 95 % of the bootstrap `draws`; NaN draws (a class was missing) are left
+    out.
 
     If all are, nothing is known: the interval is 0 to 1.
     """

@@ -77,7 +77,7 @@ def against(auc: Interval, margin: Margin) -> str:
 
 
 def against_reference(auc: Interval, reference: Baseline) -> str:
-    """The same of the reference network, which verdict and grade do not depend on."""
+    """How far the winner is above the reference network, which verdict and grade do not depend on."""
     reached = f"the {reference.auc.value:.2f} that a logistic regression reaches on them"
     return _compared(auc, reference.difference, reference.name, reached)
 
@@ -102,7 +102,7 @@ def _compared(auc: Interval, gap: Interval, other: str, reached: str) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """With its sign, a real minus; 0 is +0."""
+    """A number with its sign, a real minus; 0 is +0."""
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

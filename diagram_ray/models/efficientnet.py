@@ -44,7 +44,7 @@ LEVELS = ((0,), (1,), (2,), (3, 4))
 REST = (5, 6)
 """The stages at 1/32."""
 SCALES = {"efficientnet-lite0": (1.0, 1.0), "efficientnet-lite1": (1.0, 1.1), "efficientnet-lite2": (1.1, 1.2)}
-"""Of the channels and of the repeats."""
+"""The scales of the channels and of the repeats."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class EndLayer(nn.Module):
 
 
 def levels(name: str, norm: Norm | None) -> tuple[list[nn.Sequential], int]:
-    """Of the network `name`: its layers at 1/2, 1/4, 1/8 and 1/16 of the image, and the channels they end in.
+    """The layers of the network `name` at 1/2, 1/4, 1/8 and 1/16 of the image, and the channels they end in.
 
     (B, 1, H, W) in [-1, 1] -> (B, channels, ceil(H / 16), ceil(W / 16)). `norm` is that of a network to be trained from
     scratch; None: batch normalisation by stored statistics, for published weights.
@@ -185,7 +185,7 @@ def levels(name: str, norm: Norm | None) -> tuple[list[nn.Sequential], int]:
 
 
 def rest(name: str, norm: Norm | None) -> tuple[nn.Sequential, int]:
-    """Of the network `name`: the layers after those of `levels`, and the channels they end in.
+    """The layers of the network `name` after those of `levels`, and the channels they end in.
 
     (B, channels, H, W) -> (B, 1280, ceil(H / 2), ceil(W / 2)).
     """

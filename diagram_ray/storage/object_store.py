@@ -29,14 +29,14 @@ class Retry:
 
     attempts: int = 5
     first: float = 1.0
-    """Seconds."""
+    """Seconds before the second attempt."""
     factor: float = 4.0
     wait: Callable[[float], None] = time.sleep
     final: tuple[type[Exception], ...] = GONE
-    """What is raised at once."""
+    """The errors that are raised at once."""
 
     def __call__(self, what: str, call: Callable[[], T]) -> T:
-        """What `call` returns. Raises the last of its failures, if all attempts fail."""
+        """The value that `call` returns. Raises the last of its failures, if all attempts fail."""
         for attempt in range(1, self.attempts):
             try:
                 return call()
@@ -50,7 +50,7 @@ class Retry:
 
 
 RETRY = Retry(final=(*GONE, PermissionError, NotImplementedError, DiagramError))
-"""Of all that is asked of an object store here."""
+"""The retries of all calls of an object store here."""
 
 
 def message_of(error: BaseException) -> str:
@@ -62,8 +62,8 @@ def message_of(error: BaseException) -> str:
 class StorePath:
     """A file or folder in an object store. Its methods are those of pathlib.Path.
 
-    What is asked of the store is asked again with growing pauses. Raises StoreError, which names the URI, when it keeps
-    failing, and FileNotFoundError as a disk does.
+    A call of the store that fails is repeated with growing pauses. Raises StoreError, which names the URI, when it
+    keeps failing, and FileNotFoundError as a disk does.
     """
 
     uri: str
@@ -76,33 +76,33 @@ class StorePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return self.uri.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
-        """The last part without its suffix."""
+        """The last part of the path without its suffix."""
         return Path(self.name).stem
 
     @property
     def parent(self) -> "StorePath":
-        """The folder that it is in."""
+        """The folder that the path is in."""
         return StorePath(self.uri.rpartition("/")[0])
 
     def with_name(self, name: str) -> "StorePath":
-        """Another one in the same folder."""
+        """The path of another name in the same folder."""
         return self.parent / name
 
     def absolute(self) -> "StorePath":
-        """The same."""
+        """The path itself, as every URI is absolute."""
         return self
 
     def is_absolute(self) -> bool:
-        """Always."""
+        """True, as every URI is absolute."""
         return True
 
     def is_symlink(self) -> bool:
-        """Never."""
+        """False, as object stores have no links."""
         return False
 
     def is_file(self) -> bool:
@@ -110,26 +110,26 @@ class StorePath:
         return self._kind() == "file"
 
     def is_dir(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether there is anything in a folder of this name."""
         return self._kind() == "directory"
 
     def exists(self) -> bool:
-        """Either of both."""
+        """Whether there is a file or a folder of this name."""
         return self._kind() is not None
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: folders come with what is put into them."""
+        """Does nothing: folders come with what is put into them."""
 
     def rmdir(self) -> None:
-        """Nothing: folders go with the last of what is in them."""
+        """Does nothing: folders go with the last of what is in them."""
 
     def iterdir(self) -> "Iterator[StorePath]":
-        """What is in it, by name. Raises FileNotFoundError if that is nothing."""
+        """The paths in the folder, by name. Raises FileNotFoundError if there are none."""
         paths = [str(entry).rstrip("/") for entry in self._ask(lambda files, path: files.ls(path, detail=False))]
         return iter([self / name for name in sorted({path.rpartition("/")[2] for path in paths if path != self._path})])
 
     def glob(self, pattern: str) -> "Iterator[StorePath]":
-        """What is in it and fits a pattern of one name; after `**/` also files in folders inside it."""
+        """The paths in the folder that fit a pattern of one name; after `**/` also files in folders inside it."""
         if pattern.startswith("**/"):
             places = [self / name for name in self._inside()]
         else:
@@ -137,15 +137,16 @@ class StorePath:
         return (place for place in places if fnmatch.fnmatchcase(place.name, pattern.removeprefix("**/")))
 
     def read_bytes(self) -> bytes:
-        """All of it. Raises FileNotFoundError."""
+        """The whole file's bytes. Raises FileNotFoundError."""
         return bytes(self._ask(lambda files, path: files.cat_file(path)))
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """All of it. Raises FileNotFoundError, UnicodeDecodeError."""
+        """The whole file's text. Raises FileNotFoundError, UnicodeDecodeError."""
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> int:
-        """A reader sees the old content or the new one. Raises UsageError if there is no such bucket."""
+        """Writes the file: a reader sees the old content or the new one. Raises UsageError if there is no such
+        bucket."""
         try:
             self._ask(lambda files, path: files.pipe_file(path, data))
         except FileNotFoundError:
@@ -153,7 +154,7 @@ class StorePath:
         return len(data)
 
     def create(self, data: bytes) -> bool:
-        """Writes it unless it is there (`If-None-Match: *`); False if it is, perhaps from an attempt of our own.
+        """Writes the file unless it is there (`If-None-Match: *`); False if it is, perhaps from an attempt of our own.
 
         The store decides: of several writers at the same moment one gets True.
         """
@@ -172,7 +173,7 @@ class StorePath:
         return bool(self._ask(attempt))
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Removes it. Raises FileNotFoundError unless `missing_ok`, where the store tells."""
+        """Removes the file. Raises FileNotFoundError unless `missing_ok`, where the store reports it."""
         try:
             self._ask(lambda files, path: files.rm_file(path))
         except FileNotFoundError:
@@ -180,7 +181,7 @@ class StorePath:
                 raise
 
     def remove_all(self) -> None:
-        """Removes all that is in it."""
+        """Removes all that is in the folder."""
         with suppress(FileNotFoundError):
             self._ask(lambda files, path: files.rm(path, recursive=True))
 
@@ -194,7 +195,7 @@ class StorePath:
         return [bytes(contents[f"{self._path}/{name}"]) for name in names]
 
     def reach(self) -> None:
-        """Asks the store once. Raises UsageError if it cannot be reached, or refuses."""
+        """Calls the store once. Raises UsageError if it cannot be reached, or refuses."""
         try:
             self._files.info(self._path)
         except FileNotFoundError:

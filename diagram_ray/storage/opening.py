@@ -48,7 +48,7 @@ def open_place(uri: str) -> tuple[Any, str]:
 
 
 def missing(uri: str, error: ImportError) -> str:
-    """That the packages for a kind of place are not there, and how to get them."""
+    """A sentence that the packages for a kind of place are missing, and how to get them."""
     extra = EXTRAS.get(uri.partition("://")[0].lower())
     return f"its packages are missing: pip install 'diagram_ray[{extra}]'" if extra else one_line(error)
 

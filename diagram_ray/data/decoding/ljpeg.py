@@ -51,7 +51,7 @@ def decode(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np.uint
     """The pixels (rows, columns) of a lossless JPEG stream, high values as stored.
 
     `shape` is (rows, columns) where they are known better than from the stream's header, which in some DDSM files has
-    them exchanged: the samples are in the same order all the same. None: the header's. Raises DataError, which tells
+    them exchanged: the samples are in the same order all the same. None: the header's. Raises DataError, which names
     the byte, for a stream that is damaged, incomplete, too large or of another kind, or if neither order is `shape`.
     """
     header = _read_header(data)

@@ -18,7 +18,7 @@ DENSEST = 4.0
 
 @dataclass(frozen=True)
 class Curve:
-    """density = intercept + slope x grey level, or x log10(grey level)."""
+    """A curve of optical density: density = intercept + slope x grey level, or x log10(grey level)."""
 
     intercept: float
     slope: float
@@ -51,7 +51,7 @@ SCANNERS = {
     ("B", "LUMISYS"): "lumisys",
     ("C", "LUMISYS"): "lumisys",
 }
-"""(first letter of a case's name, first word after DIGITIZER in its .ics) -> key of CURVES."""
+"""The scanner of a case: (first letter of a case's name, first word after DIGITIZER in its .ics) -> key of CURVES."""
 
 
 def scanner_of(letter: str, digitizer: str) -> str:

@@ -19,9 +19,9 @@ COLOUR_TOLERANCE = 32
 """Grey levels of 255 by which the channels of a grey picture may differ (JPEG, tinted letters)."""
 
 MOST_SCANS = 100
-"""Of a progressive JPEG; encoders make about ten, and each of them is a pass over the whole picture."""
+"""The most scans of a progressive JPEG; encoders make about ten, and each of them is a pass over the whole picture."""
 MOST_SEGMENTS = 1000
-"""Before a JPEG's first scan. A profile of colours has at most 255."""
+"""The most segments before a JPEG's first scan. A profile of colours has at most 255."""
 MOST_FILL = 1000
 """Bytes of 0xFF before a marker, where any number is allowed (ITU-T T.81, B.1.1.2) and one is usual."""
 

@@ -1,4 +1,4 @@
-"""A prepared dataset as training needs it: images and patches of the classes asked for, in the order of their ids."""
+"""A prepared dataset as training needs it: images and patches of the two classes, in the order of their ids."""
 
 import difflib
 from collections import Counter
@@ -32,9 +32,9 @@ from diagram_ray.storage.opening import open_file
 Fill = Callable[[NDArray[np.uint16]], None]
 """Writes pictures into an array."""
 Hold = Callable[[str, tuple[int, ...], Fill], NDArray[np.uint16]]
-"""(IMAGES or PATCHES, shape, what fills it) -> the filled array, wherever it is held."""
+"""Holds pixels: (IMAGES or PATCHES, shape, what fills it) -> the filled array, wherever it is held."""
 ROWS = 16
-"""That are read at once: memory stays small."""
+"""Rows that are read at once: memory stays small."""
 
 
 def in_memory(name: str, shape: tuple[int, ...], fill: Fill) -> NDArray[np.uint16]:

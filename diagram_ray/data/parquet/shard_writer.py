@@ -46,13 +46,13 @@ class Shard:
     """A file to be made: of the pictures of some images, or of their patches."""
 
     folder: str
-    """'images' or 'patches'"""
+    """The folder: 'images' or 'patches'."""
     number: int
     entries: tuple[Entry, ...]
 
     @property
     def name(self) -> str:
-        """Inside the dataset."""
+        """The name of the file inside the dataset."""
         return f"{self.folder}/part-{self.number:05d}.parquet"
 
 
@@ -156,7 +156,7 @@ def _write(files: Any, path: str, table: pa.Table) -> None:
 def dataset_info(
     index: Index, entries: Sequence[Entry], patches: int, rejects: list[Reject], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """dataset.json. `settings` are the keys of it that say how the dataset was made."""
+    """The content of dataset.json. `settings` are the keys of it that say how the dataset was made."""
     rows = [entry.manifest_row for entry in entries]
     labels = Counter("(none)" if row["label"] is None else str(row["label"]) for row in rows)
     counted = {name: settings[name] for name in ("image_size", "patch_size", "classes")}
@@ -179,5 +179,5 @@ def dataset_info(
 
 
 def as_json(info: dict[str, Any]) -> bytes:
-    """dataset.json as it is written."""
+    """The text of dataset.json."""
     return json.dumps(info, indent=1).encode()

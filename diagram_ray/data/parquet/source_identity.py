@@ -34,9 +34,9 @@ class SourceImage:
 
     record: ImageRecord
     image_id: str
-    """As the dataset shows it."""
+    """The image's id as the dataset shows it."""
     identity: str
-    """Of all that it is made from: 32 hexadecimal digits."""
+    """The identity of all that the image is made from: 32 hexadecimal digits."""
 
 
 def identify_images(records: Sequence[ImageRecord], options: Options) -> list[SourceImage]:
@@ -58,7 +58,7 @@ def files_of(record: ImageRecord) -> list[str]:
 
 @lru_cache(maxsize=1)
 def program_digest() -> str:
-    """Of the modules beside this one: they decide what becomes of an image."""
+    """The digest of the modules beside this one, which decide what becomes of an image."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

@@ -25,7 +25,7 @@ class OldImage:
     part: int
     digest: str
     manifest: str
-    """JSON."""
+    """The image's row of the manifest, as JSON."""
 
 
 @dataclass(frozen=True)

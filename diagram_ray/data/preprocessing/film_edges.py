@@ -26,7 +26,7 @@ OUTERMOST = 0.01
 SMOOTH = 0.2
 """Part of an edge over which the border's end is a straight line."""
 SLANT = 0.02
-"""Most by which it may slant, in pixels a pixel."""
+"""The most by which the border's end may slant, in pixels a pixel."""
 POSITIONS = 0.25
 """Part of an edge along which a border must be seen: the slanting edge of a muscle is no border."""
 TAIL = 0.06
@@ -53,7 +53,7 @@ def tails(breast: Mask, border: Mask) -> Mask:
     """Where the breast's area runs on along an edge as a narrow stripe: glow of the film's edge, not tissue.
 
     Beside the breast, scans have a grey stripe along the chest wall's edge, and along the upper and lower one. It fades
-    into the film, so that it is told by its shape: long, narrow and even, where a breast tapers off.
+    into the film, so that it is recognised by its shape: long, narrow and even, where a breast tapers off.
     """
     stripes = np.zeros(breast.shape, dtype=bool)
     reach = max(2, round(TAIL * max(breast.shape)))

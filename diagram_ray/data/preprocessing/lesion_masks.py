@@ -1,8 +1,8 @@
 """Regions that pictures of their own outline: CBIS-DDSM's masks, each among files of which one is the mask.
 
-What is the mask and what a crop of the lesion is told by the pixels, because both files' names and the description of
-their series err: a mask has two values, a crop has many. A mask may have been drawn on a copy of the image at another
-scale; its box is brought to the image's.
+The pixels decide what is the mask and what a crop of the lesion, because both files' names and the description of their
+series err: a mask has two values, a crop has many. A mask may have been drawn on a copy of the image at another scale;
+its box is brought to the image's.
 """
 
 from dataclasses import dataclass

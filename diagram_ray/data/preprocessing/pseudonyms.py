@@ -18,7 +18,7 @@ TELLING = 4
 
 @lru_cache(maxsize=4096)
 def keyed_hash(key: bytes, text: str) -> str:
-    """16 hexadecimal digits that stand for `text` and do not tell it to anyone without the key."""
+    """The hash of `text`: 16 hexadecimal digits that do not give it away to anyone without the key."""
     return hmac.new(key, text.encode(errors="backslashreplace"), hashlib.sha256).hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ from diagram_ray.data.records import Index
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """What a reader can be asked for besides its source; each is for some formats only."""
+    """The options of a reader besides its source; each is for some formats only."""
 
     normals: bool = False
     table: str | None = None
@@ -17,7 +17,7 @@ class ReaderOptions:
 
 
 def open_index(format_: str, source: str, options: ReaderOptions) -> Index:
-    """What is in `source`, a data set of a format: 'ddsm', 'cbis-ddsm', 'inbreast', 'mias' or 'folder'.
+    """The index of `source`, a data set of a format: 'ddsm', 'cbis-ddsm', 'inbreast', 'mias' or 'folder'.
 
     Raises DataError if it is not there or nothing in it can be used.
     """

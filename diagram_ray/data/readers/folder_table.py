@@ -23,9 +23,9 @@ Row = dict[str, str | None]
 """Column -> cell; None for an empty one."""
 
 LARGEST = 128 * 2**20
-"""Bytes of a table."""
+"""The most bytes of a table."""
 MOST_ROWS = 500_000
-"""More images than this make no dataset that a machine could train on."""
+"""The most rows of a table: more images make no dataset that a machine could train on."""
 MOST_COLUMNS = 2000
 LONGEST = 100_000
 """Characters of a Parquet file's cell: one that many rows share takes no room there, but does here."""

@@ -55,7 +55,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self._root.rpartition("/")[2] or self.uri
 
 

@@ -37,7 +37,7 @@ _FRAME_HEADERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 """The box that a JP2 file begins with (ISO/IEC 15444-1 I.5.1)."""
 MOST_BOXES = 100
-"""Before the codestream of a JP2 file. Usual are three."""
+"""The most boxes before the codestream of a JP2 file; three are usual."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Frame:
 
     @property
     def pixels(self) -> int:
-        """How many."""
+        """The number of pixels."""
         return self.rows * self.columns
 
 
@@ -152,7 +152,7 @@ def _codestream(coded: bytes) -> bytes:
 
 
 def coded_size(coded: bytes) -> tuple[int, int, int] | None:
-    """(rows, columns, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 frame.
+    """The size (rows, columns, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 frame.
 
     None if there is no such header, it has more than one component, or more than 16 bits.
     """

@@ -33,12 +33,12 @@ TAGS = (
     *frames.TAGS,
     *grey_scale.TAGS,
 )
-"""All that is read of a header."""
+"""All tags of a header that are read."""
 GREY = ("MONOCHROME1", "MONOCHROME2")
 VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "SIO", "ISO", "XCC", "XCCL", "XCCM", "FB", "LL", "RL", "AT", "CV", "TAN")
 """Values of (0018,5101) View Position that mammograms have; others are left out."""
 MOST_FRAMES = 9999
-"""What is more is no number of frames, and is not repeated."""
+"""The most frames that are believed: what is more is no number of frames, and is not repeated."""
 FLAGS = {"YES": True, "NO": False}
 
 

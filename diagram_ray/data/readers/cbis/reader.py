@@ -112,7 +112,7 @@ def _contradiction(rows: list[Row], flaw: Flaw | None, owners: Counter[str]) -> 
 
 
 def _numbers(rows: list[Row]) -> str:
-    """'rows 2, 3' of the first row's table; rows of another one are told with it."""
+    """'rows 2, 3' of the first row's table; rows of another one are named with it."""
     numbers = [
         f"{row.number}" if row.table == rows[0].table else f"{row.number} of {row.table.rpartition('/')[2]}"
         for row in rows
@@ -183,7 +183,7 @@ def _record(film: Film, rows: list[Row], path: str, files: Files, folder: Source
 
 
 def _notes(films: list[list[Row]], rows: list[Row]) -> tuple[str, ...]:
-    """What the counts of a part of CBIS-DDSM, or of all of it, do not tell."""
+    """What the counts of a part of CBIS-DDSM, or of all of it, do not show."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in (row for film in films for row in film):
         splits[row.film.patient].add(row.split)

@@ -15,7 +15,7 @@ from diagram_ray.errors import DataError
 MAX_BYTES = 4 << 20
 MOST_COLUMNS = 100
 PATHOLOGIES = ("BENIGN_WITHOUT_CALLBACK", "BENIGN", "MALIGNANT")
-"""The worst last."""
+"""The pathologies, the worst last."""
 CHOICES = {
     "left or right breast": ("LEFT", "RIGHT"),
     "image view": ("CC", "MLO"),
@@ -43,9 +43,9 @@ class Film:
     """One mammogram. Its file may be stored twice: among the mass images and among the calc images."""
 
     patient: str
-    """'P_00001'"""
+    """The patient's id, such as 'P_00001'."""
     side: str
-    """'LEFT' or 'RIGHT'."""
+    """The breast: 'LEFT' or 'RIGHT'."""
     view: str
 
 
@@ -55,12 +55,12 @@ class Place:
 
     folder: str
     series: str
-    """SeriesInstanceUID"""
+    """The SeriesInstanceUID."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One abnormality."""
+    """One abnormality, which is one row of a table."""
 
     table: str
     number: int
@@ -70,15 +70,15 @@ class Row:
     """Unique on the film, over mass and calc tables."""
     density: str | None
     finding: str
-    """'mass' or 'calcification'."""
+    """The kind of abnormality: 'mass' or 'calcification'."""
     assessment: str
     """BI-RADS 0 to 5; 0 is incomplete."""
     subtlety: str
-    """1 (hard to see) to 5 (obvious); 0 twice."""
+    """The subtlety, 1 (hard to see) to 5 (obvious); 0 twice."""
     pathology: str
-    """One of PATHOLOGIES."""
+    """The pathology, one of PATHOLOGIES."""
     split: str
-    """'train' or 'test': the official one."""
+    """The official split: 'train' or 'test'."""
     image: Place
     crop: Place
     mask: Place
