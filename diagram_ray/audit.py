@@ -44,7 +44,7 @@ def audit(
         nonlocal serious
         from diagram_ray.data.parquet.layout import read_info
 
-        read_info(dataset)  # a wrong path is told before anything large is imported
+        read_info(dataset)  # a wrong path is reported before anything large is imported
         _check_page(out)
         from diagram_ray.auditing.record import as_dict
         from diagram_ray.distributed.audit_dataset import audit_dataset

@@ -5,17 +5,15 @@ A study file, `--set` and the parameters of a trial all name settings by dotted 
 nearest one that does; a value of the wrong type is refused with what is allowed.
 """
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from diagram_ray.errors import ConfigError
+from diagram_ray.setting_keys import explanation, set_key
 
 C = TypeVar("C", bound="Frozen")
-LONGEST_VALUE = 200
-"""Characters of a value that a message quotes."""
 Pair = Annotated[tuple[float, float], Strict(False)]
 
 
@@ -84,8 +82,8 @@ class ModelConfig(Frozen):
     latent_size: int = Field(default=100, ge=1)
     """The length n of z ~ U[-1, 1]^n."""
     norm: Literal["weight-standardised", "group", "batch"] = "weight-standardised"
-    """`weight-standardised`: group norm after convolutions of standardised weights. `group`: group norm alone, which
-    hardly learned real films. `batch` mixes the samples of a batch."""
+    """The normalisation. `weight-standardised`: group norm after convolutions of standardised weights. `group`: group
+    norm alone, which hardly learned real films. `batch` mixes the samples of a batch."""
     pixels: Literal["breast", "range"] = "breast"
     """What F sees: `breast` brings each image's and patch's breast to mean 0 and variance 1, with the background at 0;
     `range` leaves pixels as they are prepared, in [-1, 1] with the background at -1."""
@@ -148,9 +146,10 @@ class CollapseConfig(Frozen):
     """
 
     diversity: float = Field(default=1e-3, ge=0.0, le=1.0)
-    """Below this part of the real patches' distances from each other, generated patches count as alike. 0: never."""
+    """The part of the real patches' distances from each other below which generated patches count as alike. 0:
+    never."""
     loss_ratio: float = Field(default=1e-5, ge=0.0)
-    """Below this ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) G has no chance. 0: never."""
+    """The ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) below which G has no chance. 0: never."""
     warmup_epochs: int = Field(default=10, ge=0)
     """The first epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
     patience: int = Field(default=5, ge=1)
@@ -240,7 +239,7 @@ def build(kind: type[C], values: Mapping[str, Any], where: str) -> C:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_explain(kind, error, where)) from None
+        raise ConfigError(explanation(error, dotted_keys(kind), where)) from None
 
 
 def build_recorded(values: Mapping[str, Any], where: str) -> ExperimentConfig:
@@ -256,9 +255,9 @@ def build_recorded(values: Mapping[str, Any], where: str) -> ExperimentConfig:
 
 def override(config: C, values: Mapping[str, Any], where: str) -> C:
     """A copy of `config` with dotted (or nested) keys set to new values. Raises ConfigError."""
-    nested = config.model_dump()
+    nested, keys = config.model_dump(), dotted_keys(type(config))
     for key, value in values.items():
-        _set(nested, key, value, type(config), where)
+        set_key(nested, key, value, keys, where)
     return build(type(config), nested, where)
 
 
@@ -286,62 +285,3 @@ def dotted_keys(kind: type[Frozen]) -> list[str]:
 def section_of(annotation: Any) -> type[Frozen] | None:
     """The configuration class of a field that is a section of its own; None for a single setting."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, Frozen) else None
-
-
-def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
-    """The error for a key that does not exist: the nearest one, or all of them."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(known))}"
-    return ConfigError(f"{where}: unknown key {key!r}; {hint}")
-
-
-def _set(nested: dict[str, Any], key: str, value: Any, kind: type[Frozen], where: str) -> None:
-    """Sets one dotted key in a dumped config; a mapping given for a section sets the keys below it."""
-    for path, leaf in _leaves(key, value, kind):
-        *sections, name = path.split(".")
-        target: Any = nested
-        for section in sections:
-            target = target.get(section) if isinstance(target, dict) else None
-        if not isinstance(target, dict) or path not in dotted_keys(kind):
-            raise unknown_key(path, dotted_keys(kind), where)
-        target[name] = leaf
-
-
-def _leaves(key: str, value: Any, kind: type[Frozen]) -> Iterator[tuple[str, Any]]:
-    """The dotted keys and values that `key: value` stands for: more than one where `key` is a section."""
-    if isinstance(value, Mapping) and any(known.startswith(f"{key}.") for known in dotted_keys(kind)):
-        for name, below in value.items():
-            yield from _leaves(f"{key}.{name}", below, kind)
-    else:
-        yield key, value
-
-
-def _explain(kind: type[Frozen], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    value = first["input"]
-    if first["type"] == "extra_forbidden":
-        return str(unknown_key(key, dotted_keys(kind), where))
-    if first["type"] == "missing":
-        return f"{where}: {key} is missing"
-    if isinstance(value, str) and _is_number(value):
-        return f"{where}: {key}: {value!r} is text, not a number (YAML wants a point in it): write {_number(value)}"
-    return f"{where}: {key}: {_short(value)} is not allowed: {first['msg'].removeprefix('Value error, ')}"
-
-
-def _short(value: object) -> str:
-    words = repr(value)
-    return words if len(words) <= LONGEST_VALUE else f"{words[:LONGEST_VALUE]} …"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(text: str) -> str:
-    mantissa, _, exponent = text.lower().partition("e")
-    return text if not exponent or "." in mantissa else f"{mantissa}.0e{exponent}"

@@ -13,8 +13,6 @@ was cut off; --update takes over from the dataset that is there what has not cha
 """
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diagram_ray import cli
-from diagram_ray.errors import DataError, UsageError
+from diagram_ray.errors import UsageError
 
 if TYPE_CHECKING:
     from diagram_ray.data.decoding.dicom.kind import Allowed
@@ -146,7 +144,9 @@ def prepare(
         plan = DatasetPlan(size, patch_size, background_patches, _secret(key) if key else None, update, allowed)
         if format_ == Format.phantom:
             chosen = patients or PHANTOM_PATIENTS, seed or 0, PHANTOM_DIFFICULTY if difficulty is None else difficulty
-            with _raw_phantom(source, out, *chosen) as raw:
+            from diagram_ray.data.phantom.settings import raw_folder
+
+            with raw_folder(source, out, *chosen, PHANTOM_HEIGHT) as raw:
                 return prepare_phantom(out, raw, *chosen, plan)
         from diagram_ray.data.readers import ReaderOptions
 
@@ -160,7 +160,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """How the dataset is to be made."""
+    """The options of making a dataset."""
 
     image_size: tuple[int, int] = PHANTOM_SIZE
     patch_size: int = 32
@@ -227,26 +227,6 @@ def prepare_index(index: "Index", out: str, source_format: str, root: str, plan:
         "; the reasons are in rejects.parquet" if counts["rejects"] else "",
     )  # fmt: skip
     return info
-
-
-@contextmanager
-def _raw_phantom(source: str | None, out: str, patients: int, seed: int, difficulty: float) -> Iterator[Path]:
-    """Where the phantom's files go. Without `source` they stay until the dataset is whole, for the next run."""
-    from diagram_ray.data.phantom.settings import already_made, settings
-
-    if source:
-        yield Path(source)
-    elif "://" in out:
-        with tempfile.TemporaryDirectory(prefix="phantom-") as scratch:
-            yield Path(scratch) / "raw"
-    else:
-        raw = Path(out).with_name(f".{Path(out).name}.phantom")
-        try:
-            already_made(raw, settings(patients, seed, difficulty, PHANTOM_HEIGHT))
-        except DataError:  # of a run that asked for others
-            shutil.rmtree(raw)
-        yield raw
-        shutil.rmtree(raw, ignore_errors=True)
 
 
 @contextmanager

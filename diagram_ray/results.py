@@ -69,7 +69,7 @@ class Measurement:
 
     @property
     def auc_mean(self) -> float:
-        """Mean of the folds' AUC."""
+        """The mean of the folds' AUC."""
         return statistics.fmean(self.fold_auc)
 
     @property

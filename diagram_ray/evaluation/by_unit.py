@@ -1,4 +1,4 @@
-"""The same scores counted by image, by breast and by patient.
+"""A trial's scores counted by image, by breast and by patient.
 
 A breast has the mean of its views' scores: they show the same tissue, so averaging them takes out noise, and a breast
 with more views is not scored higher for it, as by their maximum it would be. A patient has the higher score of the two

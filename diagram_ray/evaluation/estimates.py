@@ -31,7 +31,7 @@ class Estimates:
     pooled: Interval
     """AUC of all out-of-fold scores pooled, bootstrapped by patient."""
     pooled_delong: Interval
-    """The same AUC with DeLong's interval, which takes images as independent."""
+    """The pooled AUC with DeLong's interval, which takes images as independent."""
     corrected: Corrected
     """Mean over folds of AUC, corrected for the selection among the complete trials (BBC-CV)."""
     chance_sd: float

@@ -44,7 +44,7 @@ class OutOfFold:
         return [np.flatnonzero(fold == f) for f in np.unique(fold)]
 
     def only(self, trial: int) -> "OutOfFold":
-        """The same predictions of one trial."""
+        """The predictions of one trial."""
         chosen = self.scores[[self.trials.index(trial)]]
         return OutOfFold((trial,), chosen, self.labels, self.folds, self.patients)
 

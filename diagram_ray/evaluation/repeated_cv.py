@@ -39,7 +39,7 @@ class RepeatedEstimate:
 
     @property
     def luck(self) -> float:
-        """By how much the repeat that selected is above the others."""
+        """How much the repeat that selected is above the others."""
         return self.means[0] - self.others
 
 

@@ -42,7 +42,7 @@ STAGES = (
 LEVELS = ((0,), (1,), (2,), (3, 4))
 """The stages at 1/2, 1/4, 1/8 and 1/16 of the image."""
 REST = (5, 6)
-"""The stages at 1/32."""
+"""The stages at 1/32 of the image."""
 SCALES = {"efficientnet-lite0": (1.0, 1.0), "efficientnet-lite1": (1.0, 1.1), "efficientnet-lite2": (1.1, 1.2)}
 """The scales of the channels and of the repeats."""
 
@@ -100,7 +100,7 @@ class StoredBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The normalised maps."""
+        """The maps, normalised."""
         return F.batch_norm(maps, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-3)
 
 

@@ -1,4 +1,5 @@
-"""From a film scanner's grey levels to the film's optical density, by the curves that were published with DDSM.
+"""The step from a film scanner's grey levels to the film's optical density, by the curves that were published with
+DDSM.
 
 Grey levels of different scanners mean different things; optical densities are comparable. Sources: the calibration
 page of each scanner at the University of South Florida and the range that DDSM's converters use (0 to 4).

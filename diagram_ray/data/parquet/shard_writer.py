@@ -1,4 +1,4 @@
-"""From pieces to a dataset: Parquet shards of even size, the tables, and dataset.json.
+"""The step from pieces to a dataset: Parquet shards of even size, the tables, and dataset.json.
 
 Images stand in the order of their ids, and patches in that of their images: the same images give the same files,
 whatever they were prepared with.

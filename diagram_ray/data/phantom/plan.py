@@ -53,7 +53,7 @@ class PatientPlan:
     density: int
     """ACR 1 (fatty) to 4 (dense)."""
     birads: dict[str, str]
-    """Laterality -> BI-RADS."""
+    """The BI-RADS category of each breast: laterality -> category."""
     inverted: tuple[bool, ...]
     """Whether the image of each of VIEWS is written dark on white."""
 

@@ -1,4 +1,4 @@
-"""From a patient's plan to the pixels of one view, 14 bits, as a digital unit would store them."""
+"""The step from a patient's plan to the pixels of one view, 14 bits, as a digital unit would store them."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,11 @@
-"""phantom.json: what a folder of phantoms was made with, so that an equal call can use it again."""
+"""The file phantom.json: what a folder of phantoms was made with, so that an equal call can use it again."""
 
 import hashlib
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +43,26 @@ def already_made(out: Path, values: dict[str, Any]) -> bool:
         differences = ", ".join(f"{name} {before.get(name)} there, {values[name]} now" for name in differing)
         raise DataError(f"{out}: holds other phantoms ({differences}); remove it or give a new folder")
     return True
+
+
+@contextmanager
+def raw_folder(
+    source: str | None, out: str, patients: int, seed: int, difficulty: float, height: int
+) -> Iterator[Path]:
+    """The folder for the files of the phantom dataset `out`: `source`, or one that goes when the dataset is whole.
+
+    A run that is cut off leaves it on the disk, and an equal one goes on with it.
+    """
+    if source:
+        yield Path(source)
+    elif "://" in out:
+        with tempfile.TemporaryDirectory(prefix="phantom-") as scratch:
+            yield Path(scratch) / "raw"
+    else:
+        raw = Path(out).with_name(f".{Path(out).name}.phantom")
+        try:
+            already_made(raw, settings(patients, seed, difficulty, height))
+        except DataError:  # of a run that made others
+            shutil.rmtree(raw)
+        yield raw
+        shutil.rmtree(raw, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""From a decoded mammogram to the picture that networks see, and to patches in the same polarity, side and grey scale.
+"""A decoded mammogram becomes the picture that networks see, and patches in the same polarity, side and grey scale.
 
     stored pixels -> polarity undone -> film borders trimmed -> breast found -> cropped -> chest wall to the left
                   -> grey levels from the breast's own range to 1..65535, background 0 -> resized, padded
@@ -140,7 +140,8 @@ def square_around(box: Box, shape: tuple[int, ...]) -> tuple[float, float, float
 def background_boxes(
     standard: Standardised, regions: list[Box], count: int, part: float, random: np.random.Generator
 ) -> list[Box]:
-    """Up to `count` squares inside the breast that touch no region. Their side is `part` of the breast's height."""
+    """The boxes of up to `count` squares inside the breast that touch no region. Their side is `part` of the breast's
+    height."""
     factor = standard.working_factor
     side = max(2, round((standard.crop[2] - standard.crop[0]) * part / factor))
     free = standard.breast.copy()

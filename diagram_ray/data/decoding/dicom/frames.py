@@ -26,7 +26,7 @@ TAGS = (
     "PixelRepresentation",
     "PixelData",
 )
-"""What of a header is needed to decode."""
+"""The tags of a header that are needed to decode."""
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)

@@ -16,7 +16,7 @@ TAGS = (
     "PresentationIntentType",
     "SharedFunctionalGroupsSequence",
 )
-"""What of a header is used here."""
+"""The tags of a header that are used here."""
 PROCESSING = (uid.DigitalMammographyXRayImageStorageForProcessing, uid.DigitalXRayImageStorageForProcessing)
 CLASSES = (
     *PROCESSING,

@@ -4,11 +4,12 @@
 for each film with an abnormality. The image's path leads to the .LJPEG, which needs the .ics to be decoded.
 
 Labels. A film with overlay has the pathology of its worst abnormality (malignant, unproven, benign, benign without
-callback): cancer or benign, and none if that is unproven. A film without overlay is 'unmarked' in a cancer or benign
-case: mostly the other breast, but also views that do not show the lesion. No label: that nothing was outlined is no
-diagnosis; 'normal' in a normals volume. No label, as in the DiaGRAM paper, unless `normals` is asked for. All of them
-stay in the index, distinguished by the column `pathology`, so that they are counted and other targets can use them. A
-film whose overlay cannot be used has no pathology at all.
+callback): cancer or benign, and none if that is unproven. A film without overlay is
+    'unmarked' in a cancer or benign case: mostly the other breast, but also views that do not show the lesion. No
+               label: that nothing was outlined is no diagnosis;
+    'normal'   in a normals volume. No label, as in the DiaGRAM paper, unless `normals` is asked for.
+All of them stay in the index, distinguished by the column `pathology`, so that they are counted and other targets can
+use them. A film whose overlay cannot be used has no pathology at all.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""From a case's files to the records of its films."""
+"""The step from a case's files to the records of its films."""
 
 from diagram_ray.data.decoding.gzip import unpacked
 from diagram_ray.data.decoding.optical_density import CURVES, scanner_of

@@ -1,5 +1,4 @@
-"""The cases that an archive's file names belong to: .../<volume>/case<number>/<files>, whatever stands before the
-volume.
+"""The cases of an archive's file names: .../<volume>/case<number>/<files>, whatever stands before the volume.
 
 Names are matched strictly, because the archive holds leftovers beside its files. A case's number is not its key: 306
 numbers stand for two cases. The letter and the number together are.
