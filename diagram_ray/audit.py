@@ -44,20 +44,20 @@ def audit(
         nonlocal serious
         from diagram_ray.data.parquet.layout import read_info
 
-        read_info(dataset)  # a wrong path is told before anything large is imported
+        read_info(dataset)  # a wrong path is reported before anything large is imported
         _check_page(out)
         from diagram_ray.auditing.record import as_dict
         from diagram_ray.distributed.audit_dataset import audit_dataset
 
-        found, pictures = audit_dataset(dataset)
-        for finding in found.findings:
+        result, pictures = audit_dataset(dataset)
+        for finding in result.findings:
             typer.echo(f"{finding.severity}: {finding.sentence} [{finding.code}]")
-        if not found.findings:
+        if not result.findings:
             typer.echo("nothing found")
-        page = _record(dataset, found, pictures, out)
+        page = _record(dataset, result, pictures, out)
         typer.echo(f"audit: {page}")
-        serious = len(found.serious)
-        return as_dict(found) | {"page": page}
+        serious = len(result.serious)
+        return as_dict(result) | {"page": page}
 
     cli.run(work, as_json=as_json, debug=debug)
     if strict and serious:
@@ -73,32 +73,32 @@ def audited(uri: str, info: dict[str, Any]) -> dict[str, Any] | None:
     from diagram_ray.auditing.record import read_summary, summary
 
     try:
-        known = read_summary(uri)
-        if known and known["fingerprint"] == info["fingerprint"]:
-            return known
+        recorded = read_summary(uri)
+        if recorded and recorded["fingerprint"] == info["fingerprint"]:
+            return recorded
         if info["counts"]["images"] > AUTOMATIC:
-            return known
+            return recorded
         from diagram_ray.distributed.audit_dataset import audit_dataset
 
-        found, pictures = audit_dataset(uri)
-        _record(uri, found, pictures, None)
-        return summary(found)
+        result, pictures = audit_dataset(uri)
+        _record(uri, result, pictures, None)
+        return summary(result)
     except DiagramError as error:
         cli.log.warning("the dataset could not be audited: %s", error)
         return None
 
 
-def _record(uri: str, found: "Audit", pictures: "Pictures", out: Path | None) -> str | None:
+def _record(uri: str, result: "Audit", pictures: "Pictures", out: Path | None) -> str | None:
     """Writes audit.json and the page; returns where the page is. A dataset that cannot be written stays without."""
     from diagram_ray.auditing.record import FILE, PAGE, to_json, write_beside
     from diagram_ray.reporting.audit_page import audit_page
     from diagram_ray.storage.atomic import write_atomic
 
-    page = audit_page(found, pictures)
+    page = audit_page(result, pictures)
     try:
         if out is not None:
             write_atomic(out, page)
-        write_beside(uri, FILE, to_json(found))
+        write_beside(uri, FILE, to_json(result))
         return str(out) if out is not None else write_beside(uri, PAGE, page)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from None

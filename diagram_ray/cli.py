@@ -73,7 +73,7 @@ def progress_bar(what: str, between_lines: float) -> Iterator[Callable[[int, int
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    told = time.monotonic()
+    last_line = time.monotonic()
     columns = (
         TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
@@ -81,11 +81,11 @@ def progress_bar(what: str, between_lines: float) -> Iterator[Callable[[int, int
         task = bar.add_task("", total=None)
 
         def report(done: int, total: int, text: str = "") -> None:
-            nonlocal told
+            nonlocal last_line
             bar.update(task, completed=done, total=total, description=text)
             now = time.monotonic()
-            if bar.disable and (done >= total or now - told >= between_lines):
-                told = now
+            if bar.disable and (done >= total or now - last_line >= between_lines):
+                last_line = now
                 log.info("%s %d of %d%s", what, done, total, f": {text}" if text else "")
 
         yield report

@@ -5,17 +5,15 @@ A study file, `--set` and the parameters of a trial all name settings by dotted 
 nearest one that does; a value of the wrong type is refused with what is allowed.
 """
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from diagram_ray.errors import ConfigError
+from diagram_ray.setting_keys import explanation, set_key
 
 C = TypeVar("C", bound="Frozen")
-LONGEST_VALUE = 200
-"""Characters of a value that a message quotes."""
 Pair = Annotated[tuple[float, float], Strict(False)]
 
 
@@ -33,7 +31,7 @@ class Frozen(BaseModel):
 
 
 class DataConfig(Frozen):
-    """Which question is asked of a prepared dataset."""
+    """The target and the classes that a study takes from a prepared dataset."""
 
     target: str = "label"
     """Column of the manifest that is to be predicted."""
@@ -55,9 +53,9 @@ class MultiInstanceConfig(Frozen):
     """Which positions the loss looks at: the likeliest; all, of which the likeliest `positions` have the image's class
     and the others the first one; or the likeliest, with a price on the probabilities of all."""
     positions: int = Field(default=4, ge=1)
-    """k of the label assignment."""
+    """The number k of positions that label assignment gives the image's class."""
     sparsity: float = Field(default=1e-4, ge=0.0)
-    """mu, the price of the sum of all positions' probabilities."""
+    """The price mu of the sum of all positions' probabilities."""
 
 
 class ModelConfig(Frozen):
@@ -82,10 +80,10 @@ class ModelConfig(Frozen):
     generator_width: int = Field(default=32, ge=4, multiple_of=4)
     """Channels of G's last hidden layer; G starts with 8 times as many."""
     latent_size: int = Field(default=100, ge=1)
-    """n, the length of z ~ U[-1, 1]^n."""
+    """The length n of z ~ U[-1, 1]^n."""
     norm: Literal["weight-standardised", "group", "batch"] = "weight-standardised"
-    """`weight-standardised`: group norm after convolutions of standardised weights. `group`: group norm alone, which
-    hardly learned real films. `batch` mixes the samples of a batch."""
+    """The normalisation. `weight-standardised`: group norm after convolutions of standardised weights. `group`: group
+    norm alone, which hardly learned real films. `batch` mixes the samples of a batch."""
     pixels: Literal["breast", "range"] = "breast"
     """What F sees: `breast` brings each image's and patch's breast to mean 0 and variance 1, with the background at 0;
     `range` leaves pixels as they are prepared, in [-1, 1] with the background at -1."""
@@ -94,9 +92,9 @@ class ModelConfig(Frozen):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout before E's output layer."""
     num_classes: int = Field(default=2, ge=2)
-    """m, set from the data."""
+    """The number of classes m, set from the data."""
     patch_size: int = Field(default=32, ge=16, multiple_of=16)
-    """s in pixels, set from the data."""
+    """The side s of patches in pixels, set from the data."""
 
     @field_validator("pretrained")
     @classmethod
@@ -120,11 +118,11 @@ class LearningRates(Frozen):
     """One learning rate for each gradient step of Algorithm 1."""
 
     discriminator: float = Field(default=3e-4, gt=0.0)
-    """Step on (theta_f, theta_d)."""
+    """Learning rate of the step on (theta_f, theta_d)."""
     classifier: float = Field(default=3e-4, gt=0.0)
-    """Step on (theta_f, theta_e)."""
+    """Learning rate of the step on (theta_f, theta_e)."""
     generator: float = Field(default=3e-4, gt=0.0)
-    """Step on theta_g."""
+    """Learning rate of the step on theta_g."""
 
 
 class AugmentConfig(Frozen):
@@ -148,11 +146,12 @@ class CollapseConfig(Frozen):
     """
 
     diversity: float = Field(default=1e-3, ge=0.0, le=1.0)
-    """Below this part of the real patches' distances from each other, generated patches count as alike. 0: never."""
+    """The part of the real patches' distances from each other below which generated patches count as alike. 0:
+    never."""
     loss_ratio: float = Field(default=1e-5, ge=0.0)
-    """Below this ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) G has no chance. 0: never."""
+    """The ratio of D's real/fake loss (Eq. 5) to G's loss (Eq. 4) below which G has no chance. 0: never."""
     warmup_epochs: int = Field(default=10, ge=0)
-    """First epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
+    """The first epochs, in which nothing is a sign: G begins with patches that are nearly the same."""
     patience: int = Field(default=5, ge=1)
     """Epochs in a row that show the sign."""
 
@@ -165,11 +164,11 @@ class TrainingConfig(Frozen):
     k: int = Field(default=1, ge=1)
     """Inner steps for each step of the generator."""
     patch_batch: int = Field(default=32, ge=1)
-    """m, patches (and random vectors) in a minibatch."""
+    """Patches (and random vectors) in a minibatch, m."""
     image_batch: int = Field(default=16, ge=1)
-    """n, images in a minibatch."""
+    """Images in a minibatch, n."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Of all gradient steps: Adam, or stochastic gradient descent without momentum."""
+    """The optimizer of all gradient steps: Adam, or stochastic gradient descent without momentum."""
     learning_rate: LearningRates = LearningRates()
     betas: Pair = (0.5, 0.999)
     """Adam's decay rates."""
@@ -182,8 +181,8 @@ class TrainingConfig(Frozen):
     clip_norm: float | None = Field(default=None, gt=0.0)
     """Largest norm of the gradient of each gradient step; a larger gradient is scaled down to it."""
     ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Above 0: the model that is scored and kept has the exponential moving average of the weights, with this decay an
-    image step."""
+    """If above 0, the model that is scored and kept has the exponential moving average of the weights, with this decay
+    an image step."""
     validation_part: float = Field(default=0.0, ge=0.0, le=0.5)
     """Part of the training patients that is set aside to choose the epoch whose weights are kept. 0: the last one."""
     patience: int | None = Field(default=None, ge=1)
@@ -192,18 +191,19 @@ class TrainingConfig(Frozen):
     """Draw the classes of each minibatch of patches and images in equal numbers."""
     augment: AugmentConfig = AugmentConfig()
     multi_task: bool = True
-    """False: whole images only, by the step on L_i (Eq. 7), without patches and GAN: the paper's supervised fine-tuning
-    (Sect. 2.4)."""
+    """Whether patches, whole images and the GAN are trained together. False: whole images only, by the step on L_i (Eq.
+    7), without patches and GAN: the paper's supervised fine-tuning (Sect. 2.4)."""
     freeze: int = Field(default=0, ge=0, le=4)
     """F's first levels that keep the weights they start with; 4: all of F. A level is a layer of the paper's F; of
     others the blocks between two halvings of the maps."""
     features_rate: float = Field(default=1.0, gt=0.0)
     """Factor on F's learning rates; below 1 its weights stay nearer to those they start with."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the networks' arithmetic in training; weights, optimizers and scoring are always float32. `auto`: bfloat16 on
-    GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
+    """The precision of the networks' arithmetic in training; weights, optimizers and scoring are always float32.
+    `auto`: bfloat16 on GPUs that have it, float32 elsewhere. `bfloat16` is for GPUs only."""
     deterministic: bool = False
-    """On GPUs: the same weights to the last bit when it is run again, at some cost in speed. CPUs do that anyway."""
+    """Whether GPUs give the same weights to the last bit when a training is run again, at some cost in speed. CPUs do
+    that anyway."""
     compile: Literal["none", "default", "cuda-graphs"] = "none"
     """Training through `torch.compile`; `cuda-graphs`, on GPUs only, also replays each step's kernels as one. Compiling
     takes minutes for each configuration, and the last digits of the weights become others."""
@@ -239,7 +239,7 @@ def build(kind: type[C], values: Mapping[str, Any], where: str) -> C:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_explain(kind, error, where)) from None
+        raise ConfigError(explanation(error, dotted_keys(kind), where)) from None
 
 
 def build_recorded(values: Mapping[str, Any], where: str) -> ExperimentConfig:
@@ -255,9 +255,9 @@ def build_recorded(values: Mapping[str, Any], where: str) -> ExperimentConfig:
 
 def override(config: C, values: Mapping[str, Any], where: str) -> C:
     """A copy of `config` with dotted (or nested) keys set to new values. Raises ConfigError."""
-    nested = config.model_dump()
+    nested, keys = config.model_dump(), dotted_keys(type(config))
     for key, value in values.items():
-        _set(nested, key, value, type(config), where)
+        set_key(nested, key, value, keys, where)
     return build(type(config), nested, where)
 
 
@@ -285,62 +285,3 @@ def dotted_keys(kind: type[Frozen]) -> list[str]:
 def section_of(annotation: Any) -> type[Frozen] | None:
     """The configuration class of a field that is a section of its own; None for a single setting."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, Frozen) else None
-
-
-def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
-    """The error for a key that does not exist: the nearest one, or all of them."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(known))}"
-    return ConfigError(f"{where}: unknown key {key!r}; {hint}")
-
-
-def _set(nested: dict[str, Any], key: str, value: Any, kind: type[Frozen], where: str) -> None:
-    """Sets one dotted key in a dumped config; a mapping given for a section sets the keys below it."""
-    for path, leaf in _leaves(key, value, kind):
-        *sections, name = path.split(".")
-        target: Any = nested
-        for section in sections:
-            target = target.get(section) if isinstance(target, dict) else None
-        if not isinstance(target, dict) or path not in dotted_keys(kind):
-            raise unknown_key(path, dotted_keys(kind), where)
-        target[name] = leaf
-
-
-def _leaves(key: str, value: Any, kind: type[Frozen]) -> Iterator[tuple[str, Any]]:
-    """The dotted keys and values that `key: value` stands for: more than one where `key` is a section."""
-    if isinstance(value, Mapping) and any(known.startswith(f"{key}.") for known in dotted_keys(kind)):
-        for name, below in value.items():
-            yield from _leaves(f"{key}.{name}", below, kind)
-    else:
-        yield key, value
-
-
-def _explain(kind: type[Frozen], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    value = first["input"]
-    if first["type"] == "extra_forbidden":
-        return str(unknown_key(key, dotted_keys(kind), where))
-    if first["type"] == "missing":
-        return f"{where}: {key} is missing"
-    if isinstance(value, str) and _is_number(value):
-        return f"{where}: {key}: {value!r} is text, not a number (YAML wants a point in it): write {_number(value)}"
-    return f"{where}: {key}: {_short(value)} is not allowed: {first['msg'].removeprefix('Value error, ')}"
-
-
-def _short(value: object) -> str:
-    words = repr(value)
-    return words if len(words) <= LONGEST_VALUE else f"{words[:LONGEST_VALUE]} …"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(text: str) -> str:
-    mantissa, _, exponent = text.lower().partition("e")
-    return text if not exponent or "." in mantissa else f"{mantissa}.0e{exponent}"

@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by who can mend it.
+"""What can go wrong, sorted by who can correct it.
 
 Every message is one sentence or a few that say what was wrong (with its value), where it stands (file, key, tag, row,
 patient, fold) and what is allowed. The commands print it and exit with `exit_code`; they never show a traceback.
@@ -8,7 +8,7 @@ LONGEST = 500
 """Characters that are quoted of a library's error."""
 
 
-def told(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The kind and words of a library's error on one line that a terminal can show: they may quote a damaged file."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
     return "".join(character if character.isprintable() else "?" for character in words)

@@ -13,8 +13,6 @@ was cut off; --update takes over from the dataset that is there what has not cha
 """
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,29 +23,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diagram_ray import cli
-from diagram_ray.errors import DataError, UsageError
+from diagram_ray.errors import UsageError
 
 if TYPE_CHECKING:
     from diagram_ray.data.decoding.dicom.kind import Allowed
     from diagram_ray.data.parquet.progress import PreparationProgress
-    from diagram_ray.data.readers import Asked
+    from diagram_ray.data.readers import ReaderOptions
     from diagram_ray.data.records import Index
 
 PUBLIC_KEY = b"diagram_ray"
-"""Of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
+"""The key of the phantom's hashes: its patients do not exist, and its dataset is the same everywhere."""
 PHANTOM_SIZE = (128, 96)
 FULL_SIZE = (512, 384)
 PHANTOM_HEIGHT = 416
 PHANTOM_PATIENTS = 120
 PHANTOM_DIFFICULTY = 0.3
 BETWEEN_LINES = 60.0
-"""Seconds, where progress is no bar but lines."""
+"""Seconds between lines of progress, where it is no bar."""
 
 app = cli.new_app()
 
 
 class Format(StrEnum):
-    """What can be read."""
+    """The formats of data sets that can be read."""
 
     phantom = "phantom"
     ddsm = "ddsm"
@@ -143,31 +141,33 @@ def prepare(
         from diagram_ray.data.decoding.dicom.kind import Allowed
 
         allowed = Allowed(any_modality, for_processing)
-        making = Making(size, patch_size, background_patches, _secret(key) if key else None, update, allowed)
+        plan = DatasetPlan(size, patch_size, background_patches, _secret(key) if key else None, update, allowed)
         if format_ == Format.phantom:
             chosen = patients or PHANTOM_PATIENTS, seed or 0, PHANTOM_DIFFICULTY if difficulty is None else difficulty
-            with _raw_phantom(source, out, *chosen) as raw:
-                return prepare_phantom(out, raw, *chosen, making)
-        from diagram_ray.data.readers import Asked
+            from diagram_ray.data.phantom.settings import raw_folder
+
+            with raw_folder(source, out, *chosen, PHANTOM_HEIGHT) as raw:
+                return prepare_phantom(out, raw, *chosen, plan)
+        from diagram_ray.data.readers import ReaderOptions
 
         columns = tuple(name.strip() for name in (keep_columns or "").split(",") if name.strip())
         return _prepare_source(
-            format_, source or "", out, Asked(normals, table, positive, patient_pattern, columns), making
+            format_, source or "", out, ReaderOptions(normals, table, positive, patient_pattern, columns), plan
         )
 
     cli.run(work, as_json=as_json, debug=debug)
 
 
 @dataclass(frozen=True)
-class Making:
-    """How the dataset is to be made."""
+class DatasetPlan:
+    """The options of making a dataset."""
 
     image_size: tuple[int, int] = PHANTOM_SIZE
     patch_size: int = 32
     background_patches: int | None = None
-    """Per image; None: 4 where the reader found no region at all, else 0."""
+    """Background patches per image; None: 4 where the reader found no region at all, else 0."""
     key: bytes | None = None
-    """None: the public one for phantoms, the user's own for all else."""
+    """The secret key of the hashes; None: the public one for phantoms, the user's own for all else."""
     update: bool = False
     allowed: "Allowed | None" = None
     """DICOM images that are taken although they are no mammograms, or FOR PROCESSING; None: mammograms only."""
@@ -179,7 +179,7 @@ def prepare_phantom(
     patients: int,
     seed: int = 0,
     difficulty: float = PHANTOM_DIFFICULTY,
-    making: Making = Making(),
+    plan: DatasetPlan = DatasetPlan(),
 ) -> dict[str, Any]:
     """Makes phantom mammograms in `raw`, or takes those of an equal call, and prepares them; returns dataset.json."""
     from diagram_ray.data.phantom import make_phantom
@@ -190,36 +190,36 @@ def prepare_phantom(
             raw, patients, seed, difficulty, PHANTOM_HEIGHT, progress=lambda done, all_: report(done, all_, "")
         )
     index = replace(inbreast.index(str(raw)), name="phantom")
-    return prepare_index(index, out, "phantom", str(raw), replace(making, key=making.key or PUBLIC_KEY))
+    return prepare_index(index, out, "phantom", str(raw), replace(plan, key=plan.key or PUBLIC_KEY))
 
 
-def _prepare_source(format_: Format, source: str, out: str, asked: "Asked", making: Making) -> dict[str, Any]:
+def _prepare_source(
+    format_: Format, source: str, out: str, options: "ReaderOptions", plan: DatasetPlan
+) -> dict[str, Any]:
     from diagram_ray.data.readers import open_index, root_of
 
-    if format_ == Format.folder and not asked.table and not asked.patient_pattern:
+    if format_ == Format.folder and not options.table and not options.patient_pattern:
         cli.log.info("a file's patient is what its name begins with, up to - or _; --patient-pattern changes that")
-    index = open_index(format_.value, source, asked)
+    index = open_index(format_.value, source, options)
     for note in index.notes:
         cli.log.info("%s", note)
-    return prepare_index(index, out, format_.value, root_of(source), making)
+    return prepare_index(index, out, format_.value, root_of(source), plan)
 
 
-def prepare_index(index: "Index", out: str, source_format: str, root: str, making: Making) -> dict[str, Any]:
+def prepare_index(index: "Index", out: str, source_format: str, root: str, plan: DatasetPlan) -> dict[str, Any]:
     """Prepares what a reader found in the folder `root`, on a Ray cluster or this machine; returns dataset.json."""
     from diagram_ray.data.decoding.dicom.kind import USUAL
     from diagram_ray.data.preprocessing.prepare_image import Options
     from diagram_ray.distributed.prepare_dataset import prepare_dataset
     from diagram_ray.distributed.session import ray_session
 
-    wanted = making.background_patches
-    if wanted is None:
-        wanted = 0 if any(record.regions or record.masks for record in index.records) else 4
-    key = making.key or _secret(None)
-    options = Options(
-        making.image_size, making.patch_size, wanted, key, index.classes[0], root, making.allowed or USUAL
-    )
+    background = plan.background_patches
+    if background is None:
+        background = 0 if any(record.regions or record.masks for record in index.records) else 4
+    key = plan.key or _secret(None)
+    options = Options(plan.image_size, plan.patch_size, background, key, index.classes[0], root, plan.allowed or USUAL)
     with ray_session(), _progress() as show:
-        info = prepare_dataset(index, out, options, source_format, show, making.update)
+        info = prepare_dataset(index, out, options, source_format, show, plan.update)
     counts = info["counts"]
     cli.log.info(
         "%s: %d images of %d patients, %d patches, %d rejected%s",
@@ -227,26 +227,6 @@ def prepare_index(index: "Index", out: str, source_format: str, root: str, makin
         "; the reasons are in rejects.parquet" if counts["rejects"] else "",
     )  # fmt: skip
     return info
-
-
-@contextmanager
-def _raw_phantom(source: str | None, out: str, patients: int, seed: int, difficulty: float) -> Iterator[Path]:
-    """Where the phantom's files go. Those that nobody asked for stay until the dataset is whole, for the next run."""
-    from diagram_ray.data.phantom.settings import already_made, settings
-
-    if source:
-        yield Path(source)
-    elif "://" in out:
-        with tempfile.TemporaryDirectory(prefix="phantom-") as scratch:
-            yield Path(scratch) / "raw"
-    else:
-        raw = Path(out).with_name(f".{Path(out).name}.phantom")
-        try:
-            already_made(raw, settings(patients, seed, difficulty, PHANTOM_HEIGHT))
-        except DataError:  # of a run that asked for others
-            shutil.rmtree(raw)
-        yield raw
-        shutil.rmtree(raw, ignore_errors=True)
 
 
 @contextmanager

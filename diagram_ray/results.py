@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.storage.paths import Place, reached
 
 AUC = "auc"
@@ -61,15 +61,15 @@ class Measurement:
     fold_auc: tuple[float, ...]
     fold_accuracy: tuple[float, ...]
     seconds: float
-    """That the trial has taken so far."""
+    """Seconds that the trial has taken so far."""
     worker_seconds: float | None = None
-    """The same, added up over all the workers it has had; None: one worker."""
+    """The trial's seconds, added up over all the workers it has had; None: one worker."""
     training_auc: float | None = None
     """Mean over the folds of the AUC on some of their own training images; None where it was not measured."""
 
     @property
     def auc_mean(self) -> float:
-        """Mean of the folds' AUC."""
+        """The mean of the folds' AUC."""
         return statistics.fmean(self.fold_auc)
 
     @property
@@ -92,9 +92,9 @@ class Trial:
     state: TrialState = TrialState.RUNNING
     reason: str = ""
     measurements: tuple[Measurement, ...] = ()
-    """One for each rung reached, in order."""
+    """The measurements, one for each rung reached, in order."""
     sizes: dict[str, float] = field(default_factory=dict)
-    """Of the model, where the study has bounds or objectives on them (search/constraints.py)."""
+    """The sizes of the model, where the study has bounds or objectives on them (search/constraints.py)."""
 
     @property
     def last(self) -> Measurement | None:
@@ -118,30 +118,31 @@ class Study:
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """study.yaml: `study`, `dataset`, `classes`, `versions`, `command`, `started`."""
+        """The content of study.yaml: `study`, `dataset`, `classes`, `versions`, `command`, `started`."""
         try:
             document = yaml.safe_load((self.path / "study.yaml").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {told(error)}") from None
+            raise DataError(f"{self.path / 'study.yaml'}: cannot be read: {one_line(error)}") from None
         if not isinstance(document, dict):
             raise DataError(f"{self.path / 'study.yaml'}: expected a mapping")
         return document
 
     @cached_property
     def splits(self) -> dict[str, Any]:
-        """splits.json: `n_folds`, `seed`, `fingerprint`, `patients` (patient id -> fold)."""
+        """The content of splits.json: `n_folds`, `seed`, `fingerprint`, `patients` (patient id -> fold)."""
         return self._json("splits.json")
 
     @cached_property
     def control(self) -> dict[str, Any] | None:
-        """control.json: `auc_mean`, `shuffles` (each with `seed` and `fold_auc`); None if the study ran no control."""
+        """The content of control.json: `auc_mean`, `shuffles` (each with `seed` and `fold_auc`); None if the study ran
+        no control."""
         return self._json("control.json") if (self.path / "control.json").is_file() else None
 
     @cached_property
     def baselines(self) -> dict[str, Any] | None:
-        """baselines.json: `groups` (each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`), `absent` (groups that
-        nothing is known of, or that are the same for all images), `unmeasured` (why there are none; empty if there
-        are), `seconds`; None if the study did not come to measure them."""
+        """The content of baselines.json: `groups` (each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`),
+        `absent` (groups that nothing is known of, or that are the same for all images), `unmeasured` (why there are
+        none; empty if there are), `seconds`; None if the study did not come to measure them."""
         return self._json(BASELINES) if (self.path / BASELINES).is_file() else None
 
     @cached_property
@@ -151,44 +152,47 @@ class Study:
 
     @cached_property
     def reference(self) -> dict[str, Any] | None:
-        """reference.json: as `baselines`, with one group, a network that learnt from other images; None if it was not
-        measured."""
+        """The content of reference.json: as `baselines`, with one group, a network that learnt from other images; None
+        if it was not measured."""
         return self._json(REFERENCE) if (self.path / REFERENCE).is_file() else None
 
     @cached_property
     def reference_predictions(self) -> pd.DataFrame:
-        """Its out-of-fold scores, with the columns of `baseline_predictions`."""
+        """The reference network's out-of-fold scores, with the columns of `baseline_predictions`."""
         return self._table(REFERENCE_SCORES)
 
     @cached_property
     def leakage(self) -> dict[str, Any] | None:
-        """leakage.json: `auc_mean`, `fold_auc` with folds assigned by image; None if the study did not ask for it."""
+        """The content of leakage.json: `auc_mean`, `fold_auc` with folds assigned by image; None if the study did not
+        ask for it."""
         return self._json("leakage.json") if (self.path / "leakage.json").is_file() else None
 
     @cached_property
     def repeats(self) -> dict[str, Any] | None:
-        """repeats.json: `trial`, `repeats` (each with `repeat`, `seed` and `fold_auc` or `failed`); None without it."""
+        """The content of repeats.json: `trial`, `repeats` (each with `repeat`, `seed` and `fold_auc` or `failed`); None
+        without it."""
         return self._json("repeats.json") if (self.path / "repeats.json").is_file() else None
 
     @cached_property
     def nested(self) -> dict[str, Any] | None:
-        """nested.json: `candidates`, `fold_epochs`, and `folds` (`fold`, `winner`, `inner_auc`, `auc`) or `failed`;
-        None if the study ran no nested cross-validation."""
+        """The content of nested.json: `candidates`, `fold_epochs`, and `folds` (`fold`, `winner`, `inner_auc`, `auc`)
+        or `failed`; None if the study ran no nested cross-validation."""
         return self._json("nested.json") if (self.path / "nested.json").is_file() else None
 
     @cached_property
     def nested_predictions(self) -> pd.DataFrame:
-        """`trial, fold, image_id, patient_id, label, score`: every image as its outer fold's winner scored it."""
+        """The scores of nested cross-validation, `trial, fold, image_id, patient_id, label, score`: every image as its
+        outer fold's winner scored it."""
         return self._table("nested/predictions.parquet")
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial, ordered by number."""
+        """The trials, one row each, ordered by number."""
         return self._table("trials.parquet")
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row a (trial, fold, epoch): `loss_*`, `training_auc`, `auc`, `accuracy`, `seconds`.
+        """The curves, one row for each (trial, fold, epoch): `loss_*`, `training_auc`, `auc`, `accuracy`, `seconds`.
 
         `auc` is on the test images, `training_auc` on some of the training images; older studies do not have that.
         """
@@ -201,7 +205,7 @@ class Study:
 
     @cached_property
     def images(self) -> pd.DataFrame | None:
-        """`image_id, laterality` ("L", "R" or missing); None for a study that did not record it."""
+        """The images' `image_id, laterality` ("L", "R" or missing); None for a study that did not record it."""
         return self._table("images.parquet") if (self.path / "images.parquet").is_file() else None
 
     @cached_property
@@ -216,8 +220,8 @@ class Study:
     def objectives(self) -> list[str]:
         """What the study optimises: `auc`, and the sizes that are to be small."""
         study = self.document.get("study")
-        given = study.get("objectives") if isinstance(study, dict) else None
-        return [str(name) for name in given] if isinstance(given, list) and given else [AUC]
+        names = study.get("objectives") if isinstance(study, dict) else None
+        return [str(name) for name in names] if isinstance(names, list) and names else [AUC]
 
     @cached_property
     def pareto(self) -> pd.DataFrame:
@@ -247,7 +251,7 @@ class Study:
         except StoreError:
             raise
         except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
-            raise DataError(f"{path}: cannot be read: {told(error)}") from None
+            raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -256,7 +260,7 @@ class Study:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read: {told(error)}") from None
+            raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}: expected a JSON object")
         return value

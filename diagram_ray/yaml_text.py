@@ -1,16 +1,17 @@
-"""YAML and KEY=VALUE texts, read strictly: no key twice, no objects, and what is wrong told in one sentence."""
+"""YAML and KEY=VALUE texts, read strictly: no key twice, no objects, and errors in one sentence."""
 
 import json
 from typing import Any
 
 import yaml
 
-from diagram_ray.errors import ConfigError, told
+from diagram_ray.errors import ConfigError, one_line
 from diagram_ray.storage.paths import Place
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`a.b=value` of --set. The value is read as JSON (1e-5 is a number), else as YAML. Raises ConfigError."""
+    """The key and the value of a --set text `a.b=value`. The value is read as JSON (1e-5 is a number), else as YAML.
+    Raises ConfigError."""
     key, separator, raw = text.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set {text!r}: expected KEY=VALUE, for example training.k=2")
@@ -49,6 +50,6 @@ def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {told(error)}") from None
+        raise ConfigError(f"{where}: not valid YAML: {one_line(error)}") from None
     except Exception as error:  # PyYAML raises many kinds, such as for dates that are none
         raise ConfigError(f"{where}: not valid YAML: {type(error).__name__}") from None

@@ -22,9 +22,9 @@ from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet.layout import read_rejects
 from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.parquet.progress import PreparationProgress
-from diagram_ray.data.readers import Asked, open_index, root_of
+from diagram_ray.data.readers import ReaderOptions, open_index, root_of
 from diagram_ray.data.records import Index
-from diagram_ray.prepare import PUBLIC_KEY, Making, _progress, app
+from diagram_ray.prepare import PUBLIC_KEY, DatasetPlan, _progress, app
 from tests.support.phantoms.cbis_files import make_cbis_phantom
 from tests.support.phantoms.ddsm_files import make_ddsm_phantom
 from tests.support.repository import ROOT
@@ -175,8 +175,8 @@ def test_phantoms_that_are_there_are_used_again(tmp_path: Path, monkeypatch: pyt
     """Also those that a run which was cut off has left; they go when the dataset is whole."""
     prepared: list[tuple[Path, list[str]]] = []
 
-    def prepare_index(index: Index, out: str, source_format: str, root: str, making: Making) -> dict[str, Any]:
-        assert (index.name, source_format, making.key) == ("phantom", "phantom", PUBLIC_KEY)
+    def prepare_index(index: Index, out: str, source_format: str, root: str, plan: DatasetPlan) -> dict[str, Any]:
+        assert (index.name, source_format, plan.key) == ("phantom", "phantom", PUBLIC_KEY)
         prepared.append((Path(root), [record.path for record in index.records]))
         if len(prepared) == 1:
             raise KeyboardInterrupt
@@ -227,9 +227,9 @@ def test_every_format_has_its_reader(tmp_path: Path) -> None:
     make_ddsm_phantom(tmp_path / "ddsm", 3, 0, height=104, workers=1)
     make_cbis_phantom(tmp_path / "cbis", 2, 0, height=104, workers=1)
     for format_, asked, classes in (
-        ("ddsm", Asked(), ("benign", "cancer")),
-        ("ddsm", Asked(normals=True), ("negative", "cancer")),
-        ("cbis-ddsm", Asked(), ("benign", "cancer")),
+        ("ddsm", ReaderOptions(), ("benign", "cancer")),
+        ("ddsm", ReaderOptions(normals=True), ("negative", "cancer")),
+        ("cbis-ddsm", ReaderOptions(), ("benign", "cancer")),
     ):
         source = str(tmp_path / format_.removesuffix("-ddsm"))
         index = open_index(format_, source, asked)

@@ -25,7 +25,7 @@ from diagram_ray.evaluation.metrics import auc
 
 BASELINES = (*GROUPS, ALL_FILE, ALL_BREAST, EVERYTHING)
 VERSION = 1
-"""Of the features and the learner: another one measures anew."""
+"""The version of the features and the learner: baselines of another version are measured anew."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Baselines:
     """Scores that stand beside those of a study's trials, on the same folds, and what they reach."""
 
     scores: pd.DataFrame
-    """`group, fold, image_id, patient_id, label, score`, out of fold."""
+    """The out-of-fold scores: `group, fold, image_id, patient_id, label, score`."""
     groups: list[dict[str, Any]]
-    """Each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`."""
+    """The groups of features, each with `name`, `kind`, `note`, `auc_mean` and `fold_auc`."""
     absent: list[str]
     """Groups that nothing is known of, or that are the same for all images."""
 
 
 def identity(data: TrainingData, splits: Splits) -> str:
-    """What baselines depend on, in short: where it is the same, they are."""
-    asked = f"{VERSION} {data.fingerprint} {data.classes} {splits.to_json()} {data.labels.tolist()}"
-    return hashlib.sha256(asked.encode()).hexdigest()
+    """A hash of all that baselines depend on: where it is the same, so are they."""
+    content = f"{VERSION} {data.fingerprint} {data.classes} {splits.to_json()} {data.labels.tolist()}"
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def question(data: TrainingData, splits: Splits, manifest: pd.DataFrame | None, config: DataConfig) -> Question:
@@ -54,8 +54,8 @@ def question(data: TrainingData, splits: Splits, manifest: pd.DataFrame | None, 
     frame = pd.DataFrame({"image_id": data.image_ids, "patient_id": data.patient_ids})
     frame = pd.concat([frame, picture_numbers(data.images)], axis=1)
     if manifest is not None:
-        told = manifest.drop(columns=["patient_id", *PICTURE, config.target], errors="ignore")  # the target is no hint
-        frame = frame.merge(told, on="image_id", how="left", validate="one_to_one")
+        facts = manifest.drop(columns=["patient_id", *PICTURE, config.target], errors="ignore")  # the target is no hint
+        frame = frame.merge(facts, on="image_id", how="left", validate="one_to_one")
     folds = frame["patient_id"].map(splits.patients).to_numpy().astype(np.int64)
     for fold in range(splits.n_folds):
         if len(set(data.labels[folds != fold].tolist())) < 2:
@@ -65,8 +65,8 @@ def question(data: TrainingData, splits: Splits, manifest: pd.DataFrame | None, 
     return Question(with_derived(frame), data.labels, folds, patients, tuple(sorted(words)))
 
 
-def measure(asked: Question, stopping: Callable[[], bool]) -> Baselines | None:
-    """Asks one group of features after the other; None if it was stopped.
+def measure(question: Question, stopping: Callable[[], bool]) -> Baselines | None:
+    """Measures one group of features after the other; None if it was stopped.
 
     Raises DataError if nothing is known of the images, or a fold has images of one class only.
     """
@@ -75,8 +75,8 @@ def measure(asked: Question, stopping: Callable[[], bool]) -> Baselines | None:
     for group in BASELINES:
         if stopping():
             return None
-        if (scores := scores_of(asked, group)) is not None:
-            tables.append(_table(asked, group, scores))
+        if (scores := scores_of(question, group)) is not None:
+            tables.append(_table(question, group, scores))
             groups.append(summary(group.name, group.kind.value, group.note, tables[-1]))
     if not tables:
         raise DataError("what is known of the images is the same for all of them, so nothing can be told by it")
@@ -85,13 +85,13 @@ def measure(asked: Question, stopping: Callable[[], bool]) -> Baselines | None:
     return Baselines(pd.concat(tables, ignore_index=True), groups, absent)
 
 
-def _table(asked: Question, group: Group, scores: Floats) -> pd.DataFrame:
-    ids = asked.images[["image_id", "patient_id"]]
-    told = ids.assign(group=group.name, fold=asked.folds.astype(np.int32), label=asked.labels, score=scores)
-    return told[["group", "fold", "image_id", "patient_id", "label", "score"]]
+def _table(question: Question, group: Group, scores: Floats) -> pd.DataFrame:
+    ids = question.images[["image_id", "patient_id"]]
+    table = ids.assign(group=group.name, fold=question.folds.astype(np.int32), label=question.labels, score=scores)
+    return table[["group", "fold", "image_id", "patient_id", "label", "score"]]
 
 
 def summary(name: str, kind: str, note: str, table: pd.DataFrame) -> dict[str, Any]:
-    """One of `Baselines.groups`; `table` has its scores."""
+    """The entry of one group in `Baselines.groups`; `table` has its scores."""
     folds = [auc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in table.groupby("fold")]
     return {"name": name, "kind": kind, "note": note, "auc_mean": float(np.mean(folds)), "fold_auc": folds}

@@ -26,31 +26,31 @@ def patch_flaws(patches: pd.DataFrame, manifest: pd.DataFrame, positive: str) ->
     return joined.loc[flaw != "", FLAW_META.columns].astype(object)
 
 
-def patch_findings(flaws: pd.DataFrame, there: int, said: int) -> list[Finding]:
-    """What `patch_flaws` found, in sentences; `there` are the patches that are there, `said` those of dataset.json."""
-    told = (
+def patch_findings(flaws: pd.DataFrame, there: int, expected: int) -> list[Finding]:
+    """The findings of `patch_flaws` in sentences; `there` is the number of patches, `expected` that of dataset.json."""
+    kinds = (
         (STRANGE, "foreign-patches", Severity.SERIOUS, "{} cut from {} of another patient: {}."),
         (ORPHAN, "orphan-patches", Severity.SERIOUS, "{} from {} that the dataset does not have: {}."),
         (CONTRARY, "contrary-patches", Severity.WARNING, "{} of the positive class on {} of another class: {}."),
     )
     findings = []
-    if there != said:
-        sentence = f"There are {counted(there, 'patch', 'patches')}, and dataset.json says {said}."
-        findings.append(Finding(Severity.SERIOUS, "missing-patches", sentence, {"there": there, "said": said}))
-    for flaw, code, severity, sentence in told:
-        mine = flaws[flaws["flaw"] == flaw]
-        if len(mine):
-            images = sorted(set(mine["image_id"].astype(str)))
-            patches = counted(len(mine), "patch is", "patches are")
+    if there != expected:
+        sentence = f"There are {counted(there, 'patch', 'patches')}, and dataset.json says {expected}."
+        findings.append(Finding(Severity.SERIOUS, "missing-patches", sentence, {"there": there, "said": expected}))
+    for flaw, code, severity, sentence in kinds:
+        rows = flaws[flaws["flaw"] == flaw]
+        if len(rows):
+            images = sorted(set(rows["image_id"].astype(str)))
+            patches = counted(len(rows), "patch is", "patches are")
             text = sentence.format(patches, counted(len(images), "image"), some(images))
-            findings.append(Finding(severity, code, text, {"patches": len(mine), "images": images[:20]}))
+            findings.append(Finding(severity, code, text, {"patches": len(rows), "images": images[:20]}))
     return findings
 
 
 def image_findings(images: pd.DataFrame, manifest: pd.DataFrame) -> list[Finding]:
-    """Images that the manifest does not have or tells otherwise, and those that are missing."""
+    """The findings about images that the manifest does not have or describes otherwise, and about missing ones."""
     columns = [name for name in ("image_id", "patient_id", "label", "digest") if name in manifest]
-    joined = images.merge(manifest[columns], on="image_id", how="outer", suffixes=("", "_told"), indicator=True)
+    joined = images.merge(manifest[columns], on="image_id", how="outer", suffixes=("", "_manifest"), indicator=True)
     both = joined[joined["_merge"] == "both"]
     flaws = {
         "missing-images": (
@@ -69,7 +69,7 @@ def image_findings(images: pd.DataFrame, manifest: pd.DataFrame) -> list[Finding
 
 
 def _differ(joined: pd.DataFrame, name: str) -> "pd.Series[bool]":
-    one, two = joined[name], joined[f"{name}_told"]
+    one, two = joined[name], joined[f"{name}_manifest"]
     return (one != two) & ~(one.isna() & two.isna())
 
 

@@ -15,14 +15,14 @@ from diagram_ray.data.preprocessing.standardise import LEVELS, SHARES
 from diagram_ray.errors import DataError
 
 BINS = 32
-"""Of the histogram of the breast's grey levels."""
+"""The number of bins of the histogram of the breast's grey levels."""
 HISTOGRAM = [f"grey_bin_{number:02d}" for number in range(BINS)]
 BRIGHTNESS = ["picture_mean", "picture_sd", *(f"picture_p{share:02d}" for share in SHARES)]
 """Mean, standard deviation and percentiles of the breast's grey levels in the prepared picture, over 0..1."""
 PICTURE = ["picture_part", *HISTOGRAM, *BRIGHTNESS]
-"""What the pixels of a prepared picture tell of its breast without any shape."""
-TOLD = ["image_id", "patient_id", "label"]
-PATCH = ["patch_id", *TOLD, "kind"]
+"""The columns of what a prepared picture's pixels say of its breast without any shape."""
+KEYS = ["image_id", "patient_id", "label"]
+PATCH = ["patch_id", *KEYS, "kind"]
 
 META = pd.DataFrame(
     {
@@ -41,7 +41,7 @@ def describe_part(path: str, files: Any) -> pd.DataFrame:
 
     `files` is the fsspec file system. At most one row group's pixels are in memory.
     """
-    groups = _groups(path, files, [*TOLD, "pixels"])
+    groups = _groups(path, files, [*KEYS, "pixels"])
     return pd.concat([META, *(_described(table, start) for start, table in groups)]).assign(part=path)
 
 
@@ -49,9 +49,9 @@ def _described(table: pa.Table, start: int) -> pd.DataFrame:
     """The images of one row group; the first is row `start` of its file."""
     pixels = picture_array(table)
     sketches = np.stack([sketch(picture) for picture in pixels])
-    frame = pd.DataFrame(table.select(TOLD).to_pylist(), columns=TOLD, dtype=object)
+    frame = pd.DataFrame(table.select(KEYS).to_pylist(), columns=KEYS, dtype=object)
     frame["digest"] = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels]  # as in the manifest
-    frame["sketch"] = [each.tobytes() for each in sketches]
+    frame["sketch"] = [array.tobytes() for array in sketches]
     frame["part"], frame["row"] = "", np.arange(start, start + len(frame), dtype=np.int64)
     frame[["hash0", "hash1"]] = hashes(sketches)
     frame[PICTURE] = picture_numbers(pixels)
@@ -79,17 +79,17 @@ def read_patches(path: str, files: Any) -> pd.DataFrame:
     return pd.concat([PATCH_META, *tables]).astype(object) if tables else PATCH_META
 
 
-def read_pictures(images: pd.DataFrame, wanted: Iterable[str], files: Any) -> dict[str, NDArray[np.uint16]]:
+def read_pictures(images: pd.DataFrame, image_ids: Iterable[str], files: Any) -> dict[str, NDArray[np.uint16]]:
     """The pixels of some images, by id; `images` says where they are. Raises DataError."""
-    chosen = images[images["image_id"].isin(set(wanted))]
-    found: dict[str, NDArray[np.uint16]] = {}
+    chosen = images[images["image_id"].isin(set(image_ids))]
+    pictures: dict[str, NDArray[np.uint16]] = {}
     for path, rows in chosen.groupby("part"):
         ids = dict(zip(rows["row"].to_list(), rows["image_id"].to_list(), strict=True))
         for start, table in _groups(str(path), files, ["pixels"], ids):
             pixels = picture_array(table)
-            mine = [row for row in ids if start <= row < start + len(table)]
-            found |= {ids[row]: pixels[row - start].copy() for row in mine}
-    return found
+            inside = [row for row in ids if start <= row < start + len(table)]
+            pictures |= {ids[row]: pixels[row - start].copy() for row in inside}
+    return pictures
 
 
 def picture_array(table: pa.Table) -> NDArray[np.uint16]:

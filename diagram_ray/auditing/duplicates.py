@@ -35,13 +35,13 @@ class Prints:
     """What is compared: N images, no two of them with the same pixels."""
 
     hashes: Hashes
-    """(N, 2)"""
+    """The hashes, (N, 2)."""
     sketches: Sketches
-    """(N, 64, 64)"""
+    """The sketches, (N, 64, 64)."""
     owners: NDArray[np.int64]
-    """(N,) whose image it is. Pixels that several patients have are an owner of their own."""
+    """The patient of each image, (N,). Pixels that several patients have are an owner of their own."""
     rows: NDArray[np.int64]
-    """(N,) where the image is in the table."""
+    """The row of each image in the table, (N,)."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Pair:
     patients: tuple[str, str]
     labels: tuple[str | None, str | None]
     correlation: float
-    """1 where the pixels are equal."""
+    """The correlation of the two sketches; 1 where the pixels are equal."""
     flip: str
     identical: bool
 
 
 def prints(images: pd.DataFrame) -> Prints:
-    """Of a table of described images, one row for each different picture."""
+    """The prints of a table of described images, one row for each different picture."""
     owners = pd.factorize(images["patient_id"])[0].astype(np.int64)
     shared = images.groupby("digest")["patient_id"].transform("nunique").to_numpy() > 1
     owners[shared] = owners.max(initial=0) + 1 + np.flatnonzero(shared)
@@ -87,24 +87,24 @@ def blocks(count: int) -> list[tuple[int, int]]:
 
 def near_of(prints: Prints, start: int, stop: int) -> list[Near]:
     """The pairs of the images start..stop with later ones of other owners, the first MOST of them."""
-    found: dict[tuple[int, int], Near] = {}
+    nearest: dict[tuple[int, int], Near] = {}
     for top in range(start, stop, STRIP):
         for flip in FLIPS:
             first, second = _candidates(prints, top, min(top + STRIP, stop), flip)
             for near in _confirmed(prints, first, second, flip):
                 place = (near.first, near.second)
-                if place not in found or near.correlation > found[place].correlation:
-                    found[place] = near
-        if len(found) >= MOST:
+                if place not in nearest or near.correlation > nearest[place].correlation:
+                    nearest[place] = near
+        if len(nearest) >= MOST:
             break
-    return [found[place] for place in sorted(found)][:MOST]
+    return [nearest[place] for place in sorted(nearest)][:MOST]
 
 
 def _candidates(prints: Prints, start: int, stop: int, flip: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs within RADIUS, of different owners, the first in start..stop and the second after it."""
-    mine, others = prints.hashes[start:stop], flipped(prints.hashes[start:], flip)
-    distance = np.bitwise_count(mine[:, None, 0] ^ others[None, :, 0])
-    distance += np.bitwise_count(mine[:, None, 1] ^ others[None, :, 1])
+    chosen, others = prints.hashes[start:stop], flipped(prints.hashes[start:], flip)
+    distance = np.bitwise_count(chosen[:, None, 0] ^ others[None, :, 0])
+    distance += np.bitwise_count(chosen[:, None, 1] ^ others[None, :, 1])
     first, second = np.nonzero(distance <= RADIUS)
     first, second = first + start, second + start
     kept = (first < second) & (prints.owners[first] != prints.owners[second])
@@ -121,15 +121,15 @@ def _confirmed(prints: Prints, first: NDArray[np.intp], second: NDArray[np.intp]
 
 def pairs(images: pd.DataFrame, prints: Prints, near: Sequence[Near]) -> list[Pair]:
     """Equal pixels under two patients, then pictures that are nearly equal, in the order of the table."""
-    found = []
+    doubles = []
     table = images.reset_index(drop=True)
     for _, same in table[table["digest"].duplicated(keep=False)].groupby("digest", sort=False):
         rows = same.drop_duplicates("patient_id").index.to_list()
-        found += [_pair(images, one, two, 1.0, "", True) for one, two in pairwise(rows)]
-    for each in near:
-        one, two = int(prints.rows[each.first]), int(prints.rows[each.second])
-        found.append(_pair(images, one, two, each.correlation, each.flip, False))
-    return found
+        doubles += [_pair(images, one, two, 1.0, "", True) for one, two in pairwise(rows)]
+    for match in near:
+        one, two = int(prints.rows[match.first]), int(prints.rows[match.second])
+        doubles.append(_pair(images, one, two, match.correlation, match.flip, False))
+    return doubles
 
 
 def _pair(images: pd.DataFrame, one: int, two: int, value: float, flip: str, identical: bool) -> Pair:
@@ -142,22 +142,22 @@ def _pair(images: pd.DataFrame, one: int, two: int, value: float, flip: str, ide
     )  # fmt: skip
 
 
-def duplicate_findings(images: pd.DataFrame, found: Sequence[Pair]) -> list[Finding]:
-    """What duplicates across patients, and equal pixels of one patient, mean."""
+def duplicate_findings(images: pd.DataFrame, pairs: Sequence[Pair]) -> list[Finding]:
+    """The findings about duplicates across patients, and about equal pixels of one patient."""
     findings = []
-    if found:
-        equal = sum(pair.identical for pair in found)
-        contrary = sum(pair.labels[0] != pair.labels[1] for pair in found)
-        people = {patient for pair in found for patient in pair.patients}
-        told = [f"{pair.images[0]} and {pair.images[1]}" for pair in found]
+    if pairs:
+        equal = sum(pair.identical for pair in pairs)
+        contrary = sum(pair.labels[0] != pair.labels[1] for pair in pairs)
+        people = {patient for pair in pairs for patient in pair.patients}
+        names = [f"{pair.images[0]} and {pair.images[1]}" for pair in pairs]
         sentence = (
-            f"{counted(len(found), 'picture stands', 'pictures stand')} under two patients each ({equal} pixel for "
-            f"pixel, {len(found) - equal} nearly): {some(told)}. Where the two patients are in different folds, a "
+            f"{counted(len(pairs), 'picture stands', 'pictures stand')} under two patients each ({equal} pixel for "
+            f"pixel, {len(pairs) - equal} nearly): {some(names)}. Where the two patients are in different folds, a "
             "model is tested on what it was trained on."
         )
         if contrary:
             sentence += f" {contrary} of them {'has' if contrary == 1 else 'have'} two different labels."
-        details = {"pairs": len(found), "identical": equal, "patients": len(people), "different_labels": contrary}
+        details = {"pairs": len(pairs), "identical": equal, "patients": len(people), "different_labels": contrary}
         findings.append(Finding(Severity.SERIOUS, "duplicates", sentence, details))
     return findings + _of_one_patient(images)
 
@@ -173,9 +173,9 @@ def _of_one_patient(images: pd.DataFrame) -> list[Finding]:
     return [Finding(Severity.INFO, "repeated-images", sentence, {"images": again})]
 
 
-def as_rows(found: Sequence[Pair]) -> list[dict[str, Any]]:
+def as_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     """The pairs as JSON has them."""
-    return [{**asdict(pair), **{name: list(getattr(pair, name)) for name in _LISTS}} for pair in found]
+    return [{**asdict(pair), **{name: list(getattr(pair, name)) for name in _LISTS}} for pair in pairs]
 
 
 _LISTS = ("images", "patients", "labels")

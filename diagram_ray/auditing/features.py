@@ -19,7 +19,7 @@ CLASS_WORDS = ("normal", "benign", "malignant", "cancer", "negative", "positive"
 DEEPEST = 4
 """Folders of a path that are looked at."""
 MOST_VALUES = 40
-"""Of a feature with names for values; rarer ones count as one."""
+"""The most values that are kept of a feature with names for values; rarer ones count as one."""
 FEWEST_PATIENTS = 2
 """A value that one patient alone has cannot be learned on other patients."""
 
@@ -43,7 +43,7 @@ class Group:
     kind: Kind
     columns: tuple[str, ...]
     note: str
-    """What it is, and what of it a network may see after preparation."""
+    """What the group is, and what of it a network may see after preparation."""
 
 
 GREYS = ("grey_mean", "grey_sd", "grey_p05", "grey_p25", "grey_p50", "grey_p75", "grey_p95")

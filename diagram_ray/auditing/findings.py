@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 
 ORDER = tuple(reversed(Severity))
-"""The worst first."""
+"""The severities, the worst first."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Finding:
     code: str
     """A short name that stays the same: 'duplicates', 'shortcut', ..."""
     sentence: str
-    """For people: what is so, how often, and what follows."""
+    """A sentence for people: what is so, how often, and what follows."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What it rests on, as JSON has it: counts and examples."""
+    """What the finding rests on, as JSON has it: counts and examples."""
 
 
 def worst_first(findings: list[Finding]) -> list[Finding]:
@@ -39,11 +39,11 @@ def worst_first(findings: list[Finding]) -> list[Finding]:
 
 
 def some(names: list[str], shown: int = 3) -> str:
-    """For example 'a, b, c and 4 more'."""
+    """Some of the names, for example 'a, b, c and 4 more'."""
     rest = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def counted(count: int, what: str, plural: str = "") -> str:
-    """For example '1 image' or '3 images'."""
+    """A count with its noun, for example '1 image' or '3 images'."""
     return f"{count} {what if count == 1 else plural or what + 's'}"

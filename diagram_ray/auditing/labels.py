@@ -7,12 +7,12 @@ from diagram_ray.auditing.findings import Finding, Severity, counted, some
 FEWEST = 10
 """Patients of a class below which neither a classifier nor a shortcut can be judged."""
 FILM = ["patient_id", "exam_id", "laterality", "view"]
-"""What one label belongs to, where labels are given to images."""
+"""The columns that say what one label belongs to, where labels are given to images."""
 BREAST = FILM[:3]
 
 
 def label_findings(manifest: pd.DataFrame, images: pd.DataFrame, classes: tuple[str, ...]) -> list[Finding]:
-    """Of the manifest's column `label`; `images` are the described ones."""
+    """The findings about the manifest's column `label`; `images` are the described ones."""
     known = manifest[manifest["label"].notna()]
     return [
         *_few(known, classes),
@@ -29,8 +29,8 @@ def _few(known: pd.DataFrame, classes: tuple[str, ...]) -> list[Finding]:
     few = {name: count for name, count in counts.items() if count < FEWEST}
     if not few:
         return []
-    told = " and ".join(f"“{name}” {counted(count, 'patient')}" for name, count in few.items())
-    sentence = f"Too few to measure anything: {told}, and {FEWEST} of each class are the least to judge anything by."
+    numbers = " and ".join(f"“{name}” {counted(count, 'patient')}" for name, count in few.items())
+    sentence = f"Too few to measure anything: {numbers}, and {FEWEST} of each class are the least to judge anything by."
     return [Finding(Severity.WARNING, "few-patients", sentence, counts)]
 
 
@@ -97,5 +97,5 @@ def _conflicts(known: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The images of the groups that have more than one label; none where a key is not known."""
     if not set(keys) <= set(known.columns):
         return known.iloc[:0]
-    told = known.dropna(subset=keys)
-    return told[told.groupby(keys)["label"].transform("nunique") > 1]
+    complete = known.dropna(subset=keys)
+    return complete[complete.groupby(keys)["label"].transform("nunique") > 1]

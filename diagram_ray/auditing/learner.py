@@ -22,22 +22,22 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: N labelled images, in the order of their ids."""
+    """A classification task: N labelled images, in the order of their ids."""
 
     images: pd.DataFrame
-    """(N rows) the manifest and the description of each image."""
+    """The manifest and the description of each image, N rows."""
     labels: NDArray[np.int64]
-    """(N,) 1 for the positive class."""
+    """The labels (N,): 1 for the positive class."""
     folds: NDArray[np.int64]
-    """(N,) the fold that tests each image. Both classes are in every fold's training part."""
+    """The fold that tests each image, (N,). Both classes are in every fold's training part."""
     patients: NDArray[np.int64]
-    """(N,) 0..P-1"""
+    """The patient of each image, (N,): 0..P-1."""
     classes: tuple[str, ...]
-    """Names of classes: folders that are named so arrange the archive, and tell nothing."""
+    """Names of classes: folders that are named so arrange the archive, and say nothing else."""
 
 
 def scores_of(question: Question, group: Group) -> Floats | None:
-    """(N,) each image's probability of the positive class, by models that were trained on the other folds.
+    """The probability (N,) of the positive class of each image, by models that were trained on the other folds.
 
     None where the group's features are the same for all images, or not in the table.
     """

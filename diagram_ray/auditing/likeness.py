@@ -19,15 +19,16 @@ from scipy import ndimage
 from scipy.fft import dctn
 
 SIDE = 64
-"""Of a sketch."""
+"""The side of a sketch in pixels."""
 REACH = 1.8
 """A sketch shows the breast's mean position ± this many standard deviations, vertically and horizontally."""
 BACKGROUND = 0.004
 """Part of the range up to which a pixel is background."""
 FINE, COARSE = 3.0, 6.0
-"""Of a sketch's pixels: what is wider than about FINE is taken out, and contrast is evened out over COARSE."""
+"""Distances in a sketch's pixels: what is wider than about FINE is taken out, and contrast is evened out over
+COARSE."""
 LEVELS = 32
-"""Of a sketch's int8 for one standard deviation."""
+"""Steps of a sketch's int8 values for one standard deviation."""
 BITS = 128
 TERMS = 12
 """The hash's cosine terms have at most this many half waves a side."""

@@ -7,7 +7,8 @@ from diagram_ray.auditing.findings import Finding, Severity, counted, some
 
 
 def privacy_findings(manifest: pd.DataFrame) -> list[Finding]:
-    """Of the manifest's column `burned_in`, what (0028,0301) Burned In Annotation says of each image's file.
+    """The findings about the manifest's column `burned_in`, which holds what (0028,0301) Burned In Annotation says of
+    each image's file.
 
     Preparation blanks what lies outside of the breast; it cannot tell letters on the breast from calcifications.
     """

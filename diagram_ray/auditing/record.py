@@ -25,17 +25,18 @@ class Audit:
     """What an audit has found; all of it as JSON has it, but for the findings."""
 
     fingerprint: str
-    """Of the dataset that was audited."""
+    """The fingerprint of the dataset that was audited."""
     dataset: dict[str, Any]
-    """name, source_format, classes and counts of it."""
+    """The dataset's name, source_format, classes and counts."""
     findings: tuple[Finding, ...]
-    """The worst first."""
+    """The findings, the worst first."""
     counts: dict[str, list[dict[str, Any]]]
     """Column -> its values, with the images of each class."""
     statistics: list[dict[str, Any]]
     histograms: dict[str, list[float]]
     shortcuts: dict[str, Any]
-    """`groups`: what was asked, with [value, low, high] of AUC or null; `unasked`: why nothing was."""
+    """The shortcut check: `groups` of features, with [value, low, high] of AUC or null; `unasked`: why there are
+    none."""
     pairs: list[dict[str, Any]]
     """Pictures under two patients."""
 
@@ -52,13 +53,13 @@ def new_audit(
     **measured: Any,
 ) -> Audit:
     """The audit of the dataset that `info`, its dataset.json, describes."""
-    told = {name: info.get(name) for name in ("name", "source_format", "classes", "counts")}
+    dataset = {name: info.get(name) for name in ("name", "source_format", "classes", "counts")}
     ordered = tuple(worst_first(list(findings)))
-    return Audit(str(info["fingerprint"]), told, ordered, pairs=list(pairs)[:LISTED], **measured)
+    return Audit(str(info["fingerprint"]), dataset, ordered, pairs=list(pairs)[:LISTED], **measured)
 
 
 def as_dict(audit: Audit) -> dict[str, Any]:
-    """As audit.json has it."""
+    """The audit as audit.json has it."""
     return {"format_version": VERSION, "created_by": __version__, **asdict(audit)}
 
 
@@ -81,9 +82,9 @@ def read_summary(uri: str) -> dict[str, Any] | None:
     """What audit.json says in short: `summary` of it. None if there is none. Raises DataError if it cannot be read."""
     files, root = open_place(uri)
     try:
-        told = json.loads(files.cat_file(f"{root}/{FILE}"))
-        findings = [{name: str(finding[name]) for name in TOLD} for finding in told["findings"]]
-        return {"fingerprint": str(told["fingerprint"]), "findings": findings}
+        document = json.loads(files.cat_file(f"{root}/{FILE}"))
+        findings = [{name: str(finding[name]) for name in FINDING_FIELDS} for finding in document["findings"]]
+        return {"fingerprint": str(document["fingerprint"]), "findings": findings}
     except FileNotFoundError:
         return None
     except Exception as error:  # object stores raise kinds of their own
@@ -92,8 +93,8 @@ def read_summary(uri: str) -> dict[str, Any] | None:
 
 def summary(audit: Audit) -> dict[str, Any]:
     """What a study keeps of an audit: the fingerprint, and the findings without their details."""
-    told = [{name: str(getattr(finding, name)) for name in TOLD} for finding in audit.findings]
-    return {"fingerprint": audit.fingerprint, "findings": told}
+    findings = [{name: str(getattr(finding, name)) for name in FINDING_FIELDS} for finding in audit.findings]
+    return {"fingerprint": audit.fingerprint, "findings": findings}
 
 
-TOLD = ("severity", "code", "sentence")
+FINDING_FIELDS = ("severity", "code", "sentence")

@@ -28,7 +28,7 @@ RESAMPLES = 1000
 WARN, SERIOUS = 0.6, 0.75
 """Lower bounds of AUC from which a finding is a warning, and serious."""
 UNCLEAR = 0.5
-"""Width of an interval that tells nothing."""
+"""Width of an interval that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Score:
 
     group: Group
     auc: Interval | None
-    """None where the group is the same for all images, or not in the manifest."""
+    """The group's AUC, mean over folds; None where the group is the same for all images, or not in the manifest."""
 
     @property
     def severity(self) -> Severity:
@@ -47,11 +47,12 @@ class Score:
 
 
 def ask(images: pd.DataFrame, classes: tuple[str, ...], fingerprint: str) -> Question | str:
-    """The question, or why it cannot be asked. `images` has the manifest's columns and the description's."""
+    """The question of the shortcut check, or why it cannot be asked. `images` has the manifest's columns and the
+    description's."""
     chosen = images[images["label"].isin(classes)].sort_values("image_id").reset_index(drop=True)
     labels = (chosen["label"] == classes[-1]).to_numpy().astype(np.int64)
-    for name, wanted in ((classes[-1], 1), ("the other class", 0)):
-        patients = chosen["patient_id"][labels == wanted].nunique()
+    for name, label in ((classes[-1], 1), ("the other class", 0)):
+        patients = chosen["patient_id"][labels == label].nunique()
         if patients < FEWEST:
             return f"too few patients to tell: {name} has {patients}, and {FEWEST} of each class are needed"
     try:
@@ -93,7 +94,7 @@ def _interval(question: Question, scores: Floats) -> Interval:
 
 
 def groups() -> tuple[Group, ...]:
-    """All that is asked."""
+    """All groups of features that the check measures."""
     return (ALL_FILE, *GROUPS)
 
 
@@ -102,29 +103,29 @@ def shortcut_findings(scores: list[Score], unasked: str) -> list[Finding]:
     if unasked:
         sentence = f"Whether the label can be told without looking at the breast could not be judged: {unasked}."
         return [Finding(Severity.INFO, "shortcut-unknown", sentence)]
-    known = [each for each in scores if each.auc is not None]
-    of_file = [each for each in known if each.group.kind is Kind.FILE]
+    measured = [score for score in scores if score.auc is not None]
+    of_file = [score for score in measured if score.group.kind is Kind.FILE]
     if not of_file:
         sentence = "Nothing is known of the files but the breast: the shortcut check had nothing to look at."
         return [Finding(Severity.INFO, "shortcut-unknown", sentence)]
-    return [*_of_file(of_file), *_of_breast([each for each in known if each.group.kind is Kind.BREAST])]
+    return [*_of_file(of_file), *_of_breast([score for score in measured if score.group.kind is Kind.BREAST])]
 
 
 def _of_file(scores: list[Score]) -> list[Finding]:
-    loud = [each for each in scores if each.severity is not Severity.INFO]
+    loud = [score for score in scores if score.severity is not Severity.INFO]
     if not loud:
         whole = scores[0].auc
         if whole is not None and whole.high - whole.low > UNCLEAR:
             sentence = (
-                f"Too few patients to rule a shortcut out: without looking at the breast, AUC {_told(scores[0])}."
+                f"Too few patients to rule a shortcut out: without looking at the breast, AUC {_shown(scores[0])}."
             )
             return [Finding(Severity.INFO, "shortcut-unknown", sentence, _details(scores))]
         return []
-    severity = max((each.severity for each in loud), key=list(Severity).index)
-    single = sorted((each for each in loud if each.group != ALL_FILE), key=_low, reverse=True)
+    severity = max((score.severity for score in loud), key=list(Severity).index)
+    single = sorted((score for score in loud if score.group != ALL_FILE), key=_low, reverse=True)
     best = max(loud, key=_low)
     sentence = (
-        f"The label can be told without looking at the breast (AUC {_told(best)}): a model may learn that instead of "
+        f"The label can be told without looking at the breast (AUC {_shown(best)}): a model may learn that instead of "
         f"the disease. By: {_named(single) or 'no single group of features, but several together'}."
     )
     return [Finding(severity, "shortcut", sentence, _details(loud))]
@@ -132,7 +133,7 @@ def _of_file(scores: list[Score]) -> list[Finding]:
 
 def _of_breast(scores: list[Score]) -> list[Finding]:
     """No shortcut by itself, as disease is bright; but a figure that a network has to beat."""
-    loud = sorted((each for each in scores if each.severity is not Severity.INFO), key=_low, reverse=True)
+    loud = sorted((score for score in scores if score.severity is not Severity.INFO), key=_low, reverse=True)
     if not loud:
         return []
     sentence = (
@@ -143,28 +144,29 @@ def _of_breast(scores: list[Score]) -> list[Finding]:
     return [Finding(Severity.INFO, "brightness", sentence, _details(loud))]
 
 
-def _low(each: Score) -> float:
-    return each.auc.low if each.auc else 0.0
+def _low(score: Score) -> float:
+    return score.auc.low if score.auc else 0.0
 
 
-def _told(each: Score) -> str:
-    return f"{each.auc.value:.2f}, 95% interval {each.auc.low:.2f} to {each.auc.high:.2f}" if each.auc else "unknown"
+def _shown(score: Score) -> str:
+    auc = score.auc
+    return f"{auc.value:.2f}, 95% interval {auc.low:.2f} to {auc.high:.2f}" if auc else "unknown"
 
 
 def _named(scores: list[Score]) -> str:
     return ", ".join(
-        f"{each.group.name} {each.auc.value:.2f} ({each.auc.low:.2f} to {each.auc.high:.2f})"
-        for each in scores
-        if each.auc
+        f"{score.group.name} {score.auc.value:.2f} ({score.auc.low:.2f} to {score.auc.high:.2f})"
+        for score in scores
+        if score.auc
     )
 
 
 def _details(scores: list[Score]) -> dict[str, object]:
-    return {each.group.name: rounded(each.auc) for each in scores if each.auc}
+    return {score.group.name: rounded(score.auc) for score in scores if score.auc}
 
 
 def rounded(auc: Interval) -> list[float]:
-    """[value, low, high] as JSON has it."""
+    """An interval as JSON has it: [value, low, high]."""
     return [round(auc.value, 4), round(auc.low, 4), round(auc.high, 4)]
 
 
@@ -172,11 +174,11 @@ def as_groups(scores: list[Score]) -> list[dict[str, Any]]:
     """The scores as JSON has them."""
     return [
         {
-            "name": each.group.name,
-            "kind": each.group.kind.value,
-            "note": each.group.note,
-            "severity": each.severity.value if each.group.kind is Kind.FILE else Severity.INFO.value,
-            "auc": rounded(each.auc) if each.auc else None,
+            "name": score.group.name,
+            "kind": score.group.kind.value,
+            "note": score.group.note,
+            "severity": score.severity.value if score.group.kind is Kind.FILE else Severity.INFO.value,
+            "auc": rounded(score.auc) if score.auc else None,
         }
-        for each in scores
+        for score in scores
     ]

@@ -18,11 +18,11 @@ UNKNOWN = "(none)"
 NUMBERS = tuple(
     name for group in GROUPS for name in group.columns if name not in (*NAMES, *HISTOGRAM, "inverted", "mirrored")
 )
-"""Columns of which the spread is told by class."""
+"""Columns whose spread is shown by class."""
 
 
 def countable(manifest: pd.DataFrame) -> pd.DataFrame:
-    """image_id, patient_id, label and the columns of COUNTED, as text, (none) where there is nothing."""
+    """The columns image_id, patient_id, label and the columns of COUNTED, as text, (none) where there is nothing."""
     columns = {name: manifest[name] for name in COUNTED if name in manifest} | {"class": manifest["label"]}
     if "source_folder" in manifest:
         columns["source"] = manifest["source_folder"].fillna("").map(lambda folder: str(folder).split("/")[0])
@@ -37,7 +37,7 @@ def _text(value: Any) -> str:
 
 
 def count_rows(images: "pd.Series[int]", patients: "pd.Series[int]", field: str) -> list[dict[str, Any]]:
-    """Of images and patients by (value, label): the MOST_VALUES commonest values, in their order."""
+    """The counts of images and patients by (value, label), of the MOST_VALUES commonest values, in their order."""
     whole = images.groupby(level=field).sum().sort_values(ascending=False, kind="stable")
     return [
         {

@@ -20,7 +20,7 @@ class Region:
     """A lesion's bounding box in one image."""
 
     box: tuple[float, float, float, float]
-    """(top, left, bottom, right) in pixels of the original image; bottom and right are exclusive."""
+    """The box (top, left, bottom, right) in pixels of the original image; bottom and right are exclusive."""
     finding: str
     """What was outlined, in lower case: 'mass', 'calcification', ..."""
     label: str | None
@@ -32,11 +32,11 @@ class Mask:
     """A lesion outlined by a picture of its own, as large as the image. Its box is found when pixels are read."""
 
     paths: tuple[str, ...]
-    """Where it may be. One of these files is the mask, which its content tells: names err."""
+    """The files that may be the mask. One of them is, which its content shows: names err."""
     finding: str
-    """As in Region."""
+    """The finding, as in Region."""
     label: str | None
-    """As in Region."""
+    """The label, as in Region."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Film:
     """What the file of a digitised film does not say of itself."""
 
     shape: tuple[int, int]
-    """(rows, columns): a DDSM file may name them in the wrong order."""
+    """The shape (rows, columns): a DDSM file may name them in the wrong order."""
     scanner: str
     """Which curve leads from its grey levels to optical density: a key of
     `diagram_ray.data.decoding.optical_density.CURVES`."""
@@ -62,9 +62,9 @@ class ImageRecord:
     exam_id: str
     """The patient's images of one date share it. Built from `patient_id`, so it is hashed as well."""
     laterality: str | None
-    """'L' or 'R'."""
+    """The breast: 'L' or 'R'."""
     view: str | None
-    """'CC', 'MLO', 'FB', ..."""
+    """The view: 'CC', 'MLO', 'FB', ..."""
     label: str | None
     """The image's class; None where the source leaves it open (BI-RADS 3, say)."""
     columns: dict[str, str | float | None] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class ImageRecord:
     masks: tuple[Mask, ...] = ()
     """Regions that are not known before their masks are read."""
     film: Film | None = None
-    """None where the file says all that its decoder needs."""
+    """The facts about a digitised film; None where the file says all that its decoder needs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Index:
     classes: tuple[str, ...]
     name: str
     notes: tuple[str, ...] = ()
-    """What whoever uses the data set should know of it: one sentence each, with counts and without names."""
+    """Sentences that whoever uses the data set should know, with counts and without names."""
 
 
 ROI, BACKGROUND = "roi", "background"

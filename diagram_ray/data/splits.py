@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diagram_ray.data.training_data import Fold, TrainingData
-from diagram_ray.errors import DataError, LeakageError, told
+from diagram_ray.errors import DataError, LeakageError, one_line
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Splits:
     n_folds: int
     seed: int
     fingerprint: str
-    """Of the dataset."""
+    """The fingerprint of the dataset."""
     patients: dict[str, int]
 
     def fold(self, data: TrainingData, number: int) -> Fold:
@@ -70,11 +70,11 @@ class Splits:
             patients = {str(patient): int(fold) for patient, fold in fields["patients"].items()}
             return cls(int(fields["n_folds"]), int(fields["seed"]), str(fields["fingerprint"]), patients)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise DataError(f"{where}: not a file of splits: {told(error)}") from None
+            raise DataError(f"{where}: not a file of splits: {one_line(error)}") from None
 
 
 def make_splits(data: TrainingData, n_folds: int, seed: int) -> Splits:
-    """Deals the patients of `data` to `n_folds` folds, the same for the same seed whatever the order of the images.
+    """Assigns the patients of `data` to `n_folds` folds, the same for the same seed whatever the order of the images.
 
     Raises DataError if a class has fewer patients than there are folds.
     """
@@ -143,7 +143,8 @@ def shuffle_patients(data: TrainingData, seed: int) -> TrainingData:
 
 
 def forget_patients(data: TrainingData, seed: int) -> TrainingData:
-    """On purpose wrong: every image is a patient of its own, so that folds are assigned by image and patients leak.
+    """The data made wrong on purpose: every image is a patient of its own, so that folds are assigned by image and
+    patients leak.
 
     A patch goes with one of its patient's images, drawn at random.
     """
@@ -169,7 +170,7 @@ def _rows_by_patient(
     rows: dict[str, list[int]] = {}
     for row in order.tolist():
         rows.setdefault(str(patient_ids[row]), []).append(row)
-    return {patient: np.array(mine) for patient, mine in rows.items()}
+    return {patient: np.array(indices) for patient, indices in rows.items()}
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images and patches of the classes asked for. N images, M patches, s = patch size.
+    """Images and patches of the two classes. N images, M patches, s = patch size.
 
     Intensities are uint16 over 0..65535 from the breast's own range; 0 is background.
     The arrays may be shared between processes and are never written to.
     """
 
     images: NDArray[np.uint16]
-    """(N, H, W)"""
+    """The images, (N, H, W)."""
     labels: NDArray[np.int64]
-    """(N,) index into `classes`."""
+    """The labels (N,), indices into `classes`."""
     image_ids: NDArray[np.str_]
     patient_ids: NDArray[np.str_]
     patches: NDArray[np.uint16]
-    """(M, s, s)"""
+    """The patches, (M, s, s)."""
     patch_labels: NDArray[np.int64]
     patch_patient_ids: NDArray[np.str_]
     classes: tuple[str, ...]
     fingerprint: str
-    """The prepared dataset's."""
+    """The fingerprint of the prepared dataset."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from diagram_ray.data.parquet.shard_writer import (
     write_shard,
     write_tables,
 )
-from diagram_ray.data.parquet.source_identity import Wanted, wanted
+from diagram_ray.data.parquet.source_identity import SourceImage, identify_images
 from diagram_ray.data.parquet.staging import WorkArea, work_area
 from diagram_ray.data.parquet.update import OldImage, old_images, old_parts, take_over
 from diagram_ray.data.preprocessing.prepare_image import Options, check_distinct, prepare_image
@@ -90,7 +90,7 @@ class _Run:
 
     def __init__(self, area: WorkArea, index: Index, options: Options, progress: Progress) -> None:
         self._area, self._index, self._options, self._progress = area, index, options, progress
-        self.images = wanted(index.records, options)
+        self.images = identify_images(index.records, options)
         self._left_out = anonymous_rejects(index, options.key)
         self._entries: dict[str, Entry] = {}
         self._rejects: dict[str, Reject] = {}
@@ -136,7 +136,7 @@ class _Run:
         shards = plan_shards(entries, self._options)
         rows = self._write(shards, draft)
         write_tables(self._area.files, draft, entries, shards, rejects)
-        if burned := sum(entry.told.get("burned_in") is True for entry in entries):
+        if burned := sum(entry.manifest_row.get("burned_in") is True for entry in entries):
             log.warning(
                 "%d images say that text in their pixels tells the patient: it is blanked outside of the breast only",
                 burned,
@@ -169,8 +169,8 @@ class _Run:
             self._rejects[image.identity] = anonymous(reject, self._options.root, self._options.key)
 
     def _round(
-        self, pieces: list[list[Wanted]], kept: int, losses: int = UNLIMITED, at_a_time: int | None = None
-    ) -> list[Wanted]:
+        self, pieces: list[list[SourceImage]], kept: int, losses: int = UNLIMITED, at_a_time: int | None = None
+    ) -> list[SourceImage]:
         """Decodes pieces; returns the images of those whose worker has died."""
         work = partial(_decode, self._area.files, self._area.pieces, self._options)
         lost = {image.identity: image for piece in pieces for image in piece}
@@ -226,7 +226,7 @@ class _Run:
         return rows
 
 
-def _pieces(images: list[Wanted], options: Options) -> list[list[Wanted]]:
+def _pieces(images: list[SourceImage], options: Options) -> list[list[SourceImage]]:
     """The images that one task prepares: neighbours in the dataset. The last pieces are small: all end together."""
     prepared = 2 * options.image_size[0] * options.image_size[1]
     most = max(1, min(PIECE_IMAGES, PIECE_BYTES // prepared))
@@ -238,7 +238,7 @@ def _pieces(images: list[Wanted], options: Options) -> list[list[Wanted]]:
     return pieces
 
 
-def _decode(files: Any, folder: str, options: Options, piece: list[Wanted]) -> Decoded:
+def _decode(files: Any, folder: str, options: Options, piece: list[SourceImage]) -> Decoded:
     """Prepares the images of a piece, one after the other, and saves them. Runs in a task."""
     writer = PieceWriter()
     rejects = []
@@ -252,5 +252,5 @@ def _decode(files: Any, folder: str, options: Options, piece: list[Wanted]) -> D
 
 
 def _megapixels(entry: Entry) -> float:
-    told = entry.told
+    told = entry.manifest_row
     return float(told.get("rows", 0) * told.get("columns", 0)) / 1e6

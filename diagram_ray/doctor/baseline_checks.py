@@ -11,7 +11,7 @@ from functools import partial
 import pandas as pd
 
 from diagram_ray.doctor.findings import Finding, check_auc
-from diagram_ray.errors import StoreError, told
+from diagram_ray.errors import StoreError, one_line
 from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES
 from diagram_ray.storage.paths import Place, discard
 from diagram_ray.storage.tables import read_table
@@ -50,7 +50,7 @@ def _examine(folder: Place, figures: str, scores: str) -> Iterator[Finding]:
     except StoreError:
         raise
     except Exception as error:  # damaged files raise many kinds
-        yield Finding(figures, f"it or {scores} cannot be read: {told(error)}")
+        yield Finding(figures, f"it or {scores} cannot be read: {one_line(error)}")
 
 
 def _on_folds(scores: str, table: pd.DataFrame, assigned: dict[str, int]) -> Iterator[Finding]:

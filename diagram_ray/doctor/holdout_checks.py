@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from diagram_ray.doctor.findings import Finding, Repair, check_auc, inside, superfluous
-from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.storage.paths import Place
@@ -181,7 +181,7 @@ def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Repair) -> 
     except StoreError:
         raise
     except Exception as error:  # damaged files raise many kinds
-        yield Finding(where, f"cannot be read: {told(error)}{ANEW}", anew)
+        yield Finding(where, f"cannot be read: {one_line(error)}{ANEW}", anew)
         return
     for fold, winner, value in folds:
         mine = parts.get(fold)
@@ -206,7 +206,7 @@ def _assignment(known: _Known, path: Place, models: Place, recorded: Sequence[fl
         raise
     except Exception as error:  # damaged files raise many kinds
         repair = _removal(path, result) if recorded is not None else _removal(path)
-        yield Finding(where, f"cannot be read: {told(error)}{ANEW}", repair)
+        yield Finding(where, f"cannot be read: {one_line(error)}{ANEW}", repair)
         return
     for fold in range(known.study.folds):
         mine = parts.get(fold)

@@ -14,7 +14,7 @@ import pandas as pd
 from diagram_ray.doctor.baseline_checks import examine_baselines
 from diagram_ray.doctor.findings import Finding, check_auc, check_same, inside, superfluous
 from diagram_ray.doctor.holdout_checks import examine_held_out
-from diagram_ray.errors import told
+from diagram_ray.errors import one_line
 from diagram_ray.results import Measurement, Trial, TrialState, best_of
 from diagram_ray.search.ladder import Ladder, decide_by_rank
 from diagram_ray.storage.paths import Place
@@ -107,7 +107,7 @@ def _figures(folder: Place, trials: Trials) -> Iterator[Finding]:
             if trial.state is TrialState.COMPLETE and files.predictions.is_file():
                 yield from _predictions_agree(trial, read_table(files.predictions).to_pandas())
         except Exception as error:  # damaged files raise many kinds
-            yield Finding(f"trials/{number:04d}", f"cannot be read: {told(error)}")
+            yield Finding(f"trials/{number:04d}", f"cannot be read: {one_line(error)}")
 
 
 def _curves_agree(trial: Trial, curves: pd.DataFrame) -> Iterator[Finding]:
@@ -172,7 +172,7 @@ def _tables(folder: Place, trials: Trials) -> Iterator[Finding]:
     try:
         table = read_table(path).to_pandas().set_index("number") if path.is_file() else None
     except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
-        yield Finding(path.name, f"cannot be read: {told(error)}", again)
+        yield Finding(path.name, f"cannot be read: {one_line(error)}", again)
         return
     said = (
         {}

@@ -29,7 +29,7 @@ class Baseline:
     auc: Interval
     """Mean over folds, bootstrapped by patient."""
     difference: Interval
-    """The winner's corrected AUC less it."""
+    """The winner's corrected AUC less this AUC."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Margin:
     best: str
     """The group with the highest AUC."""
     auc: float
-    """Of the best baseline, corrected for having been the highest of several."""
+    """The AUC of the best baseline, corrected for having been the highest of several."""
     difference: Interval
-    """The winner's corrected AUC less that."""
+    """The winner's corrected AUC less `auc`."""
     baselines: tuple[Baseline, ...]
-    """Each group; the highest AUC first."""
+    """The groups, the highest AUC first."""
 
     @property
     def above(self) -> bool:
@@ -72,16 +72,18 @@ def beside(
 
 
 def margin(trials: Bags, baselines: Bags, names: Sequence[str]) -> Margin:
-    """`names` are the baselines' G names; trials and baselines were measured in the same resamples."""
+    """The winner of `trials` beside G baselines with these `names`; trials and baselines were measured in the same
+    resamples."""
     winner, best = corrected(trials), corrected(baselines)
     parts = [baselines.part(slice(at, at + 1)) for at in range(len(names))]
-    found = [single(trials, part, name) for part, name in zip(parts, names, strict=True)]
-    found.sort(key=lambda each: -each.auc.value)
-    return Margin(found[0].name, best.auc.value, _difference(winner, best.auc.value, trials, baselines), tuple(found))
+    ranked = [single(trials, part, name) for part, name in zip(parts, names, strict=True)]
+    ranked.sort(key=lambda baseline: -baseline.auc.value)
+    return Margin(ranked[0].name, best.auc.value, _difference(winner, best.auc.value, trials, baselines), tuple(ranked))
 
 
 def single(trials: Bags, other: Bags, name: str) -> Baseline:
-    """One that nothing was chosen from, `other`, beside the winner of `trials`; both measured in the same resamples."""
+    """The baseline `other`, which was not chosen from several, beside the winner of `trials`; both measured in the same
+    resamples."""
     value = float(other.whole[0])
     auc = percentile_interval(value, other.inside[0])
     return Baseline(name, auc, _difference(corrected(trials), value, trials, other))
@@ -93,9 +95,9 @@ def _difference(winner: Corrected, other: float, trials: Bags, others: Bags) -> 
     if not winner.resamples:
         return Interval(value, -1.0, 1.0)
     chosen = trials.inside.argmax(axis=0) * len(others.whole) + others.inside.argmax(axis=0)
-    pairs, mine = np.unique(chosen, return_inverse=True)
+    pairs, index = np.unique(chosen, return_inverse=True)
     one, two = np.divmod(pairs, len(others.whole))
     inside, outside = trials.inside[one] - others.inside[two], trials.outside[one] - others.outside[two]
-    measured = outside[mine, np.arange(len(mine))]
-    reach = float(norm.ppf(0.5 + LEVEL / 2)) * spread(measured, mine, inside, outside)
+    measured = outside[index, np.arange(len(index))]
+    reach = float(norm.ppf(0.5 + LEVEL / 2)) * spread(measured, index, inside, outside)
     return Interval(value, max(-1.0, value - reach), min(1.0, value + reach))

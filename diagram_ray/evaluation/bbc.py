@@ -47,14 +47,14 @@ class Bags:
     """AUC (mean over folds) of C trials in the B resamples in which it can be measured in and out of the bag."""
 
     whole: Floats
-    """(C,) on all patients."""
+    """The AUC on all patients, (C,)."""
     inside: Floats
-    """(C, B) on the patients that were drawn."""
+    """The AUC on the patients that were drawn, (C, B)."""
     outside: Floats
-    """(C, B) on those that were not."""
+    """The AUC on the patients that were not drawn, (C, B)."""
 
     def part(self, trials: slice) -> "Bags":
-        """Of some of the trials."""
+        """The AUCs of some of the trials."""
         return Bags(self.whole[trials], self.inside[trials], self.outside[trials])
 
 

@@ -1,4 +1,4 @@
-"""The same scores counted by image, by breast and by patient.
+"""A trial's scores counted by image, by breast and by patient.
 
 A breast has the mean of its views' scores: they show the same tissue, so averaging them takes out noise, and a breast
 with more views is not scored higher for it, as by their maximum it would be. A patient has the higher score of the two
@@ -23,11 +23,11 @@ class UnitEstimate:
     """The AUC of one kind of unit."""
 
     unit: str
-    """`image`, `breast` or `patient`"""
+    """The kind of unit: `image`, `breast` or `patient`."""
     count: int
-    """Units in one repeat."""
+    """The number of units in one repeat."""
     positive: int
-    """How many of them are positive."""
+    """The number of positive units in one repeat."""
     auc: Interval | None
     """Mean over folds, bootstrapped by patient; None if no fold has units of both classes."""
 
@@ -35,7 +35,7 @@ class UnitEstimate:
 def unit_estimates(
     predictions: pd.DataFrame, sides: Mapping[str, str] | None, resamples: int = 2000, seed: int = 0
 ) -> list[UnitEstimate]:
-    """Of one trial's predictions: image, breast and patient.
+    """The estimates by image, breast and patient from one trial's predictions.
 
     `sides` gives an image's laterality. If it is not known of every image there is no breast, and a patient has the
     highest score of her images.
@@ -52,14 +52,14 @@ def unit_estimates(
 def by_breast(predictions: pd.DataFrame, sides: Mapping[str, str]) -> pd.DataFrame:
     """Predictions of breasts: the mean score of their images. `sides` has every image."""
     table = predictions.assign(side=predictions["image_id"].map(sides))
-    found = table.groupby([*PATIENT, "side"], as_index=False).agg(label=("label", "max"), score=("score", "mean"))
-    return found.assign(image_id=found["patient_id"].astype(str) + "-" + found["side"]).drop(columns="side")
+    breasts = table.groupby([*PATIENT, "side"], as_index=False).agg(label=("label", "max"), score=("score", "mean"))
+    return breasts.assign(image_id=breasts["patient_id"].astype(str) + "-" + breasts["side"]).drop(columns="side")
 
 
 def by_patient(predictions: pd.DataFrame) -> pd.DataFrame:
     """Predictions of patients: the highest score of their breasts (or images)."""
-    found = predictions.groupby(PATIENT, as_index=False).agg(label=("label", "max"), score=("score", "max"))
-    return found.assign(image_id=found["patient_id"])
+    patients = predictions.groupby(PATIENT, as_index=False).agg(label=("label", "max"), score=("score", "max"))
+    return patients.assign(image_id=patients["patient_id"])
 
 
 def _measured(unit: str, table: pd.DataFrame, resamples: int, seed: int) -> UnitEstimate:

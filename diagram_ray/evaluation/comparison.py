@@ -38,13 +38,14 @@ class Comparison:
     auc: tuple[float, float]
     """Mean over folds of the first and of the second."""
     folds: Floats
-    """(J,) difference in each fold of each repeat."""
+    """The difference in each fold of each repeat, (J,)."""
     corrected: Tested
-    """By the corrected resampled t test over the folds."""
+    """The difference, tested by the corrected resampled t test over the folds."""
     patients: Tested
-    """By the bootstrap of the patients."""
+    """The difference, tested by the bootstrap of the patients."""
     delong: Tested
-    """Of the pooled AUC, by DeLong's paired test, which takes images as independent; of the first repeat."""
+    """The difference of the first repeat's pooled AUC, tested by DeLong's paired test, which takes images as
+    independent."""
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Comparison:
@@ -66,11 +67,11 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, resamples: int = 2000, se
 
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction of p values of several comparisons (Scandinavian Journal of Statistics 1979)."""
-    found, largest = [1.0] * len(p), 0.0
+    adjusted, largest = [1.0] * len(p), 0.0
     for rank, at in enumerate(sorted(range(len(p)), key=lambda at: p[at])):
         largest = max(largest, min(1.0, (len(p) - rank) * p[at]))
-        found[at] = largest
-    return found
+        adjusted[at] = largest
+    return adjusted
 
 
 def corrected_t(differences: ArrayLike, test_share: float) -> Tested:

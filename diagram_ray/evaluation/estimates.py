@@ -31,7 +31,7 @@ class Estimates:
     pooled: Interval
     """AUC of all out-of-fold scores pooled, bootstrapped by patient."""
     pooled_delong: Interval
-    """The same AUC with DeLong's interval, which takes images as independent."""
+    """The pooled AUC with DeLong's interval, which takes images as independent."""
     corrected: Corrected
     """Mean over folds of AUC, corrected for the selection among the complete trials (BBC-CV)."""
     chance_sd: float
@@ -66,7 +66,7 @@ def estimate(
     baselines: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
 ) -> Estimates:
-    """From the study's predictions of all complete trials; `best` is the winner's number.
+    """The estimates from the study's predictions of all complete trials; `best` is the winner's number.
 
     `baselines`: those of trivial features, `group, fold, image_id, patient_id, label, score`; `reference`: the same of
     one network. Raises DataError.
@@ -74,29 +74,30 @@ def estimate(
     data = out_of_fold(predictions)
     if best not in data.trials:
         raise DataError(f"predictions: there are none of trial {best}, the best; found {list(data.trials)}")
-    mine, count = data.only(best), len(data.trials)
+    winner, count = data.only(best), len(data.trials)
     both, names = (data, ()) if baselines is None else beside(predictions, baselines)
     if reference is not None:
-        own, found = beside(predictions[predictions["trial"] == best], reference, REFERENCE_SCORES)
-        if len(found) != 1:
-            raise DataError(f"{REFERENCE_SCORES}: has the scores of {len(found)} networks; expected those of one")
-        both = both.followed_by(own.only(own.trials[-1]))
+        paired, networks = beside(predictions[predictions["trial"] == best], reference, REFERENCE_SCORES)
+        if len(networks) != 1:
+            raise DataError(f"{REFERENCE_SCORES}: has the scores of {len(networks)} networks; expected those of one")
+        both = both.followed_by(paired.only(paired.trials[-1]))
     measured = bags(both, resamples, seed)
     trials, groups = measured.part(slice(count)), measured.part(slice(count, count + len(names)))
-    fold_mean, pooled = bootstrap(mine, resamples, seed)
+    fold_mean, pooled = bootstrap(winner, resamples, seed)
     return Estimates(
         fold_mean=fold_mean,
         pooled=pooled,
-        pooled_delong=delong(mine.labels, mine.scores[0]),
+        pooled_delong=delong(winner.labels, winner.scores[0]),
         corrected=corrected(trials),
-        chance_sd=chance_sd(mine, resamples // 2, seed),
+        chance_sd=chance_sd(winner, resamples // 2, seed),
         margin=margin(trials, groups, names) if names else None,
-        reference=None if reference is None else single(trials, measured.part(slice(-1, None)), found[0]),
+        reference=None if reference is None else single(trials, measured.part(slice(-1, None)), networks[0]),
     )
 
 
 def check_control(control: Mapping[str, Any], chance: float) -> ControlCheck:
-    """`control.json` beside the range that chance, with the standard deviation `chance` for one shuffle, allows."""
+    """The content of `control.json` beside the range that chance, with the standard deviation `chance` for one shuffle,
+    allows."""
     shuffles = max(1, sum("failed" not in shuffle for shuffle in control["shuffles"]))
     reach = float(norm.ppf(0.5 + CONTROL_LEVEL / 2)) * chance / math.sqrt(shuffles)
     return ControlCheck(float(control["auc_mean"]), max(0.0, 0.5 - reach), min(1.0, 0.5 + reach), shuffles)

@@ -98,7 +98,7 @@ def curves(ax: Axes, table: pd.DataFrame, column: str) -> None:
 
 @figure(3.25, 2.3)
 def fit(ax: Axes, table: pd.DataFrame) -> None:
-    """`training_auc` of the best trial's curves beside `auc`, on its test folds: folds (thin) and means (thick)."""
+    """The `training_auc` of the best trial's curves beside `auc`, on its test folds: folds (thin) and means (thick)."""
     lines = (("training_auc", "training images", ORANGE, "--"), ("auc", "test images", INK, "-"))
     for column, label, colour, dash in lines:
         for _, part in table.groupby("fold"):
@@ -132,10 +132,10 @@ def _points(ax: Axes, x: "pd.Series[float]", trials: pd.DataFrame, best: int | N
     )
     floor = trials["auc_mean"].where(trials["state"] != TrialState.FAIL, limits[0])
     for state, look in looks:
-        mine = trials["state"] == state
-        ax.scatter(x[mine], floor[mine], zorder=3, **look)
-    mine = trials["number"] == best
-    ax.scatter(x[mine], floor[mine], marker="D", color=ORANGE, edgecolors="white", s=62, zorder=4)
+        rows = trials["state"] == state
+        ax.scatter(x[rows], floor[rows], zorder=3, **look)
+    rows = trials["number"] == best
+    ax.scatter(x[rows], floor[rows], marker="D", color=ORANGE, edgecolors="white", s=62, zorder=4)
 
 
 def _numeric_axis(ax: Axes, x: "pd.Series[float]", log: bool) -> None:

@@ -15,13 +15,13 @@ from scipy import ndimage
 from diagram_ray.evaluation.plot_style import BLUE, ORANGE, QUIET, STYLE
 
 HEIGHT = 4.6
-"""Of the image on a picture, in inches."""
+"""The height of the image on a picture, in inches."""
 SQUAREST = 0.55
-"""Its width is at least this part of its height: the words need it."""
+"""The least width of the image as a part of its height: the words need it."""
 GAP, ABOVE, BELOW, BAR, BESIDE = 0.12, 0.32, 0.55, 0.12, 0.75
 """Inches around images, above them (titles), below them (words), of the legend's bar, and beside it (its words)."""
 DOTS = 130
-"""Of a picture, per inch."""
+"""Dots per inch of a picture."""
 OPAQUE = 0.7
 """The overlay where a map is strongest; where it says nothing the image alone is seen."""
 LEAST_SCALE = 2.0
@@ -35,14 +35,14 @@ class Heat:
     """One image's map."""
 
     local: NDArray[np.float64]
-    """(h, w): log-odds of the class at positions of `cell` pixels along each side, from the top left corner."""
+    """The log-odds (h, w) of the class at positions of `cell` pixels along each side, from the top left corner."""
     cell: int
     name: str
-    """The class."""
+    """The name of the class."""
     probability: float
-    """Of the class, for the whole image."""
+    """The probability of the class for the whole image."""
     models: int
-    """How many models' mean all this is."""
+    """The number of models of which all this is the mean."""
 
     @property
     def scale(self) -> float:
@@ -64,13 +64,13 @@ def heatmap_png(pixels: NDArray[np.uint16], heat: Heat) -> bytes:
     """The picture, as a PNG file without metadata. `pixels` (H, W) of 0..65535."""
     rows, columns = pixels.shape
     with rc_context(STYLE | {"axes.grid": False}):
-        made, plain, overlaid, bar = _frame(columns / rows)
+        figure, plain, overlaid, bar = _frame(columns / rows)
         _show(plain, pixels, "what the model is shown")
         _show(overlaid, pixels, f"P({heat.name}) = {heat.probability:.3f}")
         _overlay(overlaid, heat, (rows, columns))
-        _legend(made, bar, heat)
+        _legend(figure, bar, heat)
         file = io.BytesIO()
-        made.savefig(file, format="png", metadata={"Software": None})
+        figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
@@ -81,11 +81,11 @@ def _frame(aspect: float) -> tuple[Figure, Axes, Axes, Axes]:
     """
     image = HEIGHT * max(aspect, SQUAREST)
     width, height = 2 * image + 3 * GAP + BAR + BESIDE, HEIGHT + ABOVE + BELOW
-    made = Figure(figsize=(width, height), dpi=DOTS)
+    figure = Figure(figsize=(width, height), dpi=DOTS)
     lefts = {GAP: image, 2 * GAP + image: image, 3 * GAP + 2 * image: BAR}
     places = [(left / width, BELOW / height, wide / width, HEIGHT / height) for left, wide in lefts.items()]
-    plain, overlaid, bar = (made.add_axes(place) for place in places)
-    return made, plain, overlaid, bar
+    plain, overlaid, bar = (figure.add_axes(place) for place in places)
+    return figure, plain, overlaid, bar
 
 
 def _show(axes: Axes, pixels: NDArray[np.uint16], title: str) -> None:
@@ -102,8 +102,8 @@ def _overlay(axes: Axes, heat: Heat, shape: tuple[int, int]) -> None:
     axes.imshow(painted)
 
 
-def _legend(made: Figure, place: Axes, heat: Heat) -> None:
-    bar = made.colorbar(ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS), cax=place)
+def _legend(figure: Figure, place: Axes, heat: Heat) -> None:
+    bar = figure.colorbar(ScalarMappable(Normalize(-heat.scale, heat.scale), COLOURS), cax=place)
     bar.outline.set_visible(False)
     bar.set_label(f"log-odds of {heat.name} at this place")
     height, width = heat.local.shape
@@ -111,5 +111,5 @@ def _legend(made: Figure, place: Axes, heat: Heat) -> None:
     words = (
         f"Class activation map, {height} × {width} positions, {models}.\nOrange speaks for {heat.name}, blue against."
     )
-    inches = made.get_size_inches()
-    made.text(GAP / inches[0], (BELOW - GAP) / inches[1], words, fontsize=8, color=QUIET, va="top")
+    inches = figure.get_size_inches()
+    figure.text(GAP / inches[0], (BELOW - GAP) / inches[1], words, fontsize=8, color=QUIET, va="top")

@@ -77,7 +77,7 @@ def by_class(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def placements(scores: Floats, others: Floats) -> Floats:
-    """For each of `scores` the part of `others` that lies below it, ties counted half (DeLong 1988's placement)."""
+    """The part of `others` that lies below each of `scores`, ties counted half (DeLong 1988's placement)."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, scores, side="left")
     not_above = np.searchsorted(ordered, scores, side="right")

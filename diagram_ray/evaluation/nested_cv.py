@@ -25,7 +25,8 @@ class NestedEstimate:
 
 
 def nested_estimate(predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> NestedEstimate:
-    """From `trial, fold, image_id, patient_id, label, score`, the outer folds' images as their winners scored them.
+    """The estimate from `trial, fold, image_id, patient_id, label, score`, the outer folds' images as their winners
+    scored them.
 
     Raises DataError if an image is there twice.
     """

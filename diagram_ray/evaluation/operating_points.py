@@ -30,13 +30,14 @@ class Operating:
     at_youden: Interval
     """Accuracy at the threshold of the other folds; it is chosen anew in each resample."""
     thresholds: tuple[float, ...]
-    """Those thresholds, of each fold; infinity where no threshold is better than calling all negative."""
+    """The thresholds of `at_youden` in each fold; infinity where no threshold is better than calling all negative."""
     sensitivity: dict[float, Interval]
-    """At each of SPECIFICITIES: each fold's ROC curve is read there, as in the figure."""
+    """The sensitivity at each of SPECIFICITIES: each fold's ROC curve is read there, as in the figure."""
 
 
 def operating(data: OutOfFold, resamples: int = 2000, seed: int = 0) -> Operating:
-    """Of the first trial, in two folds or more. An interval is 0 to 1 around NaN where no fold has both classes."""
+    """What decisions by the first trial's scores are worth, in two folds or more. An interval is 0 to 1 around NaN
+    where no fold has both classes."""
     once = np.ones((len(data.labels), 1), dtype=np.float32)
     counts = draw_patients(data, resamples, seed)
 
@@ -64,12 +65,12 @@ def _accuracy(data: OutOfFold, weights: Counts, thresholds: Sequence[Floats]) ->
 
 def _of_others(data: OutOfFold, weights: Counts) -> list[Floats]:
     """For each fold, the threshold of each resample that is best on the patients of the other folds: (B,)."""
-    found = []
+    best = []
     for rows in data.rows():
         others = np.flatnonzero(~np.isin(data.patients, data.patients[rows]))
         thresholds, false, true = _curve(data, others, weights)
-        found.append(thresholds[np.argmax(true - false, axis=0)])
-    return found
+        best.append(thresholds[np.argmax(true - false, axis=0)])
+    return best
 
 
 def _sensitivity(data: OutOfFold, rate: float, weights: Counts) -> Floats:

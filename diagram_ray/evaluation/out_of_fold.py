@@ -18,19 +18,19 @@ class OutOfFold:
     """
 
     trials: tuple[int, ...]
-    """(C,) trial numbers, ascending."""
+    """The trial numbers (C,), ascending."""
     scores: Floats
-    """(C, N)"""
+    """The scores, (C, N)."""
     labels: NDArray[np.int64]
-    """(N,) 0 or 1"""
+    """The labels (N,), 0 or 1."""
     folds: NDArray[np.int64]
-    """(N,) 0..F-1"""
+    """The fold of each image, (N,): 0..F-1."""
     patients: NDArray[np.int64]
-    """(N,) 0..P-1"""
+    """The patient of each image, (N,): 0..P-1."""
 
     @property
     def n_patients(self) -> int:
-        """P"""
+        """The number of patients P."""
         return int(self.patients.max()) + 1
 
     def rows(self) -> list[NDArray[np.intp]]:
@@ -44,7 +44,7 @@ class OutOfFold:
         return [np.flatnonzero(fold == f) for f in np.unique(fold)]
 
     def only(self, trial: int) -> "OutOfFold":
-        """The same predictions of one trial."""
+        """The predictions of one trial."""
         chosen = self.scores[[self.trials.index(trial)]]
         return OutOfFold((trial,), chosen, self.labels, self.folds, self.patients)
 
@@ -56,7 +56,7 @@ class OutOfFold:
 
 
 def out_of_fold(predictions: pd.DataFrame) -> OutOfFold:
-    """From the study's table `trial, repeat, fold, image_id, patient_id, label, score`.
+    """The out-of-fold scores in the study's table `trial, repeat, fold, image_id, patient_id, label, score`.
 
     Raises DataError if a trial lacks an image that another one has, has it twice, or in another fold.
     """

@@ -56,16 +56,16 @@ def figure(width: float, height: float) -> Callable[[Callable[Concatenate[Axes, 
         @wraps(draw)
         def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
             with rc_context(STYLE):
-                made = Figure(figsize=(width, height), layout="constrained")
-                draw(made.subplots(), *args, **kwargs)
-                return _data_uri(made)
+                picture = Figure(figsize=(width, height), layout="constrained")
+                draw(picture.subplots(), *args, **kwargs)
+                return _data_uri(picture)
 
         return drawn
 
     return decorate
 
 
-def _data_uri(made: Figure) -> str:
+def _data_uri(picture: Figure) -> str:
     buffer = io.BytesIO()
-    made.savefig(buffer, format="svg", metadata={"Date": None})
+    picture.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

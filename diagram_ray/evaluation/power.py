@@ -28,7 +28,7 @@ class Power:
 
     difference: float
     repeats: int | None
-    """Of K-fold cross-validation; None if `MOST` are too few."""
+    """The repeats of K-fold cross-validation that it takes; None if `MOST` are too few."""
     smallest: float
     """The difference that one repeat shows."""
     limit: float
@@ -40,7 +40,7 @@ class Power:
 
 
 def power_line(fold_auc: Sequence[ArrayLike], folds: int, difference: float = 0.02) -> Power | None:
-    """From the winner's and other complete trials' AUC in each fold; the winner's is the first: each is (J,).
+    """The power by the AUC of the winner, which is the first, and of other complete trials in each fold: each is (J,).
 
     The variance of the winner's differences from the others is averaged. None if there is no other trial, or if no
     fold differs.

@@ -19,12 +19,12 @@ class FoldPredictions(NamedTuple):
 
     fold: int
     rows: NDArray[np.intp]
-    """Of the images in the data."""
+    """The indices of the images in the data."""
     scores: NDArray[np.float64]
 
 
 def predictions_table(data: TrainingData, parts: Sequence[FoldPredictions], **before: Sequence[int]) -> pa.Table:
-    """`fold, image_id, patient_id, label, score`, one fold after the other, unchecked.
+    """The table `fold, image_id, patient_id, label, score`, one fold after the other, unchecked.
 
     The columns `before`, for example `trial`, come first, with a value for each of `parts`.
     """

@@ -23,9 +23,9 @@ class RepeatedEstimate:
     auc: Interval
     """Mean over all folds of all repeats; patients are redrawn, each with her images in all repeats."""
     sd: float
-    """Between all R K folds."""
+    """The standard deviation between all R K folds."""
     means: tuple[float, ...]
-    """Of each repeat, over its folds; the first is the one that selected."""
+    """The mean of each repeat over its folds; the first is the one that selected."""
 
     @property
     def others(self) -> float:
@@ -39,12 +39,12 @@ class RepeatedEstimate:
 
     @property
     def luck(self) -> float:
-        """By how much the repeat that selected is above the others."""
+        """How much the repeat that selected is above the others."""
         return self.means[0] - self.others
 
 
 def repeated_estimate(predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> RepeatedEstimate:
-    """From one trial's `trial, repeat, fold, image_id, patient_id, label, score` of two repeats or more.
+    """The estimate from one trial's `trial, repeat, fold, image_id, patient_id, label, score` of two repeats or more.
 
     Raises DataError for fewer, and as `out_of_fold` does.
     """

@@ -35,7 +35,8 @@ class Interval:
 
 
 def percentile_interval(value: float, draws: Floats) -> Interval:
-    """`value` with the central 95 % of the bootstrap `draws`; NaN draws (a class was missing) are left out.
+    """The interval of `value` with the central 95 % of the bootstrap `draws`; NaN draws (a class was missing) are left
+    out.
 
     If all are, nothing is known: the interval is 0 to 1.
     """
@@ -79,11 +80,11 @@ def weighted_auc(labels: NDArray[np.int64], scores: Floats, weights: Counts) -> 
     negative, positive = scores[labels == 0][order], scores[labels == 1]
     sums = np.zeros((len(negative) + 1, weights.shape[1]), dtype=np.float64)
     np.cumsum(weights[labels == 0][order], axis=0, out=sums[1:])
-    mine = weights[labels == 1]
+    drawn = weights[labels == 1]
     left = np.searchsorted(negative, positive, side="left")
     right = np.searchsorted(negative, positive, side="right")
-    won = np.einsum("ib,ib->b", mine, sums[left]) + np.einsum("ib,ib->b", mine, sums[right])
-    pairs = mine.sum(axis=0, dtype=np.float64) * sums[-1]
+    won = np.einsum("ib,ib->b", drawn, sums[left]) + np.einsum("ib,ib->b", drawn, sums[right])
+    pairs = drawn.sum(axis=0, dtype=np.float64) * sums[-1]
     return _ratio(won, 2.0 * pairs)
 
 

@@ -10,7 +10,7 @@ each other, training ended before there was anything to hold back. The three lim
 NOT_FITTED = 0.70
 FITTED = 0.80
 NEAR = 0.10
-"""Less than this between training and test AUC."""
+"""Training and test AUC that differ by less than this are near to each other."""
 
 ADVICE = "try more epochs, higher learning rates or a wider network, or less augmentation, dropout and weight decay"
 

@@ -55,8 +55,8 @@ def grade(auc: Interval, control: ControlCheck | None = None, margin: Margin | N
     """The grade of an interval of AUC; LEAK where the no-signal control failed, TRIVIAL where `margin` is not above."""
     if control is not None and not control.passed:
         return Grade.LEAK
-    found = next((grade for bound, grade in BOUNDS if auc.low <= bound), Grade.STRONG)
-    return found if found is Grade.NONE or margin is None or margin.above else Grade.TRIVIAL
+    level = next((grade for bound, grade in BOUNDS if auc.low <= bound), Grade.STRONG)
+    return level if level is Grade.NONE or margin is None or margin.above else Grade.TRIVIAL
 
 
 def verdict(auc: Interval, control: ControlCheck | None = None, margin: Margin | None = None) -> str:
@@ -64,10 +64,10 @@ def verdict(auc: Interval, control: ControlCheck | None = None, margin: Margin |
 
     With `margin`, first how far it is above the best trivial baseline.
     """
-    found = grade(auc, control, margin)
-    if found is Grade.LEAK and control is not None:
+    level = grade(auc, control, margin)
+    if level is Grade.LEAK and control is not None:
         return _leak(control)
-    return _by_itself(auc, found) if margin is None else f"{against(auc, margin)} {_by_itself(auc, found)}"
+    return _by_itself(auc, level) if margin is None else f"{against(auc, margin)} {_by_itself(auc, level)}"
 
 
 def against(auc: Interval, margin: Margin) -> str:
@@ -77,45 +77,45 @@ def against(auc: Interval, margin: Margin) -> str:
 
 
 def against_reference(auc: Interval, reference: Baseline) -> str:
-    """The same of the reference network, which verdict and grade do not depend on."""
+    """How far the winner is above the reference network, which verdict and grade do not depend on."""
     reached = f"the {reference.auc.value:.2f} that a logistic regression reaches on them"
     return _compared(auc, reference.difference, reference.name, reached)
 
 
 def _compared(auc: Interval, gap: Interval, other: str, reached: str) -> str:
     """`gap`: the winner's corrected AUC less that of `other`; `reached` says how much that is."""
-    mine = f"{auc.value:.2f}"
+    winner = f"{auc.value:.2f}"
     if gap.low > 0:
         return (
-            f"The winner's AUC of {mine} is {gap.value:.2f} (95% interval {gap.low:.2f} to {gap.high:.2f}) above "
+            f"The winner's AUC of {winner} is {gap.value:.2f} (95% interval {gap.low:.2f} to {gap.high:.2f}) above "
             f"{other}, {reached}."
         )
     if gap.high < 0:
         return (
-            f"The winner is below {other}: its AUC of {mine} is {-gap.value:.2f} (95% interval {-gap.high:.2f} to "
+            f"The winner is below {other}: its AUC of {winner} is {-gap.value:.2f} (95% interval {-gap.high:.2f} to "
             f"{-gap.low:.2f}) less than {reached}."
         )
     return (
-        f"The winner is not shown to be above {other}: its AUC of {mine} against {reached} is a difference of "
+        f"The winner is not shown to be above {other}: its AUC of {winner} against {reached} is a difference of "
         f"{signed(gap.value, 2)} (95% interval {signed(gap.low, 2)} to {signed(gap.high, 2)})."
     )
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """With its sign, a real minus; 0 is +0."""
+    """A number with its sign, a real minus; 0 is +0."""
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _by_itself(auc: Interval, found: Grade) -> str:
+def _by_itself(auc: Interval, level: Grade) -> str:
     """What the interval and its grade say."""
     figures = f"AUC {auc.value:.2f}, 95% interval {auc.low:.2f} to {auc.high:.2f}; 0.5 is guessing."
     if auc.high < 0.5:
         return f"The model is worse than guessing: look for exchanged classes or a faulty split. {figures}"
     if auc.degenerate:
-        return f"{SHOWN[found]} There was no error from which an interval could be made, so it may be luck. {figures}"
+        return f"{SHOWN[level]} There was no error from which an interval could be made, so it may be luck. {figures}"
     # A low bound under a high estimate means few patients, not a model that has learned nothing.
     unclear = auc.value > 0.7 or auc.high - auc.low > UNCLEAR
-    words = WIDE[found] if found in WIDE and unclear else SHOWN[found]
+    words = WIDE[level] if level in WIDE and unclear else SHOWN[level]
     return f"{words} {figures}"
 
 

@@ -19,7 +19,7 @@ BLOCKS = {
     4: ((2, 2), (1, 2), (2, 4), (1, 4), (2, 4), (1, 4)),
     16: ((1, 1), (1, 1), (2, 1), (1, 1), (2, 1), (1, 1)),
 }
-"""Of the paper's six residual blocks, by the reduction of F: the stride, and the channels as a multiple of F's.
+"""The paper's six residual blocks, by the reduction of F: the stride, and the channels as a multiple of F's.
 
 The last maps are 1/32 or 1/64 of the image."""
 

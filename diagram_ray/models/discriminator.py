@@ -12,9 +12,9 @@ class PatchLogits(NamedTuple):
     """What D says of patches, before the softmax and the sigmoid."""
 
     class_logits: Tensor
-    """(B, m); their softmax is P(y = i | C), Eq. 1."""
+    """The logits of the classes, (B, m); their softmax is P(y = i | C), Eq. 1."""
     real_logit: Tensor | None
-    """(B,); its sigmoid is P(r = 1 | x), Eq. 2. None without the GAN."""
+    """The logit of a patch's being real, (B,); its sigmoid is P(r = 1 | x), Eq. 2. None without the GAN."""
 
 
 class Discriminator(nn.Module):

@@ -42,9 +42,9 @@ STAGES = (
 LEVELS = ((0,), (1,), (2,), (3, 4))
 """The stages at 1/2, 1/4, 1/8 and 1/16 of the image."""
 REST = (5, 6)
-"""The stages at 1/32."""
+"""The stages at 1/32 of the image."""
 SCALES = {"efficientnet-lite0": (1.0, 1.0), "efficientnet-lite1": (1.0, 1.1), "efficientnet-lite2": (1.1, 1.2)}
-"""Of the channels and of the repeats."""
+"""The scales of the channels and of the repeats."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class BlockPlan:
 def plan(name: str) -> list[list[BlockPlan]]:
     """The blocks of each of the seven stages of a network in SCALES."""
     of_channels, of_repeats = SCALES[name]
-    found: list[list[BlockPlan]] = []
+    stages: list[list[BlockPlan]] = []
     number, into = 0, STEM
     for place, stage in enumerate(STAGES):
         ends = place in (0, len(STAGES) - 1)  # the first and the last stage keep their number of blocks
@@ -72,8 +72,8 @@ def plan(name: str) -> list[list[BlockPlan]]:
             stride = stage.stride if repeat == 0 else 1
             blocks.append(BlockPlan(number, into, out, stage.kernel, stride, stage.expansion))
             number, into = number + 1, out
-        found.append(blocks)
-    return found
+        stages.append(blocks)
+    return stages
 
 
 def _rounded(channels: float) -> int:
@@ -100,7 +100,7 @@ class StoredBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The normalised maps."""
+        """The maps, normalised."""
         return F.batch_norm(maps, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-3)
 
 
@@ -172,27 +172,27 @@ class EndLayer(nn.Module):
 
 
 def levels(name: str, norm: Norm | None) -> tuple[list[nn.Sequential], int]:
-    """Of the network `name`: its layers at 1/2, 1/4, 1/8 and 1/16 of the image, and the channels they end in.
+    """The layers of the network `name` at 1/2, 1/4, 1/8 and 1/16 of the image, and the channels they end in.
 
     (B, 1, H, W) in [-1, 1] -> (B, channels, ceil(H / 16), ceil(W / 16)). `norm` is that of a network to be trained from
     scratch; None: batch normalisation by stored statistics, for published weights.
     """
     stages = plan(name)
-    made = [_numbered(stages, places, norm) for places in LEVELS]
-    made[0]["stem"] = EndLayer(1, STEM, 3, norm, stride=2)
-    made[0].move_to_end("stem", last=False)
-    return [nn.Sequential(layers) for layers in made], stages[LEVELS[-1][-1]][-1].out
+    parts = [_numbered(stages, places, norm) for places in LEVELS]
+    parts[0]["stem"] = EndLayer(1, STEM, 3, norm, stride=2)
+    parts[0].move_to_end("stem", last=False)
+    return [nn.Sequential(layers) for layers in parts], stages[LEVELS[-1][-1]][-1].out
 
 
 def rest(name: str, norm: Norm | None) -> tuple[nn.Sequential, int]:
-    """Of the network `name`: the layers after those of `levels`, and the channels they end in.
+    """The layers of the network `name` after those of `levels`, and the channels they end in.
 
     (B, channels, H, W) -> (B, 1280, ceil(H / 2), ceil(W / 2)).
     """
     stages = plan(name)
-    made = _numbered(stages, REST, norm)
-    made["head"] = EndLayer(stages[-1][-1].out, HEAD, 1, norm)
-    return nn.Sequential(made), HEAD
+    layers = _numbered(stages, REST, norm)
+    layers["head"] = EndLayer(stages[-1][-1].out, HEAD, 1, norm)
+    return nn.Sequential(layers), HEAD
 
 
 def _numbered(

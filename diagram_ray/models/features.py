@@ -47,8 +47,8 @@ def _levels(config: ModelConfig) -> Levels:
         return _of_the_paper(config)
     if config.features == "residual":
         return residual.levels(config.width, config.norm)
-    made, channels = efficientnet.levels(config.features, None if config.pretrained else config.norm)
-    return [[level] for level in made], channels
+    parts, channels = efficientnet.levels(config.features, None if config.pretrained else config.norm)
+    return [[level] for level in parts], channels
 
 
 def reduction(config: ModelConfig) -> int:

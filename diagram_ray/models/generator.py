@@ -46,5 +46,5 @@ class Generator(nn.Module):
         return patches
 
     def sample_noise(self, count: int, random: torch.Generator) -> Tensor:
-        """`count` vectors z ~ U[-1, 1]^n, on the CPU: (count, n)."""
+        """Noise: `count` vectors z ~ U[-1, 1]^n, on the CPU: (count, n)."""
         return torch.rand(count, self.latent_size, generator=random) * 2.0 - 1.0

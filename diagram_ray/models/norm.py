@@ -26,8 +26,8 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """The convolution's maps."""
-        found: Tensor = self._conv_forward(maps, standardised_filters(self.weight), self.bias)
-        return found
+        output: Tensor = self._conv_forward(maps, standardised_filters(self.weight), self.bias)
+        return output
 
 
 def standardised_filters(weight: Tensor) -> Tensor:

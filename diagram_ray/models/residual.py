@@ -46,11 +46,11 @@ def levels(width: int, norm: Norm) -> tuple[list[list[nn.Module]], int]:
     """
     stem = nn.Conv2d(1, width, 4, 2, 1, bias=False)
     nn.init.kaiming_normal_(stem.weight, nonlinearity="relu")
-    made: list[list[nn.Module]] = [[stem, norm_layer(norm, width), nn.ReLU()]]
+    parts: list[list[nn.Module]] = [[stem, norm_layer(norm, width), nn.ReLU()]]
     for level in range(3):
         into = width * 2**level
-        made.append([ResidualBlock(into, 2 * into, 2, norm), ResidualBlock(2 * into, 2 * into, 1, norm)])
-    return made, 8 * width
+        parts.append([ResidualBlock(into, 2 * into, 2, norm), ResidualBlock(2 * into, 2 * into, 1, norm)])
+    return parts, 8 * width
 
 
 def rest(channels: int, norm: Norm) -> list[nn.Module]:

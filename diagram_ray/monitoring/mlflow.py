@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from diagram_ray.errors import DiagramError, UsageError, told
+from diagram_ray.errors import DiagramError, UsageError, one_line
 from diagram_ray.results import Trial, TrialState, best_of
 from diagram_ray.study.integrations import MlflowConfig
 
@@ -150,7 +150,7 @@ def _client(config: MlflowConfig) -> Any:
         from mlflow import MlflowClient
     except ImportError as error:
         raise UsageError(
-            f"mlflow.tracking_uri: {config.tracking_uri}: MLflow cannot be imported ({told(error)}); "
+            f"mlflow.tracking_uri: {config.tracking_uri}: MLflow cannot be imported ({one_line(error)}); "
             "pip install 'diagram_ray[mlflow]', or leave mlflow out of the study"
         ) from None
     return MlflowClient(tracking_uri=config.tracking_uri)
@@ -167,4 +167,4 @@ def _asking(config: MlflowConfig, kind: type[DiagramError]) -> Iterator[None]:
         raise
     except Exception as error:  # MLflow, its stores and its HTTP client raise kinds of their own
         where = f"mlflow.tracking_uri: {config.tracking_uri}"
-        raise kind(f"{where}: MLflow does not do what it was asked: {told(error)}") from None
+        raise kind(f"{where}: MLflow does not do what it was asked: {one_line(error)}") from None

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from diagram_ray.errors import DataError, UsageError, told
+from diagram_ray.errors import DataError, UsageError, one_line
 from diagram_ray.results import Study, Trial, TrialState
 from diagram_ray.search.ladder import Rung
 from diagram_ray.search.racing import Cases, CaseScores, FoldScore, mean_auc
@@ -79,7 +79,7 @@ def read_recording(path: Path, resamples: int = 500) -> Recording:
             integers = {name: file[name].astype(np.int64) for name in ("labels", "folds", "patients", "epochs")}
             ranks, params = file["ranks"], tuple(json.loads(text) for text in file["params"].tolist())
     except Exception as error:  # NumPy raises many kinds at damaged files
-        raise DataError(f"{path}: not a recording: {told(error)}") from None
+        raise DataError(f"{path}: not a recording: {one_line(error)}") from None
     cases = Cases(integers["labels"], integers["folds"], integers["patients"], resamples)
     return Recording(ranks, tuple(integers["epochs"].tolist()), cases, params)
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from diagram_ray.config import unknown_key
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.space import Range, Space, Value
+from diagram_ray.setting_keys import unknown_key
 
 LARGEST_GRID = 1_000_000
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from diagram_ray.config import ExperimentConfig, Frozen, build, dotted_keys, override, unknown_key
+from diagram_ray.config import ExperimentConfig, Frozen, build, dotted_keys, override
 from diagram_ray.errors import ConfigError
+from diagram_ray.setting_keys import unknown_key
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

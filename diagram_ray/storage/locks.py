@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from diagram_ray.errors import DiagramError, UsageError, told
+from diagram_ray.errors import DiagramError, UsageError, one_line
 from diagram_ray.storage.opening import is_local
 
 log = logging.getLogger("diagram_ray")
@@ -93,7 +93,7 @@ class _Lease:
                 if self._is_mine(self._read()):
                     self._files.rm_file(self._path)
             except Exception as error:  # the next run will find a lock that is silent
-                log.debug("%s: the lock could not be removed: %s", self._what, told(error))
+                log.debug("%s: the lock could not be removed: %s", self._what, one_line(error))
 
     def check(self) -> None:
         """Raises DiagramError if another run has taken the lock."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from diagram_ray.errors import DataError, DiagramError, StoreError, UsageError, told
+from diagram_ray.errors import DataError, DiagramError, StoreError, UsageError, one_line
 
 log = logging.getLogger("diagram_ray")
 T = TypeVar("T")
@@ -29,14 +29,14 @@ class Retry:
 
     attempts: int = 5
     first: float = 1.0
-    """Seconds."""
+    """Seconds before the second attempt."""
     factor: float = 4.0
     wait: Callable[[float], None] = time.sleep
     final: tuple[type[Exception], ...] = GONE
-    """What is raised at once."""
+    """The errors that are raised at once."""
 
     def __call__(self, what: str, call: Callable[[], T]) -> T:
-        """What `call` returns. Raises the last of its failures, if all attempts fail."""
+        """The value that `call` returns. Raises the last of its failures, if all attempts fail."""
         for attempt in range(1, self.attempts):
             try:
                 return call()
@@ -44,16 +44,16 @@ class Retry:
                 raise
             except Exception as error:  # object stores raise kinds of their own
                 pause = self.first * self.factor ** (attempt - 1)
-                log.warning("%s: %s; trying again in %g s", what, said(error), pause)
+                log.warning("%s: %s; trying again in %g s", what, message_of(error), pause)
                 self.wait(pause)
         return call()
 
 
 RETRY = Retry(final=(*GONE, PermissionError, NotImplementedError, DiagramError))
-"""Of all that is asked of an object store here."""
+"""The retries of all calls of an object store here."""
 
 
-def said(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """An error's words on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -62,8 +62,8 @@ def said(error: BaseException) -> str:
 class StorePath:
     """A file or folder in an object store. Its methods are those of pathlib.Path.
 
-    What is asked of the store is asked again with growing pauses. Raises StoreError, which names the URI, when it keeps
-    failing, and FileNotFoundError as a disk does.
+    A call of the store that fails is repeated with growing pauses. Raises StoreError, which names the URI, when it
+    keeps failing, and FileNotFoundError as a disk does.
     """
 
     uri: str
@@ -76,33 +76,33 @@ class StorePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return self.uri.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
-        """The last part without its suffix."""
+        """The last part of the path without its suffix."""
         return Path(self.name).stem
 
     @property
     def parent(self) -> "StorePath":
-        """The folder that it is in."""
+        """The folder that the path is in."""
         return StorePath(self.uri.rpartition("/")[0])
 
     def with_name(self, name: str) -> "StorePath":
-        """Another one in the same folder."""
+        """The path of another name in the same folder."""
         return self.parent / name
 
     def absolute(self) -> "StorePath":
-        """The same."""
+        """The path itself, as every URI is absolute."""
         return self
 
     def is_absolute(self) -> bool:
-        """Always."""
+        """True, as every URI is absolute."""
         return True
 
     def is_symlink(self) -> bool:
-        """Never."""
+        """False, as object stores have no links."""
         return False
 
     def is_file(self) -> bool:
@@ -110,43 +110,43 @@ class StorePath:
         return self._kind() == "file"
 
     def is_dir(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether there is anything in a folder of this name."""
         return self._kind() == "directory"
 
     def exists(self) -> bool:
-        """Either of both."""
+        """Whether there is a file or a folder of this name."""
         return self._kind() is not None
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: folders come with what is put into them."""
+        """Does nothing: folders come with what is put into them."""
 
     def rmdir(self) -> None:
-        """Nothing: folders go with the last of what is in them."""
+        """Does nothing: folders go with the last of what is in them."""
 
     def iterdir(self) -> "Iterator[StorePath]":
-        """What is in it, by name. Raises FileNotFoundError if that is nothing."""
-        names = self._ask(lambda files, path: files.ls(path, detail=False))
-        found = {str(each).rstrip("/").rpartition("/")[2] for each in names if str(each).rstrip("/") != self._path}
-        return iter([self / name for name in sorted(found)])
+        """The paths in the folder, by name. Raises FileNotFoundError if there are none."""
+        paths = [str(entry).rstrip("/") for entry in self._ask(lambda files, path: files.ls(path, detail=False))]
+        return iter([self / name for name in sorted({path.rpartition("/")[2] for path in paths if path != self._path})])
 
     def glob(self, pattern: str) -> "Iterator[StorePath]":
-        """What is in it and fits a pattern of one name; after `**/` also files in folders inside it."""
+        """The paths in the folder that fit a pattern of one name; after `**/` also files in folders inside it."""
         if pattern.startswith("**/"):
-            found = [self / each for each in self._inside()]
+            places = [self / name for name in self._inside()]
         else:
-            found = list(self.iterdir()) if self.is_dir() else []
-        return (each for each in found if fnmatch.fnmatchcase(each.name, pattern.removeprefix("**/")))
+            places = list(self.iterdir()) if self.is_dir() else []
+        return (place for place in places if fnmatch.fnmatchcase(place.name, pattern.removeprefix("**/")))
 
     def read_bytes(self) -> bytes:
-        """All of it. Raises FileNotFoundError."""
+        """The whole file's bytes. Raises FileNotFoundError."""
         return bytes(self._ask(lambda files, path: files.cat_file(path)))
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """All of it. Raises FileNotFoundError, UnicodeDecodeError."""
+        """The whole file's text. Raises FileNotFoundError, UnicodeDecodeError."""
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> int:
-        """A reader sees the old content or the new one. Raises UsageError if there is no such bucket."""
+        """Writes the file: a reader sees the old content or the new one. Raises UsageError if there is no such
+        bucket."""
         try:
             self._ask(lambda files, path: files.pipe_file(path, data))
         except FileNotFoundError:
@@ -154,7 +154,7 @@ class StorePath:
         return len(data)
 
     def create(self, data: bytes) -> bool:
-        """Writes it unless it is there (`If-None-Match: *`); False if it is, perhaps from an attempt of our own.
+        """Writes the file unless it is there (`If-None-Match: *`); False if it is, perhaps from an attempt of our own.
 
         The store decides: of several writers at the same moment one gets True.
         """
@@ -173,7 +173,7 @@ class StorePath:
         return bool(self._ask(attempt))
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Removes it. Raises FileNotFoundError unless `missing_ok`, where the store tells."""
+        """Removes the file. Raises FileNotFoundError unless `missing_ok`, where the store reports it."""
         try:
             self._ask(lambda files, path: files.rm_file(path))
         except FileNotFoundError:
@@ -181,7 +181,7 @@ class StorePath:
                 raise
 
     def remove_all(self) -> None:
-        """Removes all that is in it."""
+        """Removes all that is in the folder."""
         with suppress(FileNotFoundError):
             self._ask(lambda files, path: files.rm(path, recursive=True))
 
@@ -191,17 +191,17 @@ class StorePath:
 
     def read_all(self, names: Sequence[str]) -> list[bytes]:
         """The contents of files in this folder, fetched many at a time. Raises FileNotFoundError."""
-        found = self._ask(lambda files, path: files.cat([f"{path}/{name}" for name in names]) if names else {})
-        return [bytes(found[f"{self._path}/{name}"]) for name in names]
+        contents = self._ask(lambda files, path: files.cat([f"{path}/{name}" for name in names]) if names else {})
+        return [bytes(contents[f"{self._path}/{name}"]) for name in names]
 
     def reach(self) -> None:
-        """Asks the store once. Raises UsageError if it cannot be reached, or refuses."""
+        """Calls the store once. Raises UsageError if it cannot be reached, or refuses."""
         try:
             self._files.info(self._path)
         except FileNotFoundError:
             return
         except Exception as error:  # object stores raise kinds of their own
-            raise UsageError(f"{self}: cannot be opened: {told(error)}") from None
+            raise UsageError(f"{self}: cannot be opened: {one_line(error)}") from None
 
     @property
     def opened(self) -> tuple[Any, str]:
@@ -224,8 +224,8 @@ class StorePath:
             return None
 
     def _inside(self) -> list[str]:
-        found = self._ask(lambda files, path: files.find(path))
-        return [str(each).removeprefix(f"{self._path}/") for each in found]
+        names = self._ask(lambda files, path: files.find(path))
+        return [str(name).removeprefix(f"{self._path}/") for name in names]
 
     def _ask(self, call: Callable[[Any, str], T]) -> T:
         files, path = _open(self.uri)
@@ -234,7 +234,7 @@ class StorePath:
         except (*GONE, DiagramError):
             raise
         except Exception as error:  # object stores raise kinds of their own
-            raise StoreError(f"{self}: the object store does not do what it was asked: {told(error)}") from error
+            raise StoreError(f"{self}: the object store does not do what it was asked: {one_line(error)}") from error
 
 
 def _open(uri: str) -> tuple[Any, str]:
@@ -242,5 +242,5 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         files, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
+        raise DataError(f"{uri}: cannot be opened: {one_line(error)}") from None
     return files, str(path).rstrip("/")

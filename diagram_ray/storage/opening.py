@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, one_line
 from diagram_ray.storage.paths import check_uri
 
 EXTRAS = {"gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
@@ -43,14 +43,14 @@ def open_place(uri: str) -> tuple[Any, str]:
     except ImportError as error:
         raise DataError(f"{uri}: cannot be opened: {missing(uri, error)}") from None
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}: cannot be opened: {told(error)}") from None
+        raise DataError(f"{uri}: cannot be opened: {one_line(error)}") from None
     return files, str(path).rstrip("/")
 
 
 def missing(uri: str, error: ImportError) -> str:
-    """That the packages for a kind of place are not there, and how to get them."""
+    """A sentence that the packages for a kind of place are missing, and how to get them."""
     extra = EXTRAS.get(uri.partition("://")[0].lower())
-    return f"its packages are missing: pip install 'diagram_ray[{extra}]'" if extra else told(error)
+    return f"its packages are missing: pip install 'diagram_ray[{extra}]'" if extra else one_line(error)
 
 
 def is_local(files: Any) -> bool:

@@ -34,7 +34,7 @@ def place_at(text: str | Place) -> Place:
 
 
 def reached(text: str | Place) -> Place:
-    """As `place_at`, of a store that answers. Raises UsageError."""
+    """The place that `place_at` gives, after its store has answered. Raises UsageError."""
     place = place_at(text)
     if isinstance(place, StorePath):
         place.reach()

@@ -18,5 +18,5 @@ def write_table(path: Place, table: pa.Table) -> None:
 
 
 def read_table(path: Place) -> pa.Table:
-    """What `write_table` wrote. Raises FileNotFoundError, and what pyarrow raises at a damaged file."""
+    """The table that `write_table` wrote. Raises FileNotFoundError, and what pyarrow raises at a damaged file."""
     return pq.read_table(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes()))

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
-from diagram_ray.config import FROM_WEIGHTS, ExperimentConfig, Frozen, build, dotted_keys, override, unknown_key
+from diagram_ray.config import FROM_WEIGHTS, ExperimentConfig, Frozen, build, dotted_keys, override
 from diagram_ray.errors import ConfigError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.search.conditions import check_conditions, check_points, settle
@@ -26,6 +26,7 @@ from diagram_ray.search.ladder import Ladder, Rung, make_rungs, usual_lookback
 from diagram_ray.search.racing import RaceConfig
 from diagram_ray.search.sampler_config import SamplerConfig, check_sampler
 from diagram_ray.search.space import Choices, FloatRange, IntRange, check_space, parse_space
+from diagram_ray.setting_keys import unknown_key
 from diagram_ray.study.integrations import MlflowConfig, check_tracking
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 

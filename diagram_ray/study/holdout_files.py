@@ -26,7 +26,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.storage.paths import Place
 from diagram_ray.storage.tables import read_table, write_table
@@ -81,4 +81,6 @@ def read_held_out(path: Place) -> HeldOutFile:
     except StoreError:
         raise
     except Exception as error:  # pyarrow raises many kinds at damaged files
-        raise DataError(f"{path}: cannot be read: {told(error)}; remove it, and the model is trained again") from None
+        raise DataError(
+            f"{path}: cannot be read: {one_line(error)}; remove it, and the model is trained again"
+        ) from None

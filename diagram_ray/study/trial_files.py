@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.errors import DataError, StoreError, told
+from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.results import Trial, TrialState, better
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.object_store import StorePath
@@ -78,7 +78,7 @@ def read_scores(path: Place) -> NDArray[np.float64]:
     except StoreError:
         raise
     except Exception as error:  # NumPy raises many kinds at damaged files
-        raise DataError(f"{path}: cannot be read: {told(error)}") from None
+        raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
     return np.asarray(scores)
 
 

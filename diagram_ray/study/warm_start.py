@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from diagram_ray.errors import ConfigError, DataError, UsageError, told
+from diagram_ray.errors import ConfigError, DataError, UsageError, one_line
 from diagram_ray.results import Measurement, Study, Trial, TrialState
 from diagram_ray.search.conditions import exists, ordered
 from diagram_ray.search.constraints import Goals, SizeEstimator
@@ -118,7 +118,7 @@ def read_warm_start(folder: Place) -> list[Trial]:
         return [_trial(row) for row in rows]
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{folder / FILE}: cannot be read, and without it the study cannot go on as it began: {told(error)}"
+            f"{folder / FILE}: cannot be read, and without it the study cannot go on as it began: {one_line(error)}"
         ) from None
 
 

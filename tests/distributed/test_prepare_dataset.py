@@ -21,7 +21,7 @@ from diagram_ray.data.parquet import shard_writer
 from diagram_ray.data.parquet.layout import open_place, read_info, read_manifest, read_rejects
 from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.parquet.progress import PreparationProgress
-from diagram_ray.data.parquet.source_identity import wanted
+from diagram_ray.data.parquet.source_identity import identify_images
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.preprocessing.pseudonyms import keyed_hash
 from diagram_ray.data.readers import folder, inbreast, mias
@@ -177,7 +177,7 @@ class TestOnTwoCpus:
 
     def test_no_pixels_pass_through_the_driver(self, phantom: Path, tmp_path: Path) -> None:
         files, _ = open_place(str(tmp_path))
-        images = wanted(inbreast.index(str(phantom)).records[:8], OPTIONS)
+        images = identify_images(inbreast.index(str(phantom)).records[:8], OPTIONS)
         answer = ingest._decode(files, str(tmp_path), replace(OPTIONS, image_size=(512, 384)), images)
         assert len(answer[0]) == 8
         assert len(pickle.dumps(answer)) < 8 * 4096

@@ -21,7 +21,7 @@ from diagram_ray.data.parquet import shard_writer
 from diagram_ray.data.parquet.layout import read_info, read_rejects
 from diagram_ray.data.parquet.pieces import read_entries
 from diagram_ray.data.parquet.progress import PreparationProgress
-from diagram_ray.data.parquet.source_identity import wanted
+from diagram_ray.data.parquet.source_identity import identify_images
 from diagram_ray.data.parquet.staging import work_area
 from diagram_ray.data.preprocessing.prepare_image import Options, image_id_of
 from diagram_ray.data.readers import folder, inbreast
@@ -57,7 +57,7 @@ def opened(wishes: Path) -> list[str]:
 def kept_files(index: Index, out: Path) -> set[str]:
     """The names of the files whose images an unfinished run has left."""
     left = read_entries(fsspec.filesystem("file"), str(out.with_name(f".{out.name}.partial") / "pieces"))
-    names = {image.identity: Path(image.record.path).name for image in wanted(index.records, OPTIONS)}
+    names = {image.identity: Path(image.record.path).name for image in identify_images(index.records, OPTIONS)}
     return {names[entry.identity] for entry in left}
 
 
@@ -232,7 +232,7 @@ def test_a_node_that_is_lost_leaves_no_trace(phantom: Path, tmp_path: Path, file
         "1 processors",
     ]
     index = inbreast.index(str(phantom))
-    images = wanted(index.records, OPTIONS)
+    images = identify_images(index.records, OPTIONS)
     with work_area(str(tmp_path / "alone"), {}, update=False) as area:
         entries, _ = ingest._decode(area.files, area.pieces, OPTIONS, images)
         digests = sorted(entry.digest for entry in entries)

@@ -11,7 +11,7 @@ from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.parquet.update import old_images, old_parts, take_over
 from diagram_ray.data.preprocessing.prepare_image import Options, check_distinct, prepare_image
 from diagram_ray.data.preprocessing.pseudonyms import anonymous_rejects
-from diagram_ray.data.readers import Asked, open_index
+from diagram_ray.data.readers import ReaderOptions, open_index
 from diagram_ray.data.records import ImageRecord, Reject
 from diagram_ray.data.splits import Splits
 from diagram_ray.results import Study
@@ -25,7 +25,7 @@ OPTIONS = Options(image_size=(40, 32), patch_size=16, background_patches=1, key=
 FEW = 2
 """Images that are prepared where a table or an annotation was damaged, and not an image."""
 PATTERN = r"^([^_.]+)_"
-AS_IS = Asked()
+AS_IS = ReaderOptions()
 
 PreparationProgress = dict[str, int]
 """What became of a case: 'prepared', 'rejected', 'refused', 'read' -> how often."""
@@ -46,7 +46,7 @@ class Target:
         return next((name for pattern, name in self.damaged if fnmatch(path.lower(), pattern)), None)
 
 
-def read_source(format_: str, source: Path, changed: str, asked: Asked = AS_IS) -> PreparationProgress:
+def read_source(format_: str, source: Path, changed: str, asked: ReaderOptions = AS_IS) -> PreparationProgress:
     """What `prepare` does to a source, but for Ray."""
     index = open_index(format_, str(source), asked)
     check_index(index, source)
@@ -77,16 +77,16 @@ def _prepare(record: ImageRecord) -> str:
 
 
 def _class_folders(folder: Path, changed: str) -> PreparationProgress:
-    return read_source("folder", folder, changed, Asked(patient_pattern=PATTERN))
+    return read_source("folder", folder, changed, ReaderOptions(patient_pattern=PATTERN))
 
 
 def _table(folder: Path, changed: str) -> PreparationProgress:
     table = next((path for path in sorted(folder.iterdir()) if path.name.startswith("images.")), folder / "images.csv")
-    return read_source("folder", folder, changed, Asked(table=str(table)))
+    return read_source("folder", folder, changed, ReaderOptions(table=str(table)))
 
 
 def _reader(format_: str) -> Run:
-    return lambda folder, changed: read_source(format_, folder, changed, Asked(normals=True))
+    return lambda folder, changed: read_source(format_, folder, changed, ReaderOptions(normals=True))
 
 
 def _each(*calls: Callable[[], object]) -> PreparationProgress:

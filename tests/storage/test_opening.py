@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from diagram_ray import audit, prepare
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.parquet.layout import check_vacant, read_info
-from diagram_ray.data.readers import Asked, open_index
+from diagram_ray.data.readers import ReaderOptions, open_index
 from diagram_ray.errors import DataError
 from diagram_ray.storage.opening import EXTRAS, open_place
 from tests.support.repository import ROOT
@@ -27,7 +27,7 @@ def _without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(format_: str) -> Callable[[str], object]:
-    return lambda uri: open_index(format_, uri, Asked())
+    return lambda uri: open_index(format_, uri, ReaderOptions())
 
 
 @pytest.mark.parametrize(("uri", "extra"), PLACES.items())
@@ -47,7 +47,7 @@ def test_a_single_image_and_a_table_say_it_too() -> None:
     ):
         read_mammogram("gs://bucket/a.dcm")
     with pytest.raises(DataError, match=r"abfs://box/t\.csv: cannot be opened: its packages are missing"):
-        open_index("folder", str(Path(__file__).parent), Asked(table="abfs://box/t.csv"))
+        open_index("folder", str(Path(__file__).parent), ReaderOptions(table="abfs://box/t.csv"))
 
 
 def test_the_commands_end_with_that_sentence(tmp_path: Path) -> None:

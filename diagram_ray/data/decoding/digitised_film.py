@@ -26,7 +26,7 @@ def is_film(data: bytes) -> bool:
 
 
 def read_film(data: bytes, film: Film | None) -> NDArray[np.float32]:
-    """(rows, columns), high where tissue is: 4 minus the optical density.
+    """The pixels of a film (rows, columns), high where tissue is: 4 minus the optical density.
 
     Without `film`, the grey levels as they are, in the shape that the header names: its sides may be exchanged. Raises
     DataError for what is no such file.

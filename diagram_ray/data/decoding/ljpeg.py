@@ -51,7 +51,7 @@ def decode(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np.uint
     """The pixels (rows, columns) of a lossless JPEG stream, high values as stored.
 
     `shape` is (rows, columns) where they are known better than from the stream's header, which in some DDSM files has
-    them exchanged: the samples are in the same order all the same. None: the header's. Raises DataError, which tells
+    them exchanged: the samples are in the same order all the same. None: the header's. Raises DataError, which names
     the byte, for a stream that is damaged, incomplete, too large or of another kind, or if neither order is `shape`.
     """
     header = _read_header(data)
@@ -67,13 +67,13 @@ def decode(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np.uint
 
 
 def _checked_shape(header: _Header, shape: tuple[int, int] | None) -> tuple[int, int]:
-    own = header.rows, header.columns
-    if shape is not None and shape not in (own, own[::-1]):
+    size = header.rows, header.columns
+    if shape is not None and shape not in (size, size[::-1]):
         raise DataError(
-            f"lossless JPEG: the header says {own[0]} rows of {own[1]}, or exchanged {own[1]} rows of {own[0]}; "
+            f"lossless JPEG: the header says {size[0]} rows of {size[1]}, or exchanged {size[1]} rows of {size[0]}; "
             f"expected {shape[0]} rows of {shape[1]}"
         )
-    return shape or own
+    return shape or size
 
 
 def _read_header(data: bytes) -> _Header:
@@ -96,10 +96,10 @@ def _read_header(data: bytes) -> _Header:
 
 def _marker(data: bytes, start: int) -> tuple[int, int]:
     """A marker's code and where it ends. Any number of bytes ff may stand before it."""
-    found = re.compile(rb"\xff++(.)", re.DOTALL).match(data, start)
-    if not found or found[1] == b"\0":
+    match = re.compile(rb"\xff++(.)", re.DOTALL).match(data, start)
+    if not match or match[1] == b"\0":
         raise _bad(start, f"expected a marker, found {data[start : start + 2].hex(' ') or 'the end'}")
-    return found[1][0], found.end()
+    return match[1][0], match.end()
 
 
 def _body(data: bytes, position: int, code: int) -> bytes:

@@ -1,7 +1,7 @@
 """One image file, decoded: DICOM, PGM, PNG, JPEG, TIFF or a film of DDSM, from a local path or an fsspec URI.
 
 Only whitelisted header fields leave this module: laterality, view, pixel size and two flags. Files are hostile input:
-the kind is told from the first bytes, sizes are limited before pixels are decoded, and whatever goes wrong is a
+the kind is recognised by the first bytes, sizes are limited before pixels are decoded, and whatever goes wrong is a
 DataError that says what in our own words: those of a decoder may quote what a header says of a patient.
 """
 
@@ -28,18 +28,18 @@ class Mammogram:
     """A decoded image, as stored: tissue may be bright or dark, the breast on either side."""
 
     pixels: NDArray[np.float32]
-    """(H, W)"""
+    """The grey levels, (H, W)."""
     laterality: str | None = None
-    """'L' or 'R', from (0020,0062) Image Laterality or (0020,0060) Laterality."""
+    """The breast, 'L' or 'R', from (0020,0062) Image Laterality or (0020,0060) Laterality."""
     view: str | None = None
-    """'CC', 'MLO', ..., from (0018,5101) View Position."""
+    """The view, 'CC', 'MLO', ..., from (0018,5101) View Position."""
     spacing_mm: float | None = None
-    """From (0018,1164) Imager Pixel Spacing or (0028,0030) Pixel Spacing."""
+    """The size of a pixel, from (0018,1164) Imager Pixel Spacing or (0028,0030) Pixel Spacing."""
     inverted: bool = False
-    """The file says that high values are dark: MONOCHROME1 in (0028,0004), or INVERSE in (2050,0020). `pixels` are not
-    turned round."""
+    """Whether the file says that high values are dark: MONOCHROME1 in (0028,0004), or INVERSE in (2050,0020). `pixels`
+    are not turned round."""
     burned_in: bool | None = None
-    """Whether text in the pixels tells the patient, from (0028,0301); None where the file does not say."""
+    """Whether text in the pixels identifies the patient, from (0028,0301); None where the file does not say."""
 
 
 def read_mammogram(path: str, film: Film | None = None, allowed: Allowed = USUAL) -> Mammogram:

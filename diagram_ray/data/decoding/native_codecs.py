@@ -8,7 +8,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 READ_ONLY_BYTES = "Array(uint8, 1, 'C', readonly=True)"
-"""In a signature: `numpy.frombuffer(data, numpy.uint8)` of bytes."""
+"""The type of read-only bytes in a signature: `numpy.frombuffer(data, numpy.uint8)` of bytes."""
 
 
 def native(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -1,4 +1,5 @@
-"""From a film scanner's grey levels to the film's optical density, by the curves that were published with DDSM.
+"""The step from a film scanner's grey levels to the film's optical density, by the curves that were published with
+DDSM.
 
 Grey levels of different scanners mean different things; optical densities are comparable. Sources: the calibration
 page of each scanner at the University of South Florida and the range that DDSM's converters use (0 to 4).
@@ -18,7 +19,7 @@ DENSEST = 4.0
 
 @dataclass(frozen=True)
 class Curve:
-    """density = intercept + slope x grey level, or x log10(grey level)."""
+    """A curve of optical density: density = intercept + slope x grey level, or x log10(grey level)."""
 
     intercept: float
     slope: float
@@ -51,7 +52,7 @@ SCANNERS = {
     ("B", "LUMISYS"): "lumisys",
     ("C", "LUMISYS"): "lumisys",
 }
-"""(first letter of a case's name, first word after DIGITIZER in its .ics) -> key of CURVES."""
+"""The scanner of a case: (first letter of a case's name, first word after DIGITIZER in its .ics) -> key of CURVES."""
 
 
 def scanner_of(letter: str, digitizer: str) -> str:

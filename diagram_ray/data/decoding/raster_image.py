@@ -19,9 +19,9 @@ COLOUR_TOLERANCE = 32
 """Grey levels of 255 by which the channels of a grey picture may differ (JPEG, tinted letters)."""
 
 MOST_SCANS = 100
-"""Of a progressive JPEG; encoders make about ten, and each of them is a pass over the whole picture."""
+"""The most scans of a progressive JPEG; encoders make about ten, and each of them is a pass over the whole picture."""
 MOST_SEGMENTS = 1000
-"""Before a JPEG's first scan. A profile of colours has at most 255."""
+"""The most segments before a JPEG's first scan. A profile of colours has at most 255."""
 MOST_FILL = 1000
 """Bytes of 0xFF before a marker, where any number is allowed (ITU-T T.81, B.1.1.2) and one is usual."""
 
@@ -148,11 +148,11 @@ def _packed(body: NDArray[np.uint8], count: int, largest: int) -> NDArray[np.gen
 def _written(body: NDArray[np.uint8], count: int) -> NDArray[np.generic]:
     """Pixels as decimal numbers."""
     numbers = np.empty(count, dtype=np.uint32)
-    found = _read_numbers(body, numbers)
-    if found < 0:
+    filled = _read_numbers(body, numbers)
+    if filled < 0:
         raise DataError("has something other than numbers among its pixels")
-    if found < count:
-        raise DataError(f"is truncated: {found} of {count} pixels are there")
+    if filled < count:
+        raise DataError(f"is truncated: {filled} of {count} pixels are there")
     return numbers
 
 
@@ -160,18 +160,18 @@ def _written(body: NDArray[np.uint8], count: int) -> NDArray[np.generic]:
 def _read_numbers(text: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> int:
     """Fills `numbers` with the first of the text, and says how many there were; -1 if there is anything but numbers and
     space in it. What is too large for a pixel is 2^16."""
-    found, value = 0, -1
+    filled, value = 0, -1
     for byte in text:
         if 48 <= byte <= 57:
             value = min(10 * max(value, 0) + byte - 48, 2**16)
         elif byte == 32 or 9 <= byte <= 13:
-            if value >= 0 and found < len(numbers):
-                numbers[found] = value
-                found += 1
+            if value >= 0 and filled < len(numbers):
+                numbers[filled] = value
+                filled += 1
             value = -1
         else:
             return -1
-    if value >= 0 and found < len(numbers):
-        numbers[found] = value
-        found += 1
-    return found
+    if value >= 0 and filled < len(numbers):
+        numbers[filled] = value
+        filled += 1
+    return filled

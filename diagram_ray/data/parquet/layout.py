@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diagram_ray.errors import DataError, UsageError, told
+from diagram_ray.errors import DataError, UsageError, one_line
 from diagram_ray.storage.opening import is_local, open_file
 from diagram_ray.storage.opening import open_place as open_place
 
@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 INFO, MANIFEST, REJECTS, SOURCES = "dataset.json", "manifest.parquet", "rejects.parquet", "sources.parquet"
 IMAGES, PATCHES = "images", "patches"
 UNFINISHED = ".partial"
-"""In an object store: the folder inside a dataset's place where preparation keeps what it has done so far."""
+"""The folder inside a dataset's place in an object store where preparation keeps what it has done so far."""
 KEYS = ("image_id", "patient_id")
 """Columns of the manifest that no image may lack."""
 
@@ -41,13 +41,13 @@ def pixel_type(rows: int, columns: int) -> pa.DataType:
 
 
 def image_schema(rows: int, columns: int) -> pa.Schema:
-    """Of images/part-*.parquet."""
+    """The schema of images/part-*.parquet."""
     strings = [(name, pa.string()) for name in ("image_id", "patient_id", "label")]
     return pa.schema([*strings, ("pixels", pixel_type(rows, columns))])
 
 
 def patch_schema(size: int) -> pa.Schema:
-    """Of patches/part-*.parquet."""
+    """The schema of patches/part-*.parquet."""
     names = ("patch_id", "image_id", "patient_id", "label", "kind", "finding")
     strings = [(name, pa.string()) for name in names]
     return pa.schema([*strings, ("box", pa.list_(pa.float64(), 4)), ("pixels", pixel_type(size, size))])
@@ -74,7 +74,7 @@ def _begun(files: Any, root: str) -> bool:
 
 
 def read_info(uri: str) -> dict[str, Any]:
-    """dataset.json. Raises DataError if `uri` holds no dataset, or one of a newer format."""
+    """The content of dataset.json. Raises DataError if `uri` holds no dataset, or one of a newer format."""
     files, root = open_place(uri)
     try:
         with open_file(files, f"{root}/{INFO}") as file:
@@ -87,14 +87,15 @@ def read_info(uri: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{uri}: not a prepared dataset: it has no {INFO}; make one with diagram_ray.prepare") from None
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}/{INFO}: cannot be read: {told(error)}") from None
+        raise DataError(f"{uri}/{INFO}: cannot be read: {one_line(error)}") from None
     if version > FORMAT_VERSION:
         raise DataError(f"{uri}: has format version {version}; this program reads up to {FORMAT_VERSION}")
     return dict(info)
 
 
 def read_manifest(uri: str) -> pd.DataFrame:
-    """One row an image. Raises DataError, also for an image that is listed twice or has no patient."""
+    """The manifest, one row for each image. Raises DataError, also for an image that is listed twice or has no
+    patient."""
     manifest: pd.DataFrame = read_table(uri, MANIFEST).to_pandas()
     for name in KEYS:
         if name not in manifest.columns:
@@ -109,17 +110,17 @@ def read_manifest(uri: str) -> pd.DataFrame:
 
 
 def read_rejects(uri: str) -> pd.DataFrame:
-    """One row a file that could not be used: path, reason. Raises DataError."""
+    """The files that could not be used, one row each: path, reason. Raises DataError."""
     rejects: pd.DataFrame = read_table(uri, REJECTS).to_pandas()
     return rejects
 
 
 def read_sides(uri: str, image_ids: Iterable[str]) -> pa.Table:
-    """`image_id, laterality` ("L", "R" or null) of the images asked for, by id. Raises DataError."""
+    """The columns `image_id, laterality` ("L", "R" or null) of some images, by id. Raises DataError."""
     manifest = read_manifest(uri).set_index("image_id")
     names = sorted(map(str, image_ids))
-    known = manifest["laterality"].to_dict() if "laterality" in manifest else {}
-    sides = [known.get(name) if known.get(name) in ("L", "R") else None for name in names]
+    laterality = manifest["laterality"].to_dict() if "laterality" in manifest else {}
+    sides = [laterality.get(name) if laterality.get(name) in ("L", "R") else None for name in names]
     return pa.table({"image_id": pa.array(names, pa.string()), "laterality": pa.array(sides, pa.string())})
 
 
@@ -132,7 +133,7 @@ def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Tabl
         missing = set(columns or ()) - set(table.column_names)  # fails where names are not UTF-8
         table.validate(full=True)
     except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}/{name}: cannot be read: {told(error)}") from None
+        raise DataError(f"{uri}/{name}: cannot be read: {one_line(error)}") from None
     if missing:
         raise DataError(f"{uri}/{name}: has no column {min(missing)!r}")
     return table
@@ -140,7 +141,7 @@ def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Tabl
 
 def check_files(files: Any, path: str) -> None:
     """Raises ValueError if on this machine anything below `path` is not a file: a named pipe would never answer."""
-    if is_local(files) and not all(Path(found).is_file() for found in files.find(path)):
+    if is_local(files) and not all(Path(file).is_file() for file in files.find(path)):
         raise ValueError("not a regular file")
 
 

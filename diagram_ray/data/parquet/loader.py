@@ -1,4 +1,4 @@
-"""A prepared dataset as training needs it: images and patches of the classes asked for, in the order of their ids."""
+"""A prepared dataset as training needs it: images and patches of the two classes, in the order of their ids."""
 
 import difflib
 from collections import Counter
@@ -26,15 +26,15 @@ from diagram_ray.data.parquet.layout import (
 )
 from diagram_ray.data.records import ROI
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, one_line
 from diagram_ray.storage.opening import open_file
 
 Fill = Callable[[NDArray[np.uint16]], None]
 """Writes pictures into an array."""
 Hold = Callable[[str, tuple[int, ...], Fill], NDArray[np.uint16]]
-"""(IMAGES or PATCHES, shape, what fills it) -> the filled array, wherever it is held."""
+"""Holds pixels: (IMAGES or PATCHES, shape, what fills it) -> the filled array, wherever it is held."""
 ROWS = 16
-"""That are read at once: memory stays small."""
+"""Rows that are read at once: memory stays small."""
 
 
 def in_memory(name: str, shape: tuple[int, ...], fill: Fill) -> NDArray[np.uint16]:
@@ -82,16 +82,16 @@ def _held(uri: str, name: str, rows: NDArray[np.intp], count: int, hold: Hold) -
     places[rows] = np.arange(len(rows))
 
     def fill(pixels: NDArray[np.uint16]) -> None:
-        with _told(uri, name):
-            for start, pictures in _batches(files, found.files):
+        with _one_sentence(uri, name):
+            for start, pictures in _batches(files, dataset.files):
                 here = places[start : start + len(pictures)]
-                if (wanted := here >= 0).any():
-                    pixels[here[wanted]] = pictures.to_numpy_ndarray()[wanted]
+                if (chosen := here >= 0).any():
+                    pixels[here[chosen]] = pictures.to_numpy_ndarray()[chosen]
 
-    with _told(uri, name):
+    with _one_sentence(uri, name):
         check_files(files, f"{root}/{name}")
-        found = pads.dataset(f"{root}/{name}", filesystem=files, format="parquet")
-        shape = tuple(found.schema.field("pixels").type.shape)
+        dataset = pads.dataset(f"{root}/{name}", filesystem=files, format="parquet")
+        shape = tuple(dataset.schema.field("pixels").type.shape)
     return hold(name, (len(rows), *shape), fill)
 
 
@@ -107,14 +107,14 @@ def _batches(files: Any, paths: Iterable[str]) -> Iterator[tuple[int, Any]]:
 
 
 @contextmanager
-def _told(uri: str, name: str) -> Iterator[None]:
+def _one_sentence(uri: str, name: str) -> Iterator[None]:
     """Object stores and pyarrow raise many kinds at damaged files."""
     try:
         yield
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{uri}/{name}: cannot be read: {told(error)}") from None
+        raise DataError(f"{uri}/{name}: cannot be read: {one_line(error)}") from None
 
 
 def _check_rows(table: pa.Table | pd.DataFrame, info: dict[str, Any], what: str, uri: str) -> None:
@@ -147,16 +147,16 @@ def _classes(manifest: pd.DataFrame, info: dict[str, Any], config: DataConfig, u
         near = difflib.get_close_matches(config.target, list(manifest.columns), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(manifest.columns)}"
         raise DataError(f"{uri}: data.target: the manifest has no column {config.target!r}; {hint}")
-    found = sorted({_text(value) for value in manifest[config.target].dropna()})
+    present = sorted({_text(value) for value in manifest[config.target].dropna()})
     classes = config.classes
     if classes is None:
-        values = [str(name) for name in info["classes"]] if config.target == "label" else found
+        values = [str(name) for name in info["classes"]] if config.target == "label" else present
         classes = {value: [value] for value in values}
     for name, values in classes.items():
-        if strange := set(values) - set(found):
+        if strange := set(values) - set(present):
             raise DataError(
                 f"{uri}: data.classes: class {name[:40]!r}: no image has {config.target} "
-                f"{min(strange)[:40]!r}; found: {', '.join(value[:40] for value in found[:12])}"
+                f"{min(strange)[:40]!r}; found: {', '.join(value[:40] for value in present[:12])}"
             )
     if len(classes) != 2:
         raise DataError(
@@ -192,13 +192,13 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _rows(table: pa.Table, wanted: Iterable[str], uri: str) -> NDArray[np.intp]:
+def _rows(table: pa.Table, image_ids: Iterable[str], uri: str) -> NDArray[np.intp]:
     """Where the `wanted` ids are in the table."""
     places = {name: row for row, name in enumerate(table["image_id"].to_pylist())}
-    for name in wanted:
+    for name in image_ids:
         if name not in places:
             raise DataError(f"{uri}/images: image {name} of the manifest is missing")
-    return np.array([places[name] for name in wanted], dtype=np.intp)
+    return np.array([places[name] for name in image_ids], dtype=np.intp)
 
 
 def _strings(values: Iterable[str]) -> NDArray[np.str_]:

@@ -32,7 +32,7 @@ from diagram_ray.errors import DataError
 
 CACHE = "DIAGRAM_RAY_CACHE"
 LARGEST_PART = 0.25
-"""Of the machine's memory that pixels may take: Ray's store for what processes share is 0.3 of it."""
+"""The largest part of the machine's memory that pixels may take: Ray's store for what processes share is 0.3 of it."""
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 Where = Literal["auto", "memory", "disk"]
 
@@ -47,9 +47,9 @@ class Origin:
 
     @property
     def folder(self) -> Path:
-        """Of the files on this machine."""
-        asked = f"{self.fingerprint} {self.config.model_dump_json()}"
-        return _cache() / hashlib.sha256(asked.encode()).hexdigest()[:24]
+        """The folder of the files on this machine."""
+        identity = f"{self.fingerprint} {self.config.model_dump_json()}"
+        return _cache() / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
     def read(self, least: float = 0.0) -> TrainingData:
         """The dataset, with pixels of more than `least` bytes in files, which are made if they are not there."""
@@ -63,21 +63,22 @@ class MappedPixels(np.memmap[Any, np.dtype[np.uint16]]):
     """Pictures in a file. Indices give ordinary arrays."""
 
     origin: Origin | None = None
-    """None: not the whole file."""
+    """Where the pixels come from; None if this is not the whole file."""
 
     def __getitem__(self, index: Any) -> Any:
-        """An ordinary array."""
+        """The pixels at an index, as an ordinary array."""
         return np.asarray(super().__getitem__(index))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """What is sent to another process."""
+        """What is sent to another process: the origin of a whole file, else the pixels."""
         if self.origin is None or self.filename is None:
             return np.asarray(self).__reduce_ex__(protocol)
         return _there, (self.origin, Path(self.filename).stem)
 
 
 def open_training_data(uri: str, config: DataConfig, where: Where = "auto") -> TrainingData:
-    """`read_training_data`, with the pixels in a mapped file if `where` says so or they are large for this machine.
+    """The data of `read_training_data`, with the pixels in a mapped file if `where` says so or they are large for this
+    machine.
 
     Raises DataError, also if the disk has no room.
     """
@@ -89,11 +90,11 @@ def open_training_data(uri: str, config: DataConfig, where: Where = "auto") -> T
 
 def memory() -> int:
     """Bytes of this machine's memory, or of the container's if that has less."""
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in LIMITS:
-        if path.is_file() and (told := path.read_text().strip()).isdecimal():
-            found.append(int(told))
-    return min(found)
+        if path.is_file() and (limit := path.read_text().strip()).isdecimal():
+            limits.append(int(limit))
+    return min(limits)
 
 
 def _there(origin: Origin, name: str) -> NDArray[np.uint16]:

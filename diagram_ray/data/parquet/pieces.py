@@ -31,9 +31,9 @@ IMAGES = pa.schema([*HEADS, ("patches", pa.int32()), ("pixels", pa.binary())])
 PATCHES = pa.schema([("rows", pa.string()), ("pixels", pa.binary())])
 SUFFIX, OF_PATCHES = ".parquet", "-patches.parquet"
 PIECE_IMAGES = 64
-"""In one piece at most: seconds of work, which is what a run that is cut off loses."""
+"""The most images in one piece: seconds of work, which is what a run that is cut off loses."""
 PIECE_BYTES = 64 * 2**20
-"""Of pixels in one piece at most, unless a single image has more."""
+"""The most bytes of pixels in one piece, unless a single image has more."""
 READERS = 16
 """Pieces whose heads are read at a time: an object store answers late, but many at once."""
 
@@ -44,16 +44,16 @@ class Entry:
 
     identity: str
     digest: str
-    """Its part of the dataset's fingerprint."""
+    """The image's part of the dataset's fingerprint."""
     manifest: str
-    """JSON."""
+    """The image's row of the manifest, as JSON."""
     patches: int
     piece: str
     row: int
 
     @property
-    def told(self) -> dict[str, Any]:
-        """Its row of the manifest."""
+    def manifest_row(self) -> dict[str, Any]:
+        """The image's row of the manifest."""
         return dict(json.loads(self.manifest))
 
 
@@ -120,7 +120,7 @@ def read_entries(files: Any, folder: str) -> list[Entry]:
     """The images of all pieces in `folder`, which need not exist."""
     with ThreadPoolExecutor(READERS) as pool:
         pieces = pool.map(lambda name: _entries(files, folder, name), whole_pieces(files, folder))
-        return [entry for found in pieces for entry in found]
+        return [entry for piece in pieces for entry in piece]
 
 
 def _entries(files: Any, folder: str, name: str) -> list[Entry]:

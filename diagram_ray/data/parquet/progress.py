@@ -14,12 +14,12 @@ class PreparationProgress:
     """How far preparation is."""
 
     what: str
-    """'preparing images' or 'writing shards'."""
+    """The stage: 'preparing images' or 'writing shards'."""
     done: int
     total: int
     rejects: int = 0
     megapixels: float = 0.0
-    """Decoded in this run."""
+    """Megapixels decoded in this run."""
 
 
 class Speed:
@@ -30,17 +30,18 @@ class Speed:
         self._seen: deque[tuple[float, PreparationProgress]] = deque()
 
     def text(self, tally: PreparationProgress) -> str:
-        """For example '12.3 files/s, 150 megapixels/s, 4 rejected'; '' where there is nothing to say."""
+        """The progress in words, for example '12.3 files/s, 150 megapixels/s, 4 rejected'; '' where there is nothing to
+        say."""
         now = self._clock()
         while len(self._seen) > 1 and now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
-        said = [f"{tally.rejects} rejected"] if tally.rejects else []
+        parts = [f"{tally.rejects} rejected"] if tally.rejects else []
         if tally.megapixels and self._seen:
             began, first = self._seen[0]
             seconds = max(now - began, 1e-3)
-            said[:0] = [
+            parts[:0] = [
                 f"{(tally.done - first.done) / seconds:.1f} files/s",
                 f"{(tally.megapixels - first.megapixels) / seconds:.0f} megapixels/s",
             ]
         self._seen.append((now, tally))
-        return ", ".join(said)
+        return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""From pieces to a dataset: Parquet shards of even size, the tables, and dataset.json.
+"""The step from pieces to a dataset: Parquet shards of even size, the tables, and dataset.json.
 
 Images stand in the order of their ids, and patches in that of their images: the same images give the same files,
 whatever they were prepared with.
@@ -46,13 +46,13 @@ class Shard:
     """A file to be made: of the pictures of some images, or of their patches."""
 
     folder: str
-    """'images' or 'patches'"""
+    """The folder: 'images' or 'patches'."""
     number: int
     entries: tuple[Entry, ...]
 
     @property
     def name(self) -> str:
-        """Inside the dataset."""
+        """The name of the file inside the dataset."""
         return f"{self.folder}/part-{self.number:05d}.parquet"
 
 
@@ -96,7 +96,7 @@ def write_shard(files: Any, pieces: str, root: str, options: Options, shard: Sha
 
 def _image_rows(files: Any, pieces: str, shard: Shard) -> Iterator[Row]:
     for entry, pixels in zip(shard.entries, read_images(files, pieces, shard.entries), strict=True):
-        yield entry.told, pixels
+        yield entry.manifest_row, pixels
 
 
 def _patch_rows(files: Any, pieces: str, shard: Shard) -> Iterator[Row]:
@@ -133,7 +133,7 @@ def _table(group: list[Row], schema: pa.Schema) -> pa.Table:
 
 def write_tables(files: Any, root: str, entries: Sequence[Entry], shards: list[Shard], rejects: list[Reject]) -> None:
     """Writes manifest.parquet, sources.parquet and rejects.parquet. Raises OSError."""
-    manifest = pd.DataFrame([entry.told for entry in entries])
+    manifest = pd.DataFrame([entry.manifest_row for entry in entries])
     _write(files, f"{root}/{MANIFEST}", pa.Table.from_pandas(manifest, preserve_index=False))
     parts = [(shard.number, entry) for shard in shards if shard.folder == IMAGES for entry in shard.entries]
     sources = {
@@ -143,8 +143,8 @@ def write_tables(files: Any, root: str, entries: Sequence[Entry], shards: list[S
         "manifest": [entry.manifest for _, entry in parts],
     }
     _write(files, f"{root}/{SOURCES}", pa.table(sources))
-    told = {"path": [item.path for item in rejects], "reason": [item.reason for item in rejects]}
-    _write(files, f"{root}/{REJECTS}", pa.table(told, schema=pa.schema([(name, pa.string()) for name in told])))
+    columns = {"path": [item.path for item in rejects], "reason": [item.reason for item in rejects]}
+    _write(files, f"{root}/{REJECTS}", pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns])))
 
 
 def _write(files: Any, path: str, table: pa.Table) -> None:
@@ -156,8 +156,8 @@ def _write(files: Any, path: str, table: pa.Table) -> None:
 def dataset_info(
     index: Index, entries: Sequence[Entry], patches: int, rejects: list[Reject], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """dataset.json. `settings` are the keys of it that say how the dataset was made."""
-    rows = [entry.told for entry in entries]
+    """The content of dataset.json. `settings` are the keys of it that say how the dataset was made."""
+    rows = [entry.manifest_row for entry in entries]
     labels = Counter("(none)" if row["label"] is None else str(row["label"]) for row in rows)
     counted = {name: settings[name] for name in ("image_size", "patch_size", "classes")}
     return {
@@ -179,5 +179,5 @@ def dataset_info(
 
 
 def as_json(info: dict[str, Any]) -> bytes:
-    """dataset.json as it is written."""
+    """The text of dataset.json."""
     return json.dumps(info, indent=1).encode()

@@ -29,26 +29,26 @@ NOTHING = ""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SourceImage:
     """An image that the dataset is to have."""
 
     record: ImageRecord
     image_id: str
-    """As the dataset shows it."""
+    """The image's id as the dataset shows it."""
     identity: str
-    """Of all that it is made from: 32 hexadecimal digits."""
+    """The identity of all that the image is made from: 32 hexadecimal digits."""
 
 
-def wanted(records: Sequence[ImageRecord], options: Options) -> list[Wanted]:
+def identify_images(records: Sequence[ImageRecord], options: Options) -> list[SourceImage]:
     """The images by their id, each with its identity. Raises DataError if a file system cannot be listed."""
     stamps = _stamps({path for record in records for path in files_of(record)})
     shared = dataclasses.asdict(options) | {"key": None, "program": program_digest()}
-    found = []
+    images = []
     for record in records:
-        mine = [stamps[path] for path in files_of(record)]
-        identity = _keyed(options.key, [dataclasses.asdict(record), mine, shared])
-        found.append(Wanted(record, image_id_of(record, options.key), identity))
-    return sorted(found, key=lambda image: image.image_id)
+        file_stamps = [stamps[path] for path in files_of(record)]
+        identity = _keyed(options.key, [dataclasses.asdict(record), file_stamps, shared])
+        images.append(SourceImage(record, image_id_of(record, options.key), identity))
+    return sorted(images, key=lambda image: image.image_id)
 
 
 def files_of(record: ImageRecord) -> list[str]:
@@ -58,15 +58,15 @@ def files_of(record: ImageRecord) -> list[str]:
 
 @lru_cache(maxsize=1)
 def program_digest() -> str:
-    """Of the modules beside this one: they decide what becomes of an image."""
+    """The digest of the modules beside this one, which decide what becomes of an image."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _keyed(key: bytes, told: Any) -> str:
-    return hmac.new(key, json.dumps(told, sort_keys=True, default=str).encode(), hashlib.sha256).hexdigest()[:32]
+def _keyed(key: bytes, content: Any) -> str:
+    return hmac.new(key, json.dumps(content, sort_keys=True, default=str).encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _stamps(paths: Iterable[str]) -> dict[str, str]:
@@ -85,10 +85,10 @@ def _stamps(paths: Iterable[str]) -> dict[str, str]:
 
 def _local(path: str) -> str:
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except OSError:  # decoding will say why
         return NOTHING
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _listed(files: Any, names: dict[str, str]) -> dict[str, str]:
@@ -96,12 +96,12 @@ def _listed(files: Any, names: dict[str, str]) -> dict[str, str]:
     folder = os.path.commonpath([name.rpartition("/")[0] for name in names.values()])
     try:
         files.invalidate_cache()
-        found = files.find(folder, detail=True)
+        entries = files.find(folder, detail=True)
     except Exception as error:  # as above
         raise DataError(f"{folder}: cannot be listed: {' '.join(str(error).split())}") from None
-    return {path: _told(found[name]) if name in found else NOTHING for path, name in names.items()}
+    return {path: _stamp(entries[name]) if name in entries else NOTHING for path, name in names.items()}
 
 
-def _told(info: dict[str, Any]) -> str:
+def _stamp(info: dict[str, Any]) -> str:
     tag = next((str(info[name]) for name in TAGS if info.get(name)), "")
     return f"{info.get('size')} {tag}"

@@ -47,14 +47,14 @@ class WorkArea:
     """A destination that is ours alone for now."""
 
     out: str
-    """As the user wrote it."""
+    """The place of the dataset as the user wrote it."""
     files: Any
     place: str
-    """Of the dataset, on `files`."""
+    """The path of the dataset on `files`."""
     path: str
-    """Of the work area, on `files`."""
+    """The path of the work area on `files`."""
     old: dict[str, Any] | None
-    """dataset.json of the dataset that is to be replaced; None if there is none."""
+    """The dataset.json of the dataset that is to be replaced; None if there is none."""
     check: Callable[[], None]
     """Raises DiagramError if the destination is not ours any more."""
 

@@ -25,7 +25,7 @@ class OldImage:
     part: int
     digest: str
     manifest: str
-    """JSON."""
+    """The image's row of the manifest, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ def _readable(images: Iterator[tuple[str, Prepared]]) -> Iterator[tuple[str, Pre
 def _prepared(out: str, part: OldPart, options: Options) -> Iterator[tuple[str, Prepared]]:
     """The wanted images of a shard, but for those that are not what they were."""
     old, root = open_dataset(out)
-    told = {row: json.loads(image.manifest) for row, image in part.rows.items()}
-    patches = _patches(old, root, [manifest["image_id"] for manifest in told.values()])
+    manifests = {row: json.loads(image.manifest) for row, image in part.rows.items()}
+    patches = _patches(old, root, [manifest["image_id"] for manifest in manifests.values()])
     empty = np.zeros((0, options.patch_size, options.patch_size), np.uint16)
     with open_file(old, f"{root}/{IMAGES}/part-{part.number:05d}.parquet") as file:
         for row, pixels in enumerate(_pictures(file)):
-            if row in told:
-                rows, cuts = patches[told[row]["image_id"]]
-                prepared = Prepared(told[row], pixels, rows, np.stack(cuts) if cuts else empty)
-                if digest_of(prepared) == part.rows[row].digest and pixel_digest(pixels) == told[row]["digest"]:
+            if row in manifests:
+                rows, cuts = patches[manifests[row]["image_id"]]
+                prepared = Prepared(manifests[row], pixels, rows, np.stack(cuts) if cuts else empty)
+                if digest_of(prepared) == part.rows[row].digest and pixel_digest(pixels) == manifests[row]["digest"]:
                     yield part.rows[row].identity, prepared
 
 
@@ -97,10 +97,10 @@ def _pictures(file: Any) -> Iterator[NDArray[np.uint16]]:
 def _patches(old: Any, root: str, image_ids: list[str]) -> dict[str, tuple[list[dict[str, Any]], list[Any]]]:
     """Image id -> its patches' rows and pixels, in their order."""
     table = pq.read_table(f"{root}/{PATCHES}", filesystem=old, filters=[("image_id", "in", image_ids)])
-    found: dict[str, tuple[list[dict[str, Any]], list[Any]]] = defaultdict(lambda: ([], []))
+    patches: dict[str, tuple[list[dict[str, Any]], list[Any]]] = defaultdict(lambda: ([], []))
     rows = table.drop_columns(["pixels"]).to_pylist()
     pictures = table["pixels"].combine_chunks().to_numpy_ndarray() if rows else []
     for row, pixels in zip(rows, pictures, strict=True):
-        found[row["image_id"]][0].append(row)
-        found[row["image_id"]][1].append(pixels)
-    return found
+        patches[row["image_id"]][0].append(row)
+        patches[row["image_id"]][1].append(pixels)
+    return patches

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 HEIGHT_MM = 233.0
-"""3328 rows of 0.07 mm, the smaller INbreast format; the width is 2560 columns."""
+"""The height of an image in mm: 3328 rows of 0.07 mm, the smaller INbreast format; the width is 2560 columns."""
 ASPECT = 2560 / 3328
 POWER_EXPONENT = 3.0
 GLAND_SHARE = {1: 0.08, 2: 0.26, 3: 0.50, 4: 0.78}
@@ -30,17 +30,17 @@ class Grid:
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """The number of columns."""
         return round(self.height * ASPECT)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(H, W)"""
+        """Height and width (H, W) in pixels."""
         return self.height, self.width
 
     @property
     def spacing(self) -> float:
-        """Side of a pixel in mm."""
+        """The side of a pixel in mm."""
         return HEIGHT_MM / self.height
 
     def axes(self) -> tuple[Field, Field]:
@@ -55,7 +55,7 @@ class Body:
     """What the views of one breast have in common."""
 
     depth: float
-    """Chest wall to nipple."""
+    """The distance from the chest wall to the nipple."""
     half_height: float
     """Half the breast's height at the chest wall in CC."""
     gland_width: float
@@ -67,13 +67,13 @@ class Outline:
     """Where the breast is in one view."""
 
     mask: NDArray[np.bool_]
-    """(H, W)"""
+    """The pixels inside the breast, (H, W)."""
     to_skin: Field
-    """(H, W) distance to the skin in mm; 0 outside."""
+    """The distance to the skin in mm, (H, W); 0 outside."""
     nipple: tuple[float, float]
-    """(y, x) in mm."""
+    """The place of the nipple (y, x) in mm."""
     muscle: Field
-    """(H, W) 0..1: pectoral muscle."""
+    """The part of each pixel, 0..1, that is pectoral muscle, (H, W)."""
 
 
 def as_field(value: NDArray[np.floating]) -> Field:

@@ -21,7 +21,7 @@ _NO_POSITION = "(0.000000, 0.000000, 0.000000)"
 
 
 def image_name(plan: PatientPlan, view: int) -> str:
-    """<file id>_<16 hex digits>_MG_<L|R>_<CC|ML>_ANON.dcm"""
+    """The name of an image's file: <file id>_<16 hex digits>_MG_<L|R>_<CC|ML>_ANON.dcm"""
     side, projection = VIEWS[view]
     return f"{plan.file_id(view)}_{plan.key}_MG_{side}_{projection.replace('MLO', 'ML')}_ANON.dcm"
 

@@ -17,8 +17,8 @@ from diagram_ray.data.phantom.plan import CANCER_BIRADS
 from diagram_ray.data.phantom.shapes import OUTERMOST, Shape, draw_shape, profile
 
 RADIUS, CONTRAST, SEPARATION = (14.0, 8.0), (0.6, 0.2), (4.4, 1.8)
-"""At difficulty 0 and 1: radius of masses in mm, attenuation in their middle, and how far apart the classes' mean
-degrees of malignancy are, in standard deviations."""
+"""Values at difficulty 0 and 1: radius of masses in mm, attenuation in their middle, and how far apart the classes'
+mean degrees of malignancy are, in standard deviations."""
 STEEPNESS = 2.5
 """Spiculation is the logistic function of the degree times this."""
 CALCIFIED = 0.3
@@ -45,17 +45,17 @@ class Lesion:
     degree: float
     """How malignant its shape is: N(+s/2, 1) of malignant and N(-s/2, 1) of benign ones, s by the difficulty."""
     radius: float
-    """mm, of the disc of the mass's area"""
+    """The radius in mm of the disc of the mass's area."""
     contrast: float
     """Attenuation added in the middle."""
     depth: float
     """Distance behind the nipple, as a part of the breast's depth."""
     specks: int
-    """Calcifications."""
+    """The number of calcifications."""
 
     @property
     def spiculation(self) -> float:
-        """0 to 1"""
+        """How spiculated the border is, 0 to 1."""
         return float(expit(STEEPNESS * self.degree))
 
 

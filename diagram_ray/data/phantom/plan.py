@@ -11,7 +11,8 @@ import numpy as np
 
 CANCER_SHARE = 0.6
 BLOCK = 5
-"""Of each 5 patients in a row 3 have cancer, so small phantoms have enough of both classes for their folds."""
+"""Patients in a block: of each 5 in a row 3 have cancer, so small phantoms have enough of both classes for their
+folds."""
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
 """The order in which an exam's images are taken."""
 HEALTHY_SHARE = 0.6
@@ -46,15 +47,15 @@ class PatientPlan:
 
     number: int
     key: str
-    """16 hex digits: the patient's key in the file names."""
+    """The patient's key in the file names, 16 hex digits."""
     date: str
-    """YYYYMM"""
+    """The date of the exam, YYYYMM."""
     density: int
     """ACR 1 (fatty) to 4 (dense)."""
     birads: dict[str, str]
-    """Laterality -> BI-RADS."""
+    """The BI-RADS category of each breast: laterality -> category."""
     inverted: tuple[bool, ...]
-    """For each of VIEWS: written dark on white."""
+    """Whether the image of each of VIEWS is written dark on white."""
 
     def file_id(self, view: int) -> str:
         """Eight digits or more, unique in the phantom; steps of 24 within an exam, as in INbreast."""

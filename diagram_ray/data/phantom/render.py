@@ -1,4 +1,4 @@
-"""From a patient's plan to the pixels of one view, 14 bits, as a digital unit would store them."""
+"""The step from a patient's plan to the pixels of one view, 14 bits, as a digital unit would store them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from diagram_ray.data.phantom.lesions import Finding, add_lesion, draw_lesion, i
 from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, stream
 
 WHITE = 16383
-"""14 bits stored."""
+"""The largest grey level that 14 bits store."""
 _GLYPHS = {
     "R": ("####.", "#...#", "#...#", "####.", "#.#..", "#..#.", "#...#"),
     "L": ("#....", "#....", "#....", "#....", "#....", "#....", "#####"),

@@ -1,7 +1,11 @@
-"""phantom.json: what a folder of phantoms was made with, so that an equal call can use it again."""
+"""The file phantom.json: what a folder of phantoms was made with, so that an equal call can use it again."""
 
 import hashlib
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +19,16 @@ def settings(patients: int, seed: int, difficulty: float, height: int) -> dict[s
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    told = {"patients": patients, "seed": seed, "difficulty": difficulty, "height": height}
-    return told | {"program": digest.hexdigest()[:16]}
+    arguments = {"patients": patients, "seed": seed, "difficulty": difficulty, "height": height}
+    return arguments | {"program": digest.hexdigest()[:16]}
 
 
-def write_settings(folder: Path, told: dict[str, Any]) -> None:
+def write_settings(folder: Path, values: dict[str, Any]) -> None:
     """Writes phantom.json."""
-    (folder / NAME).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / NAME).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def already_made(out: Path, told: dict[str, Any]) -> bool:
+def already_made(out: Path, values: dict[str, Any]) -> bool:
     """Whether `out` holds the files of an equal call. Raises DataError if they are those of another one."""
     try:
         before = json.loads((out / NAME).read_text(encoding="utf-8"))
@@ -32,10 +36,33 @@ def already_made(out: Path, told: dict[str, Any]) -> bool:
         return False
     if not isinstance(before, dict):
         return False
-    differing = [name for name, value in told.items() if before.get(name) != value]
+    differing = [name for name, value in values.items() if before.get(name) != value]
     if differing == ["program"]:
         raise DataError(f"{out}: holds phantoms that another version of this program has made; remove it")
     if differing:
-        said = ", ".join(f"{name} {before.get(name)} there, {told[name]} now" for name in differing)
-        raise DataError(f"{out}: holds other phantoms ({said}); remove it or give a new folder")
+        differences = ", ".join(f"{name} {before.get(name)} there, {values[name]} now" for name in differing)
+        raise DataError(f"{out}: holds other phantoms ({differences}); remove it or give a new folder")
     return True
+
+
+@contextmanager
+def raw_folder(
+    source: str | None, out: str, patients: int, seed: int, difficulty: float, height: int
+) -> Iterator[Path]:
+    """The folder for the files of the phantom dataset `out`: `source`, or one that goes when the dataset is whole.
+
+    A run that is cut off leaves it on the disk, and an equal one goes on with it.
+    """
+    if source:
+        yield Path(source)
+    elif "://" in out:
+        with tempfile.TemporaryDirectory(prefix="phantom-") as scratch:
+            yield Path(scratch) / "raw"
+    else:
+        raw = Path(out).with_name(f".{Path(out).name}.phantom")
+        try:
+            already_made(raw, settings(patients, seed, difficulty, height))
+        except DataError:  # of a run that made others
+            shutil.rmtree(raw)
+        yield raw
+        shutil.rmtree(raw, ignore_errors=True)

@@ -25,19 +25,19 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
-    """Lengths are in radii of the disc of the same area."""
+    """The shape of a mass. Lengths are in radii of the disc of the same area."""
 
     border: NDArray[np.float64]
-    """(720,) B at ANGLES, mean square 1."""
+    """The border B at ANGLES, (720,), with a mean square of 1."""
     stretch: float
-    """Along one axis; its inverse across."""
+    """The stretching along one axis; across it is the inverse."""
     turn: float
-    """Angle of that axis."""
+    """The angle of the axis of `stretch`."""
     swirl: float
     """Angle by which spicules are bent at distance 1."""
 
     def level(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> Field:
-        """u at places `y`, `x` from the middle: 0 there, 1 on the border."""
+        """The level u at places `y`, `x` from the middle: 0 there, 1 on the border."""
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         along, across = (cos * x + sin * y) / self.stretch, (cos * y - sin * x) * self.stretch
         radius = np.hypot(along, across)
@@ -45,7 +45,7 @@ class Shape:
         return as_field(radius / np.interp(angle, ANGLES, self.border, period=2 * np.pi))
 
     def outline(self) -> Points:
-        """(720, 2) places (y, x) with u = 1."""
+        """The places (y, x) with u = 1, (720, 2)."""
         angle = ANGLES - self.swirl * self.border
         along, across = self.border * np.cos(angle) * self.stretch, self.border * np.sin(angle) / self.stretch
         cos, sin = np.cos(self.turn), np.sin(self.turn)

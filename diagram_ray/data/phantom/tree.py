@@ -30,8 +30,8 @@ def make_phantom(
     that an equal call has made is left as it is. Raises DataError for a value out of range or if `out` is there and
     neither empty nor that one.
     """
-    told = settings(patients, seed, difficulty, height)
-    if already_made(out, told):
+    values = settings(patients, seed, difficulty, height)
+    if already_made(out, values):
         return
     check(out, patients, seed, difficulty, height, workers)
     with appearing(out) as folder:
@@ -40,7 +40,7 @@ def make_phantom(
         jobs = [(folder, number, seed, difficulty, height) for number in range(patients)]
         write_patients(write_patient, jobs, workers, progress)
         (folder / "INbreast.csv").write_bytes(table(plan_patient(seed, number) for number in range(patients)))
-        write_settings(folder, told)
+        write_settings(folder, values)
 
 
 def write_patient(job: Job) -> None:

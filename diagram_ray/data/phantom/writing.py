@@ -13,7 +13,7 @@ from diagram_ray.errors import DataError
 
 MIN_HEIGHT, MAX_HEIGHT = 64, 3328
 FEW_PATIENTS = 8
-"""For fewer patients than this a worker, starting one process more costs more than it saves."""
+"""The patients of a worker below which starting one process more costs more than it saves."""
 
 Job = tuple[Path, int, int, float, int]
 """Folder, patient's number, seed, difficulty, height."""

@@ -1,1 +1,1 @@
-"""From a `Mammogram` to the standardised image and its patches."""
+"""The step from a `Mammogram` to the standardised image and its patches."""

@@ -152,7 +152,7 @@ def _sticker(small: Float, breast: Mask) -> Mask:
     relative = (small - small.min()) / max(float(np.ptp(small)), 1e-12)
     white = ndimage.binary_opening((relative > STICKER_WHITE) & breast)
     labels, _ = ndimage.label(ndimage.binary_fill_holes(white))
-    found = np.zeros(breast.shape, dtype=bool)
+    stickers = np.zeros(breast.shape, dtype=bool)
     allowed = _outer_columns(breast)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         area = int((labels[box] == number).sum())
@@ -161,8 +161,8 @@ def _sticker(small: Float, breast: Mask) -> Mask:
         sticker = labels == number
         around = ndimage.binary_dilation(sticker, iterations=8) & ~ndimage.binary_dilation(sticker, iterations=3)
         if allowed[box[1]].all() and (relative[around] < BRIGHT).mean() > STICKER_ALONE:
-            found |= ndimage.binary_dilation(sticker, iterations=4)
-    return found
+            stickers |= ndimage.binary_dilation(sticker, iterations=4)
+    return stickers
 
 
 def _outer_columns(breast: Mask) -> Mask:

@@ -26,7 +26,7 @@ OUTERMOST = 0.01
 SMOOTH = 0.2
 """Part of an edge over which the border's end is a straight line."""
 SLANT = 0.02
-"""Most by which it may slant, in pixels a pixel."""
+"""The most by which the border's end may slant, in pixels a pixel."""
 POSITIONS = 0.25
 """Part of an edge along which a border must be seen: the slanting edge of a muscle is no border."""
 TAIL = 0.06
@@ -53,14 +53,14 @@ def tails(breast: Mask, border: Mask) -> Mask:
     """Where the breast's area runs on along an edge as a narrow stripe: glow of the film's edge, not tissue.
 
     Beside the breast, scans have a grey stripe along the chest wall's edge, and along the upper and lower one. It fades
-    into the film, so that it is told by its shape: long, narrow and even, where a breast tapers off.
+    into the film, so that it is recognised by its shape: long, narrow and even, where a breast tapers off.
     """
-    found = np.zeros(breast.shape, dtype=bool)
+    stripes = np.zeros(breast.shape, dtype=bool)
     reach = max(2, round(TAIL * max(breast.shape)))
     film = _inside(breast | border)  # some scans are wider than the film
-    for marked, mine, outer in zip(_edges(found[film]), _edges(breast[film]), _edges(border[film]), strict=True):
-        _mark(marked, _tail_depths(mine, outer, reach))
-    return found & breast
+    for marked, inner, outer in zip(_edges(stripes[film]), _edges(breast[film]), _edges(border[film]), strict=True):
+        _mark(marked, _tail_depths(inner, outer, reach))
+    return stripes & breast
 
 
 def _inside(mask: Mask) -> tuple[slice, ...]:
@@ -90,13 +90,13 @@ def _border_depths(lines: Float, after: int) -> Depths:
     ends: Mask = (least > BRIGHT) & (least - beyond > DROP)
     last = depth - 1 - ends[::-1].argmax(axis=0)
     across = np.arange(lines.shape[1])
-    found = last + 1 + (near[last + 1, across] > beyond[last, across] + FADE)
-    seen = _straight(found, np.any(ends, axis=0))
+    measured = last + 1 + (near[last + 1, across] > beyond[last, across] + FADE)
+    seen = _straight(measured, np.any(ends, axis=0))
     if seen.mean() < POSITIONS:
         return np.zeros(lines.shape[1], dtype=np.intp)
-    between = np.interp(across, across[seen], found[seen]).round().astype(np.intp)
+    between = np.interp(across, across[seen], measured[seen]).round().astype(np.intp)
     white = (least > np.median(least[last, across][seen]) - DROP).sum(axis=0)
-    depths: Depths = np.where(seen, found, np.minimum(between, white + (white > 0)))
+    depths: Depths = np.where(seen, measured, np.minimum(between, white + (white > 0)))
     return depths
 
 
@@ -105,16 +105,16 @@ def _smooth_over(lines: NDArray[Any], outermost: int) -> None:
     lines[:outermost] = np.maximum.accumulate(lines[:outermost][::-1], axis=0)[::-1]
 
 
-def _straight(found: Depths, seen: Mask) -> Mask:
+def _straight(depths: Depths, seen: Mask) -> Mask:
     """Those of the depths seen that lie on a straight line along the edge: tissue that ends near it slants or bends."""
     if not seen.any():
         return seen
-    middle = np.percentile(found[seen], 50, method="lower")
-    seen &= np.abs(found - middle) <= 1 + SLANT * len(found) / 2
-    places, window = np.flatnonzero(seen), max(3, round(SMOOTH * len(found)))
-    smooth = np.interp(np.arange(len(found)), places, ndimage.median_filter(found[places], window, mode="nearest"))
+    middle = np.percentile(depths[seen], 50, method="lower")
+    seen &= np.abs(depths - middle) <= 1 + SLANT * len(depths) / 2
+    places, window = np.flatnonzero(seen), max(3, round(SMOOTH * len(depths)))
+    smooth = np.interp(np.arange(len(depths)), places, ndimage.median_filter(depths[places], window, mode="nearest"))
     rise = ndimage.maximum_filter1d(smooth, window // 2) - ndimage.minimum_filter1d(smooth, window // 2)
-    straight: Mask = seen & (np.abs(found - smooth) <= 1) & (rise <= 1)
+    straight: Mask = seen & (np.abs(depths - smooth) <= 1) & (rise <= 1)
     return straight
 
 

@@ -1,8 +1,8 @@
 """Regions that pictures of their own outline: CBIS-DDSM's masks, each among files of which one is the mask.
 
-What is the mask and what a crop of the lesion is told by the pixels, because both files' names and the description of
-their series err: a mask has two values, a crop has many. A mask may have been drawn on a copy of the image at another
-scale; its box is brought to the image's.
+The pixels decide what is the mask and what a crop of the lesion, because both files' names and the description of their
+series err: a mask has two values, a crop has many. A mask may have been drawn on a copy of the image at another scale;
+its box is brought to the image's.
 """
 
 from dataclasses import dataclass
@@ -62,16 +62,16 @@ def _chosen(paths: tuple[str, ...], shape: tuple[int, int]) -> _Picture:
             pictures.append(_read(path))
         except DataError as error:
             flaws.append(str(error))
-    found = [picture for picture in pictures if picture.levels == 2]
-    if len(found) > 1:
-        found = [picture for picture in found if _fits(picture.shape, shape)] or found
-    if len(found) > 1:
-        found = [picture for picture in found if picture.called_mask] or found
-    if len(found) > 1:
-        raise DataError(f"{len(found)} files are masks, of {' and '.join(_size(one.shape) for one in found)} pixels")
-    if not found:
+    masks = [picture for picture in pictures if picture.levels == 2]
+    if len(masks) > 1:
+        masks = [picture for picture in masks if _fits(picture.shape, shape)] or masks
+    if len(masks) > 1:
+        masks = [picture for picture in masks if picture.called_mask] or masks
+    if len(masks) > 1:
+        raise DataError(f"{len(masks)} files are masks, of {' and '.join(_size(one.shape) for one in masks)} pixels")
+    if not masks:
         raise DataError("; ".join([f"none of {len(paths)} files is a mask", *map(_description, pictures), *flaws]))
-    return found[0]
+    return masks[0]
 
 
 def _read(path: str) -> _Picture:

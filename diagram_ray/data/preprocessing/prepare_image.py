@@ -43,16 +43,16 @@ class Options:
     """How images are prepared."""
 
     image_size: tuple[int, int]
-    """(H, W)"""
+    """Height and width (H, W) of the prepared images."""
     patch_size: int
     background_patches: int
     """Wanted per image; small breasts may give fewer."""
     key: bytes = field(repr=False)
-    """Of the hashes."""
+    """The secret key of the hashes."""
     negative: str
     """The class of background patches."""
     root: str = ""
-    """The folder that the data set's files are in: the manifest tells each image's folder inside it."""
+    """The folder that the data set's files are in: the manifest has each image's folder inside it."""
     allowed: Allowed = USUAL
     """DICOM images that are taken although they are no mammograms, or FOR PROCESSING."""
 
@@ -63,11 +63,11 @@ class Prepared:
 
     manifest: dict[str, Any]
     pixels: NDArray[np.uint16]
-    """(H, W)"""
+    """The pixels of the image, (H, W)."""
     patches: list[dict[str, Any]]
     """Rows of patches/ without their pixels."""
     patch_pixels: NDArray[np.uint16]
-    """(P, s, s)"""
+    """The pixels of the patches, (P, s, s)."""
 
 
 def prepare_image(record: ImageRecord, options: Options) -> Prepared | Reject:
@@ -103,9 +103,9 @@ def _prepare(record: ImageRecord, options: Options) -> Prepared:
             "image_id": image_id,
             "patient_id": keyed_hash(options.key, record.patient_id),
             "box": [float(edge) for edge in box],
-            **told,
+            **columns,
         }
-        for number, (box, told) in enumerate(boxes)
+        for number, (box, columns) in enumerate(boxes)
     ]
     cuts = [cut_patch(mammogram, standard, box, options.patch_size) for box, _ in boxes]
     manifest = {
@@ -140,17 +140,17 @@ def _boxes(
     regions: tuple[Region, ...], shape: tuple[int, ...], standard: Standardised, options: Options
 ) -> list[tuple[Box, dict[str, Any]]]:
     """The squares to cut: around each region, and at random places of the breast that depend on the image alone."""
-    found: list[tuple[Box, dict[str, Any]]] = []
+    boxes: list[tuple[Box, dict[str, Any]]] = []
     for region in regions:
         _check_inside(region.box, shape)
         top, left, side = square_around(region.box, shape)
-        told = {"kind": ROI, "finding": region.finding, "label": region.label}
-        found.append(((top, left, top + side, left + side), told))
+        columns = {"kind": ROI, "finding": region.finding, "label": region.label}
+        boxes.append(((top, left, top + side, left + side), columns))
     random = np.random.default_rng(int(pixel_digest(standard.pixels)[:16], 16))
     avoid = [region.box for region in regions]
-    told = {"kind": BACKGROUND, "finding": None, "label": options.negative}
+    columns = {"kind": BACKGROUND, "finding": None, "label": options.negative}
     squares = background_boxes(standard, avoid, options.background_patches, BACKGROUND_PART, random)
-    return found + [(box, told) for box in squares]
+    return boxes + [(box, columns) for box in squares]
 
 
 def _check_inside(box: Box, shape: tuple[int, ...]) -> None:
@@ -175,7 +175,7 @@ def check_distinct(records: list[ImageRecord]) -> None:
 
 
 def image_id_of(record: ImageRecord, key: bytes) -> str:
-    """The image's id in the dataset: the source's own, or its keyed hash if that tells the patient."""
+    """The image's id in the dataset: the source's own, or its keyed hash if that identifies the patient."""
     return keyed_hash(key, record.image_id) if names(record.image_id, record.patient_id) else record.image_id
 
 
@@ -185,12 +185,14 @@ def pixel_digest(pixels: NDArray[np.uint16]) -> str:
 
 
 def digest_of(prepared: Prepared) -> str:
-    """Of all that is said of one image and its patches; the image's pixels count by the manifest's digest."""
-    told = [prepared.manifest, prepared.patches, pixel_digest(prepared.patch_pixels)]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    """The digest of all that is said of one image and its patches; the image's pixels count by the manifest's
+    digest."""
+    content = [prepared.manifest, prepared.patches, pixel_digest(prepared.patch_pixels)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(settings: dict[str, Any], digests: Iterable[str]) -> str:
-    """16 hexadecimal digits that stand for all a dataset says, whatever the order in which it was prepared."""
+    """The fingerprint of a dataset: 16 hexadecimal digits that stand for all a dataset says, whatever the order in
+    which it was prepared."""
     lines = [json.dumps(settings, sort_keys=True), *sorted(digests)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

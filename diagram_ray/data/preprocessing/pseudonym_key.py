@@ -17,7 +17,7 @@ from diagram_ray.errors import UsageError
 PLACE = "DIAGRAM_RAY_KEY"
 """The environment variable that names the key's file."""
 LEAST, MOST = 16, 4096
-"""Bytes of a key."""
+"""The least and the most bytes of a key."""
 
 log = logging.getLogger(__name__)
 

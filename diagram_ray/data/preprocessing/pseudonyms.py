@@ -18,7 +18,7 @@ TELLING = 4
 
 @lru_cache(maxsize=4096)
 def keyed_hash(key: bytes, text: str) -> str:
-    """16 hexadecimal digits that stand for `text` and do not tell it to anyone without the key."""
+    """The hash of `text`: 16 hexadecimal digits that do not give it away to anyone without the key."""
     return hmac.new(key, text.encode(errors="backslashreplace"), hashlib.sha256).hexdigest()[:16]
 
 
@@ -87,8 +87,8 @@ def _owned(reject: Reject, root: str, patients: dict[str, str]) -> Reject:
 
 def _row_apart(path: str) -> tuple[str, str]:
     """A table's path and ': row 7'; of a file its path and ''."""
-    found = re.search(r": row \d+$", path)
-    return (path[: found.start()], found[0]) if found else (path, "")
+    match = re.search(r": row \d+$", path)
+    return (path[: match.start()], match[0]) if match else (path, "")
 
 
 def _plain(text: str) -> str:

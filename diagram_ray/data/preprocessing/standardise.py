@@ -1,4 +1,4 @@
-"""From a decoded mammogram to the picture that networks see, and to patches in the same polarity, side and grey scale.
+"""A decoded mammogram becomes the picture that networks see, and patches in the same polarity, side and grey scale.
 
     stored pixels -> polarity undone -> film borders trimmed -> breast found -> cropped -> chest wall to the left
                   -> grey levels from the breast's own range to 1..65535, background 0 -> resized, padded
@@ -31,7 +31,7 @@ RANGE = (1.0, 99.9)
 """Percentiles of the breast's grey levels that become 0 and 65535. A tenth of the pixels are brighter in 0.5 % of
 CBIS-DDSM's mass boxes; brighter than the 99.5th percentile in 14 %."""
 SHARES = (5, 25, 50, 75, 95)
-"""Percentiles of the breast's grey levels that are told."""
+"""Percentiles of the breast's grey levels that are recorded."""
 
 Float = NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -42,13 +42,14 @@ class Standardised:
     """A mammogram made comparable, and how it was made, so that a region can follow it."""
 
     pixels: NDArray[np.uint16]
-    """(H, W): 0 is background alone, 1 the breast's darkest, 65535 its brightest; the chest wall is at the left."""
+    """The pixels (H, W): 0 is background alone, 1 the breast's darkest, 65535 its brightest; the chest wall is at the
+    left."""
     inverted: bool
     """Bright was dark in the file."""
     mirrored: bool
     """The chest wall was on the right."""
     crop: tuple[int, int, int, int]
-    """(top, left, bottom, right) of the breast in original pixels."""
+    """The box (top, left, bottom, right) of the breast in original pixels."""
     scale: float
     """Output pixels per original pixel."""
     offset: int
@@ -64,9 +65,9 @@ class Standardised:
     working_factor: int
     """Original pixels per pixel of the working copy."""
     film: dict[str, float]
-    """What a look past the breast tells of the film: label_part and border_part, the parts of the image that are bright
-    labels outside the breast and white film border; and of the breast's grey levels, polarity undone, in parts of the
-    image's range: grey_mean, grey_sd, and the percentiles grey_p05 to grey_p95."""
+    """Features of the film beyond the breast: label_part and border_part, the parts of the image that are bright labels
+    outside the breast and white film border; and of the breast's grey levels, polarity undone, in parts of the image's
+    range: grey_mean, grey_sd, and the percentiles grey_p05 to grey_p95."""
 
     def to_output(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where original (row, column) points (N, 2) lie in `pixels`."""
@@ -126,7 +127,7 @@ def cut_patch(mammogram: Mammogram, standard: Standardised, box: Box, patch_size
 
 
 def square_around(box: Box, shape: tuple[int, ...]) -> tuple[float, float, float]:
-    """(top, left, side) of the smallest square that holds `box` and lies inside an image of `shape`."""
+    """The place (top, left, side) of the smallest square that holds `box` and lies inside an image of `shape`."""
     top, left, bottom, right = box
     side = min(max(bottom - top, right - left, 1.0), float(shape[0]), float(shape[1]))
     return (
@@ -139,7 +140,8 @@ def square_around(box: Box, shape: tuple[int, ...]) -> tuple[float, float, float
 def background_boxes(
     standard: Standardised, regions: list[Box], count: int, part: float, random: np.random.Generator
 ) -> list[Box]:
-    """Up to `count` squares inside the breast that touch no region. Their side is `part` of the breast's height."""
+    """The boxes of up to `count` squares inside the breast that touch no region. Their side is `part` of the breast's
+    height."""
     factor = standard.working_factor
     side = max(2, round((standard.crop[2] - standard.crop[0]) * part / factor))
     free = standard.breast.copy()
@@ -157,15 +159,15 @@ def background_boxes(
 def _film(small: Float, anatomy: Anatomy) -> dict[str, float]:
     """`Standardised.film`, from the working copy."""
     greys = (small[anatomy.breast] - small.min()) / max(float(np.ptp(small)), 1e-12)
-    told = {
+    numbers = {
         "label_part": anatomy.labels.mean(),
         "border_part": anatomy.border.mean(),
         "grey_mean": greys.mean(),
         "grey_sd": greys.std(),
     }
     shares = np.percentile(greys, SHARES)
-    told |= {f"grey_p{share:02d}": value for share, value in zip(SHARES, shares, strict=True)}
-    return {name: round(float(value), 4) for name, value in told.items()}
+    numbers |= {f"grey_p{share:02d}": value for share, value in zip(SHARES, shares, strict=True)}
+    return {name: round(float(value), 4) for name, value in numbers.items()}
 
 
 def _shrink(pixels: Float, factor: int) -> Float:
@@ -200,8 +202,8 @@ def _resize(pixels: Float, box: tuple[float, ...], shape: tuple[int, int]) -> Fl
     bottom, right = (min(edge, length) for edge, length in zip(box[2:], pixels.shape, strict=True))
     # Pillow copies what it is given, and a film has 50 MB: cut first. Its filter reaches an output pixel farther.
     down, across = (
-        math.ceil(max(1.0, length / wanted)) + 1
-        for length, wanted in zip((bottom - top, right - left), shape, strict=True)
+        math.ceil(max(1.0, length / target)) + 1
+        for length, target in zip((bottom - top, right - left), shape, strict=True)
     )
     row, column = max(0, int(top) - down), max(0, int(left) - across)
     cut = pixels[row : math.ceil(bottom) + down, column : math.ceil(right) + across]

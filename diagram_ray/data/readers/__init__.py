@@ -6,8 +6,8 @@ from diagram_ray.data.records import Index
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a reader can be asked for besides its source; each is for some formats only."""
+class ReaderOptions:
+    """The options of a reader besides its source; each is for some formats only."""
 
     normals: bool = False
     table: str | None = None
@@ -16,15 +16,15 @@ class Asked:
     keep_columns: tuple[str, ...] = ()
 
 
-def open_index(format_: str, source: str, asked: Asked) -> Index:
-    """What is in `source`, a data set of a format: 'ddsm', 'cbis-ddsm', 'inbreast', 'mias' or 'folder'.
+def open_index(format_: str, source: str, options: ReaderOptions) -> Index:
+    """The index of `source`, a data set of a format: 'ddsm', 'cbis-ddsm', 'inbreast', 'mias' or 'folder'.
 
     Raises DataError if it is not there or nothing in it can be used.
     """
     if format_ == "ddsm":
         from diagram_ray.data.readers import ddsm
 
-        return ddsm.index(source, asked.normals)
+        return ddsm.index(source, options.normals)
     if format_ == "cbis-ddsm":
         from diagram_ray.data.readers import cbis
 
@@ -39,8 +39,8 @@ def open_index(format_: str, source: str, asked: Asked) -> Index:
         return mias.index(source)
     from diagram_ray.data.readers import folder
 
-    pattern = asked.patient_pattern or folder.PATIENT
-    return folder.index(source, asked.table, asked.positive, pattern, asked.keep_columns)
+    pattern = options.patient_pattern or folder.PATIENT
+    return folder.index(source, options.table, options.positive, pattern, options.keep_columns)
 
 
 def root_of(source: str) -> str:

@@ -21,7 +21,7 @@ from diagram_ray.data.records import OWN_COLUMNS, ImageRecord, Index, Region, Re
 from diagram_ray.errors import DataError
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm")
-"""With .gz behind, too. A file without a suffix is an image if it begins like one."""
+"""The suffixes of images, which may have .gz behind them. A file without a suffix is an image if it begins like one."""
 PATIENT = r"^([^_-]+)"
 POSITIVE = ("malignant", "cancer", "positive", "abnormal", "1", "true", "yes")
 NEEDED = ("path", "patient", "label")
@@ -50,7 +50,7 @@ def index(
     patient_pattern: str = PATIENT,
     keep_columns: tuple[str, ...] = (),
 ) -> Index:
-    """The images in `source`. `positive` names the positive class; by default it is told by its name.
+    """The images in `source`. `positive` names the positive class; by default it is recognised by its name.
 
     `keep_columns` are columns of the table that go into the manifest besides `COLUMNS`. An image's label is the
     positive class if one of its rows says so. A row or file that cannot be used is a reject. Raises DataError if there

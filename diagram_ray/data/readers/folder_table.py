@@ -23,27 +23,27 @@ Row = dict[str, str | None]
 """Column -> cell; None for an empty one."""
 
 LARGEST = 128 * 2**20
-"""Bytes of a table."""
+"""The most bytes of a table."""
 MOST_ROWS = 500_000
-"""More images than this make no dataset that a machine could train on."""
+"""The most rows of a table: more images make no dataset that a machine could train on."""
 MOST_COLUMNS = 2000
 LONGEST = 100_000
 """Characters of a Parquet file's cell: one that many rows share takes no room there, but does here."""
 
 
-def read_rows(table: str, needed: Iterable[str], wanted: Iterable[str]) -> list[tuple[int, Row | None]]:
+def read_rows(table: str, needed: Iterable[str], optional: Iterable[str]) -> list[tuple[int, Row | None]]:
     """The rows with their numbers, the header being row 1. None for a row with more cells than the header.
 
-    Only the columns `needed` and `wanted`, which are found in any case. Raises DataError if a needed one is missing or
+    Only the columns `needed` and `optional` are read, in any case. Raises DataError if a needed one is missing or
     the file is no table. Its cells are quoted nowhere, nor is its header: a table without one begins with a patient.
     """
     data = _read(table)
     try:
-        known = {*needed, *wanted}
-        found = _parquet(data, table, known) if data[:4] == b"PAR1" else _csv(data)
-        header = next(found)
-        places = _places(header or (), table, needed, wanted)
-        chosen = (_chosen(cells, places, len(header or ())) for cells in islice(found, MOST_ROWS + 1))
+        columns = {*needed, *optional}
+        cell_rows = _parquet(data, table, columns) if data[:4] == b"PAR1" else _csv(data)
+        header = next(cell_rows)
+        places = _places(header or (), table, needed, optional)
+        chosen = (_chosen(cells, places, len(header or ())) for cells in islice(cell_rows, MOST_ROWS + 1))
         rows = list(enumerate(chosen, start=2))
     except DataError:
         raise
@@ -79,11 +79,11 @@ def _csv(data: bytes) -> Iterator[list[Any]]:
     return (row for row in rows if row)
 
 
-def _parquet(data: bytes, table: str, known: set[str]) -> Iterator[list[Any]]:
+def _parquet(data: bytes, table: str, wanted: set[str]) -> Iterator[list[Any]]:
     file = pq.ParquetFile(io.BytesIO(data))
     if file.metadata.num_rows > MOST_ROWS:
         raise DataError(f"{table}: has more than {MOST_ROWS} rows")
-    names = [name for name in file.schema_arrow.names if name.strip().lower() in known]
+    names = [name for name in file.schema_arrow.names if name.strip().lower() in wanted]
     if _declared_bytes(file.metadata, set(names)) > LARGEST:
         raise DataError(f"{table}: its columns unpack to more than {LARGEST // 2**20} MiB")
     words = [field.name for field in file.schema_arrow if field.name in names and pa.types.is_string(field.type)]
@@ -110,19 +110,19 @@ def _cells(column: pa.Array, table: str) -> list[Any]:
     return [None if place is None else words[place] for place in column.indices.to_pylist()]
 
 
-def _places(header: Iterable[Any], table: str, needed: Iterable[str], wanted: Iterable[str]) -> dict[str, int]:
+def _places(header: Iterable[Any], table: str, needed: Iterable[str], optional: Iterable[str]) -> dict[str, int]:
     """Where the columns are."""
     names = [str(name).strip().lower() for name in header]
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{table}: has {len(names)} columns; at most {MOST_COLUMNS} are read")
-    known = [*needed, *wanted]
-    if doubled := next((name for name in known if names.count(name) > 1), None):
+    columns = [*needed, *optional]
+    if doubled := next((name for name in columns if names.count(name) > 1), None):
         raise DataError(f"{table}: column {doubled!r} stands {names.count(doubled)} times")
     for name in needed:
         if name not in names:
-            there = ", ".join(known[at] for at in range(len(known)) if known[at] in names) or "none of its names"
+            there = ", ".join(columns[at] for at in range(len(columns)) if columns[at] in names) or "none of its names"
             raise DataError(f"{table}: has no column {name!r}; of those that are read it has: {there}")
-    return {name: names.index(name) for name in known if name in names}
+    return {name: names.index(name) for name in columns if name in names}
 
 
 def _chosen(cells: list[Any], places: dict[str, int], width: int) -> Row | None:

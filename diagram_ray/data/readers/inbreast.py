@@ -184,11 +184,11 @@ def _contradicts(row: Row, image: _Image, rejects: list[Reject]) -> bool:
 
 def _record(tree: _Tree, row: Row, image: _Image, annotations: dict[str, str], rejects: list[Reject]) -> ImageRecord:
     label = LABELS[row.birads]
-    found = _annotated(tree, image, annotations, label, rejects)
+    regions = _annotated(tree, image, annotations, label, rejects)
     columns: dict[str, str | float | None] = {
         "birads": row.birads,
         "density": row.density,
-        "finding": _finding(row, found),
+        "finding": _finding(row, regions),
     }
     return ImageRecord(
         path=image.path,
@@ -199,13 +199,13 @@ def _record(tree: _Tree, row: Row, image: _Image, annotations: dict[str, str], r
         view=row.view or image.view,
         label=label,
         columns=columns,
-        regions=found or (),
+        regions=regions or (),
     )
 
 
-def _finding(row: Row, found: tuple[Region, ...] | None) -> str | None:
+def _finding(row: Row, regions: tuple[Region, ...] | None) -> str | None:
     """What was outlined; else what the table marks; None if neither is known."""
-    findings = row.marked if found is None else {one.finding for one in found}
+    findings = row.marked if regions is None else {one.finding for one in regions}
     return None if findings is None else " + ".join(sorted(findings)) or NO_FINDING
 
 
@@ -223,12 +223,12 @@ def _annotated(
     try:
         annotation = inbreast_xml.parse_annotation(tree.read(path, inbreast_xml.MAX_BYTES))
         inbreast_xml.check_scale(annotation.outlines, spacing)
-        found = inbreast_xml.regions(annotation.outlines, label, spacing, geometry.shape)
+        regions = inbreast_xml.regions(annotation.outlines, label, spacing, geometry.shape)
     except DataError as error:
         rejects.append(Reject(tree.uri(path), f"the annotation is not used: {error}"))
         return None
     rejects += [Reject(tree.uri(path), problem) for problem in annotation.problems]
-    return found
+    return regions
 
 
 def _base(path: Any) -> str:

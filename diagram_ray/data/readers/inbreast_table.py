@@ -20,7 +20,7 @@ MAX_BYTES = 4 << 20
 BIRADS = ("1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 DENSITIES = ("1", "2", "3", "4")
 MARKS = {"mass": "mass", "micros": "calcification", "distortion": "distortion", "asymmetry": "asymmetry"}
-"""Column -> finding."""
+"""The finding that each column marks: column -> finding."""
 
 
 @dataclass(frozen=True)

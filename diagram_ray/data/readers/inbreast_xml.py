@@ -69,7 +69,7 @@ class Annotation:
 
 
 def parse_point(text: object) -> tuple[float, float]:
-    """`(x, y)` of a Point_px string. Raises DataError if it is not two finite coordinates of an image."""
+    """The point (x, y) of a Point_px string. Raises DataError if it is not two finite coordinates of an image."""
     match = _POINT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise DataError(f"point {_short(text)} is not of the form '(x, y)'")
@@ -147,10 +147,10 @@ def _rois(document: Any) -> Iterator[Any]:
 
 
 def _list(value: Any, key: str) -> list[Any]:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, list):
+    items = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(items, list):
         raise DataError(f"it has no list {key!r} where one is expected")
-    return found
+    return items
 
 
 def _outline(roi: Any) -> Outline:

@@ -27,7 +27,7 @@ LINE = re.compile(
 )
 IMAGE = re.compile(r"(?:^|/)(mdb\d{3})\.(?:pgm|png)$", re.IGNORECASE)
 MOST_LESIONS = 100
-"""On one image; the real table has at most three."""
+"""The most lesions on one image; the real table has at most three."""
 LARGEST_TABLE = 2**20
 """Bytes read of Info.txt; the real one has 12 KB."""
 

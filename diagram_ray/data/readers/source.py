@@ -16,10 +16,10 @@ class Source:
         self._outside: dict[str, bool] = {}
         self._files, self._root = open_place(uri)
         try:
-            found = self._files.isdir(self._root)
+            is_folder = self._files.isdir(self._root)
         except Exception as error:  # object stores raise kinds of their own
             raise DataError(f"{uri}: cannot be opened: {' '.join(str(error).split())}") from None
-        if not found:
+        if not is_folder:
             raise DataError(f"{uri}: no such folder")
 
     def files(self) -> list[str]:
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self._root.rpartition("/")[2] or self.uri
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from diagram_ray.auditing.baselines import Baselines
-from diagram_ray.errors import DiagramError, told
+from diagram_ray.errors import DiagramError, one_line
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.paths import Place
 from diagram_ray.storage.tables import write_table
@@ -52,7 +52,7 @@ class ComparisonFiles:
         except (
             Exception
         ) as error:  # of PyTorch's, the learner's and Ray's many kinds; the study is worth more than this
-            found = told(error)
+            found = one_line(error)
         if found is not None:
             self._write(found, began)
 

@@ -19,7 +19,7 @@ from diagram_ray.distributed.after_search.comparison_files import ComparisonFile
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, result_of, wait_for_one
 from diagram_ray.distributed.retries import RETRIES
-from diagram_ray.errors import told
+from diagram_ray.errors import one_line
 from diagram_ray.results import REFERENCE, REFERENCE_SCORES
 from diagram_ray.training.pretrained.weights_file import NETWORKS, is_installed, weights_file
 
@@ -78,4 +78,4 @@ def _weights() -> str:
     try:
         return weights_file(NETWORK, True).digest
     except Exception as error:  # no record of its version, a file that cannot be read
-        return told(error)
+        return one_line(error)

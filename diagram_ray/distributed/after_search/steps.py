@@ -19,7 +19,7 @@ from diagram_ray.distributed.after_search.nested_cv import is_nested, missing, r
 from diagram_ray.distributed.after_search.reference_network import NAME, lacks_reference, run_reference
 from diagram_ray.distributed.after_search.repeated_cv import is_repeated, run_repeats
 from diagram_ray.distributed.after_search.trivial_baselines import has_baselines, run_baselines
-from diagram_ray.errors import told
+from diagram_ray.errors import one_line
 from diagram_ray.results import best_of
 from diagram_ray.study.nested_plan import price
 from diagram_ray.training.runs.trial import cannot_write
@@ -67,7 +67,7 @@ def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], Non
             if cannot_write(error):
                 raise
             log.debug("%s failed", step.name, exc_info=error)
-            failed[step.name] = told(error)
+            failed[step.name] = one_line(error)
             log.error("%s failed: %s; the study is reported without it", step.name, failed[step.name])
     return failed
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from diagram_ray.config import ExperimentConfig, build_recorded
 from diagram_ray.data.training_data import TrainingData
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, one_line
 from diagram_ray.models import DiaGRAM, outline
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.object_store import StorePath
@@ -227,7 +227,7 @@ def _read_model(path: Place, card: ModelCard) -> DiaGRAM:
         model = outline(card.experiment.model)  # no memory yet, however large the configuration says it is
         weights = _read_weights(path, model.state_dict())
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as the model in config.yaml: {told(error)}") from None
+        raise DataError(f"{path}: cannot be read as the model in config.yaml: {one_line(error)}") from None
     model.load_state_dict(weights, assign=True)
     return model.eval()
 

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from diagram_ray.data.parquet.layout import open_place
 from diagram_ray.errors import CheckpointError, DataError, MismatchError
 from diagram_ray.storage.atomic import write_atomic
-from diagram_ray.storage.object_store import GONE, Retry, said
+from diagram_ray.storage.object_store import GONE, Retry, message_of
 from diagram_ray.storage.paths import Place
 from diagram_ray.training.checkpoints.manifest import (
     MANIFEST,
@@ -115,7 +115,7 @@ class CheckpointStore:
             except MismatchError:
                 raise
             except (DataError, *GONE) as error:
-                log.warning("%s; an earlier checkpoint is looked for", said(error))
+                log.warning("%s; an earlier checkpoint is looked for", message_of(error))
                 continue
             self._good = position
             return position, state
@@ -153,7 +153,7 @@ class CheckpointStore:
         except GONE:
             raise
         except Exception as error:  # object stores raise kinds of their own
-            raise CheckpointError(f"{path}: cannot be fetched: {said(error)}") from error
+            raise CheckpointError(f"{path}: cannot be fetched: {message_of(error)}") from error
 
     def _write(self, position: int, state: "State") -> None:
         """In the thread: the files, then the manifest that makes them a checkpoint; then others are removed."""
@@ -167,7 +167,9 @@ class CheckpointStore:
         except Exception as error:
             self._remove(position)
             good = "there is no earlier one" if self._good is None else f"the last good one is {self._good:06d}"
-            raise CheckpointError(f"{folder}: the checkpoint could not be written: {said(error)}; {good}") from error
+            raise CheckpointError(
+                f"{folder}: the checkpoint could not be written: {message_of(error)}; {good}"
+            ) from error
         self._good = position
         self._tidy(position)
 
@@ -189,7 +191,7 @@ class CheckpointStore:
             for position in set(positions) - set(kept):
                 self._remove(position)
         except Exception as error:  # a checkpoint too many does no harm
-            log.warning("%s: old checkpoints could not be removed: %s", self.place, said(error))
+            log.warning("%s: old checkpoints could not be removed: %s", self.place, message_of(error))
 
     def _positions(self) -> list[int]:
         """Of all checkpoints, whole or not, in order."""
@@ -199,7 +201,7 @@ class CheckpointStore:
         except GONE:
             return []
         except Exception as error:
-            raise CheckpointError(f"{self.place}: cannot be listed: {said(error)}") from error
+            raise CheckpointError(f"{self.place}: cannot be listed: {message_of(error)}") from error
         names = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
@@ -207,7 +209,7 @@ class CheckpointStore:
         try:
             self._files.rm(self._folder(position), recursive=True)
         except Exception as error:
-            log.debug("%s: could not be removed: %s", self._folder(position), said(error))
+            log.debug("%s: could not be removed: %s", self._folder(position), message_of(error))
 
     def _folder(self, position: int) -> str:
         return f"{self._root}/{position:06d}"

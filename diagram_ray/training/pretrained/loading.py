@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diagram_ray.errors import DataError, told
+from diagram_ray.errors import DataError, one_line
 from diagram_ray.models import DiaGRAM
 from diagram_ray.models.efficientnet import published_name
 from diagram_ray.storage.paths import on_disk
@@ -49,7 +49,7 @@ def _read(file: WeightsFile) -> Mapping[str, Tensor]:
         with on_disk(file.place) as path:
             found = torch.load(path, map_location="cpu", weights_only=True) if file.packaged else load_file(path)
     except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise DataError(f"{file.place}: cannot be read as weights: {told(error)}") from None
+        raise DataError(f"{file.place}: cannot be read as weights: {one_line(error)}") from None
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise DataError(f"{file.place}: is no table of tensors")
     return found

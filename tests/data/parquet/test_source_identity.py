@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from diagram_ray.data.parquet import source_identity
-from diagram_ray.data.parquet.source_identity import wanted
+from diagram_ray.data.parquet.source_identity import identify_images
 from diagram_ray.data.preprocessing.prepare_image import Options
 from diagram_ray.data.records import Film, ImageRecord, Mask, Region
 from diagram_ray.errors import DataError
@@ -25,7 +25,7 @@ def record(tmp_path: Path) -> ImageRecord:
 
 
 def identity(record: ImageRecord, options: Options = OPTIONS) -> str:
-    (image,) = wanted([record], options)
+    (image,) = identify_images([record], options)
     return image.identity
 
 
@@ -65,7 +65,7 @@ def test_another_program_changes_it(record: ImageRecord, monkeypatch: pytest.Mon
 
 def test_images_come_in_the_order_of_the_ids_that_the_dataset_shows(record: ImageRecord) -> None:
     records = [replace(record, image_id=f"{name}-patient-7") for name in "cab"]
-    images = wanted(records, OPTIONS)
+    images = identify_images(records, OPTIONS)
     assert [image.image_id for image in images] == sorted(image.image_id for image in images)
     assert not any("patient" in image.image_id for image in images)
 
@@ -78,12 +78,12 @@ def test_files_of_an_object_store_are_listed_by_bucket(record: ImageRecord) -> N
         replace(record, path=f"memory://{name}", image_id=name, masks=())
         for name in ("one/a/film.dcm", "one/b/film.dcm", "two/film.dcm", "two/none.dcm")
     ]
-    before = [image.identity for image in wanted(records, OPTIONS)]
+    before = [image.identity for image in identify_images(records, OPTIONS)]
     files.pipe_file("/one/b/film.dcm", b"other content")
-    after = [image.identity for image in wanted(records, OPTIONS)]
+    after = [image.identity for image in identify_images(records, OPTIONS)]
     assert [one == two for one, two in zip(before, after, strict=True)] == [True, False, True, True]
 
 
 def test_a_place_that_cannot_be_opened(record: ImageRecord) -> None:
     with pytest.raises(DataError, match=r"nonsense://x/film\.dcm: cannot be opened"):
-        wanted([replace(record, path="nonsense://x/film.dcm")], OPTIONS)
+        identify_images([replace(record, path="nonsense://x/film.dcm")], OPTIONS)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diagram_ray.data.readers import Asked
+from diagram_ray.data.readers import ReaderOptions
 from tests.fuzz.handmade.registry import NO_FILES, add, handmade, no_file, sparse
 from tests.fuzz.seeds import breast, pgm
 from tests.fuzz.targets import Run, read_source
@@ -129,7 +129,7 @@ def _pattern(pattern: str, name: str) -> Callable[[Path], Run]:
     def case(folder: Path) -> Run:
         (folder / "a").mkdir()
         (folder / "a" / name).write_bytes(pgm(breast()))
-        return lambda folder, _: read_source("folder", folder, "", Asked(patient_pattern=pattern))
+        return lambda folder, _: read_source("folder", folder, "", ReaderOptions(patient_pattern=pattern))
 
     return case
 

@@ -26,7 +26,7 @@ TAGS = (
     "PixelRepresentation",
     "PixelData",
 )
-"""What of a header is needed to decode."""
+"""The tags of a header that are needed to decode."""
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
@@ -37,7 +37,7 @@ _FRAME_HEADERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 """The box that a JP2 file begins with (ISO/IEC 15444-1 I.5.1)."""
 MOST_BOXES = 100
-"""Before the codestream of a JP2 file. Usual are three."""
+"""The most boxes before the codestream of a JP2 file; three are usual."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Frame:
 
     @property
     def pixels(self) -> int:
-        """How many."""
+        """The number of pixels."""
         return self.rows * self.columns
 
 
@@ -129,8 +129,8 @@ def _coded(coded: bytes, frame: Frame) -> NDArray[np.integer]:
     if len(decoded) < frame.pixels * width // 8:
         raise DataError("its coded pixels cannot be decoded: they are damaged")
     raw = np.frombuffer(decoded, f"<u{width // 8}", frame.pixels)
-    own = Frame(frame.syntax, frame.rows, frame.columns, width, bits, bits - 1, frame.signed)
-    return _values(raw, own, bits - 1)
+    as_decoded = Frame(frame.syntax, frame.rows, frame.columns, width, bits, bits - 1, frame.signed)
+    return _values(raw, as_decoded, bits - 1)
 
 
 def _codestream(coded: bytes) -> bytes:
@@ -152,12 +152,12 @@ def _codestream(coded: bytes) -> bytes:
 
 
 def coded_size(coded: bytes) -> tuple[int, int, int] | None:
-    """(rows, columns, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 frame.
+    """The size (rows, columns, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 frame.
 
     None if there is no such header, it has more than one component, or more than 16 bits.
     """
-    found = _jpeg_2000_size(coded) if coded[:4] == b"\xff\x4f\xff\x51" else _jpeg_size(coded)
-    return found if found is not None and 1 <= found[2] <= 16 else None
+    size = _jpeg_2000_size(coded) if coded[:4] == b"\xff\x4f\xff\x51" else _jpeg_size(coded)
+    return size if size is not None and 1 <= size[2] <= 16 else None
 
 
 def _jpeg_2000_size(coded: bytes) -> tuple[int, int, int] | None:

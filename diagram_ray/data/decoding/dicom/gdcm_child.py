@@ -13,8 +13,8 @@ import sys
 from typing import Any, BinaryIO
 
 SECONDS = 5
-"""Of computing for a frame, and for each PIXELS of it one more: more than twice what JPEG 2000 takes, the slowest coder
-(18 s for noisy 42 million). Then the process ends, even if a decoder is in an endless loop."""
+"""Seconds of computing that a frame may take, and one more for each PIXELS of it: more than twice what JPEG 2000 takes,
+the slowest coder (18 s for noisy 42 million). Then the process ends, even if a decoder is in an endless loop."""
 PIXELS = 1_000_000
 MEMORY = 3 * 2**29
 """Bytes of address space. JPEG 2000 takes 1.0 * 2**30 of them for 42 million pixels."""

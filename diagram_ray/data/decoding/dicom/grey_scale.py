@@ -1,4 +1,4 @@
-"""From stored DICOM pixels to grey levels: modality table or rescaling, value-of-interest table, padding.
+"""The step from stored DICOM pixels to grey levels: modality table or rescaling, value-of-interest table, padding.
 
 Which grey scale is wanted. A picture for presentation is meant to be seen through its value-of-interest transformation
 (DICOM PS3.3 C.11.2): a table, or a window given by centre and width. `preprocessing.standardise` stretches the breast's
@@ -34,7 +34,7 @@ TAGS = (
     "WindowCenter",
     "WindowWidth",
 )
-"""What of a header is used here."""
+"""The tags of a header that are used here."""
 ENDS = (0.1, 99.9)
 """Percentiles of a picture's grey levels that are taken for its range."""
 BEYOND = 0.1

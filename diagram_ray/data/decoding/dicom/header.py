@@ -1,4 +1,4 @@
-"""Opening a DICOM file: the few tags that are asked for, and no more work than an honest header makes.
+"""Opening a DICOM file: the few tags that are needed, and no more work than an honest header makes.
 
 pydicom alone would inflate a deflated file whatever its size, and follow a million nested elements. What it says of a
 damaged file may quote the header, so its log is silent here and its words are not passed on.

@@ -33,12 +33,12 @@ TAGS = (
     *frames.TAGS,
     *grey_scale.TAGS,
 )
-"""All that is read of a header."""
+"""All tags of a header that are read."""
 GREY = ("MONOCHROME1", "MONOCHROME2")
 VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "SIO", "ISO", "XCC", "XCCL", "XCCM", "FB", "LL", "RL", "AT", "CV", "TAN")
 """Values of (0018,5101) View Position that mammograms have; others are left out."""
 MOST_FRAMES = 9999
-"""What is more is no number of frames, and is not repeated."""
+"""The most frames that are believed: what is more is no number of frames, and is not repeated."""
 FLAGS = {"YES": True, "NO": False}
 
 
@@ -114,8 +114,8 @@ def _check(header: Dataset) -> None:
     check_single(header)
     count = int(header.get("NumberOfFrames") or 1)
     if count != 1:
-        told = count if 0 <= count <= MOST_FRAMES else "no number of frames"
-        raise DataError(f"(0028,0008) Number of Frames is {told}; only single images are read")
+        shown = count if 0 <= count <= MOST_FRAMES else "no number of frames"
+        raise DataError(f"(0028,0008) Number of Frames is {shown}; only single images are read")
     samples = int(header.get("SamplesPerPixel") or 1)
     if samples != 1 or header.get("PhotometricInterpretation") not in GREY:
         raise DataError(f"is not grey: (0028,0004) Photometric Interpretation must be one of {', '.join(GREY)}")

@@ -1,8 +1,8 @@
 """What kind of object a DICOM file is: mammograms are read, other kinds are refused by their names.
 
-A file is told by its SOP class and its Modality. Secondary Capture stays a mammogram, as do CR and DX images: films of
-CBIS-DDSM and of many archives are that. What neither of the two says anything of is taken for a mammogram. The names
-quoted are those of the standard; other text of a header might tell a patient.
+A file is recognised by its SOP class and its Modality. Secondary Capture stays a mammogram, as do CR and DX images:
+films of CBIS-DDSM and of many archives are that. What neither of the two says anything of is taken for a mammogram. The
+names quoted are those of the standard; other text of a header might identify a patient.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ TAGS = (
     "PresentationIntentType",
     "SharedFunctionalGroupsSequence",
 )
-"""What of a header is used here."""
+"""The tags of a header that are used here."""
 PROCESSING = (uid.DigitalMammographyXRayImageStorageForProcessing, uid.DigitalXRayImageStorageForProcessing)
 CLASSES = (
     *PROCESSING,
@@ -45,9 +45,9 @@ class Allowed:
     """Which images are read although they are refused usually."""
 
     any_modality: bool = False
-    """Those that say that they are no mammograms."""
+    """Whether images are read that say that they are no mammograms."""
     for_processing: bool = False
-    """Those FOR PROCESSING."""
+    """Whether images FOR PROCESSING are read."""
 
 
 USUAL = Allowed()

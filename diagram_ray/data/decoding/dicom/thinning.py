@@ -17,7 +17,7 @@ LONG = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", 
 """Value representations whose length has four bytes, behind two that are reserved (PS3.5, 7.1.2)."""
 ITEM_END, SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
-"""As a length: items or a delimiter say where it ends."""
+"""The undefined length of an element: items or a delimiter say where it ends."""
 
 _FRAGMENT, _SEQUENCE_END = 0xE000FFFE, 0xE0DDFFFE
 """Tags (FFFE,E000) and (FFFE,E0DD) as little-endian numbers."""

@@ -29,8 +29,8 @@ class Files:
 
     def images(self, place: Place) -> list[str]:
         """The files that may be a whole image: one, if all is well."""
-        found = self._at(place)
-        return [path for path in found if FULL_IMAGE in path.lower()] or found if len(found) > 1 else found
+        paths = self._at(place)
+        return [path for path in paths if FULL_IMAGE in path.lower()] or paths if len(paths) > 1 else paths
 
     def masks(self, row: Row) -> tuple[str, ...]:
         """The files of which one is the row's mask: those of its mask's and of its crop's series."""

@@ -37,8 +37,8 @@ def index(source: str) -> Index:
     """
     folder = Source(source)
     paths = folder.files()
-    found = _read_tables(folder, paths)
-    rows, flaws = [row for table in found for row in table.rows], [flaw for table in found for flaw in table.flaws]
+    parsed = _read_tables(folder, paths)
+    rows, flaws = [row for table in parsed for row in table.rows], [flaw for table in parsed for flaw in table.flaws]
     rejects = [Reject(flaw.table, f"row {flaw.number}: {flaw.reason}") for flaw in flaws]
     films = _usable(_by_film(rows), flaws, rejects)
     files = Files(paths)
@@ -56,11 +56,11 @@ def index(source: str) -> Index:
 
 
 def _read_tables(folder: Source, paths: list[str]) -> list[Table]:
-    named = [path for path in paths if path.lower().endswith(".csv")]
-    found = [path for path in named if tables.is_named_as_table(path) or tables.is_table(_read(folder, path, HEAD))]
-    if not found:
+    csv_paths = [path for path in paths if path.lower().endswith(".csv")]
+    named = [path for path in csv_paths if tables.is_named_as_table(path) or tables.is_table(_read(folder, path, HEAD))]
+    if not named:
         raise DataError(f"{folder.uri}: no description table in it, such as mass_case_description_train_set.csv")
-    return [tables.parse_table(_read(folder, path, tables.MAX_BYTES + 1), folder.full(path)) for path in found]
+    return [tables.parse_table(_read(folder, path, tables.MAX_BYTES + 1), folder.full(path)) for path in named]
 
 
 def _read(folder: Source, path: str, limit: int) -> bytes:
@@ -112,12 +112,12 @@ def _contradiction(rows: list[Row], flaw: Flaw | None, owners: Counter[str]) -> 
 
 
 def _numbers(rows: list[Row]) -> str:
-    """'rows 2, 3' of the first row's table; rows of another one are told with it."""
-    told = [
+    """'rows 2, 3' of the first row's table; rows of another one are named with it."""
+    numbers = [
         f"{row.number}" if row.table == rows[0].table else f"{row.number} of {row.table.rpartition('/')[2]}"
         for row in rows
     ]
-    return f"{'row' if len(told) == 1 else 'rows'} {', '.join(told)}"
+    return f"{'row' if len(numbers) == 1 else 'rows'} {', '.join(numbers)}"
 
 
 def _find_images(films: dict[Film, list[Row]], files: Files, folder: Source, rejects: list[Reject]) -> dict[Film, str]:
@@ -125,12 +125,12 @@ def _find_images(films: dict[Film, list[Row]], files: Files, folder: Source, rej
     images = {}
     for film, rows in films.items():
         copies = [files.images(place) for place in dict.fromkeys(row.image for row in rows)]
-        found = min(filter(None, copies), key=len, default=[])
-        if len(found) == 1:
-            images[film] = found[0]
-        elif found:
-            reason = f"{len(found)} files for one image, the other {folder.full(found[1])}: none is used"
-            rejects.append(Reject(folder.full(found[0]), reason, film.patient))
+        paths = min(filter(None, copies), key=len, default=[])
+        if len(paths) == 1:
+            images[film] = paths[0]
+        elif paths:
+            reason = f"{len(paths)} files for one image, the other {folder.full(paths[1])}: none is used"
+            rejects.append(Reject(folder.full(paths[0]), reason, film.patient))
         else:
             reason = "no DICOM file of the image, neither in its series nor in its folder"
             rejects.append(Reject(rows[0].table, f"{_numbers(rows)}: {reason}", film.patient))
@@ -158,9 +158,9 @@ def _record(film: Film, rows: list[Row], path: str, files: Files, folder: Source
     worst = max(rows, key=lambda row: (PATHOLOGIES.index(row.pathology), row.assessment, row.subtlety))
     splits = {row.split for row in rows}
     masks = [
-        Mask(tuple(map(folder.full, found)), row.finding, LABELS[row.pathology])
+        Mask(tuple(map(folder.full, paths)), row.finding, LABELS[row.pathology])
         for row in rows
-        if (found := files.masks(row))
+        if (paths := files.masks(row))
     ]
     return ImageRecord(
         path=folder.full(path),
@@ -183,7 +183,7 @@ def _record(film: Film, rows: list[Row], path: str, files: Files, folder: Source
 
 
 def _notes(films: list[list[Row]], rows: list[Row]) -> tuple[str, ...]:
-    """What the counts of a part of CBIS-DDSM, or of all of it, do not tell."""
+    """What the counts of a part of CBIS-DDSM, or of all of it, do not show."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in (row for film in films for row in film):
         splits[row.film.patient].add(row.split)
@@ -191,7 +191,7 @@ def _notes(films: list[list[Row]], rows: list[Row]) -> tuple[str, ...]:
     doubled = sum(len({row.image for row in film}) > 1 for film in films)
     mixed = sum(len({row.pathology for row in film}) > 1 for film in films)
     absent = [part for part in PARTS if not any(row.image.folder.startswith(part) for row in rows)]
-    told = (
+    notes = (
         (
             leaking,
             f"{leaking} of {len(splits)} patients stand on both sides of the official split of masses and "
@@ -209,4 +209,4 @@ def _notes(films: list[list[Row]], rows: list[Row]) -> tuple[str, ...]:
             "called benign may have a malignant one",
         ),
     )
-    return tuple(text for wanted, text in told if wanted)
+    return tuple(text for condition, text in notes if condition)

@@ -15,7 +15,7 @@ from diagram_ray.errors import DataError
 MAX_BYTES = 4 << 20
 MOST_COLUMNS = 100
 PATHOLOGIES = ("BENIGN_WITHOUT_CALLBACK", "BENIGN", "MALIGNANT")
-"""The worst last."""
+"""The pathologies, the worst last."""
 CHOICES = {
     "left or right breast": ("LEFT", "RIGHT"),
     "image view": ("CC", "MLO"),
@@ -43,9 +43,9 @@ class Film:
     """One mammogram. Its file may be stored twice: among the mass images and among the calc images."""
 
     patient: str
-    """'P_00001'"""
+    """The patient's id, such as 'P_00001'."""
     side: str
-    """'LEFT' or 'RIGHT'."""
+    """The breast: 'LEFT' or 'RIGHT'."""
     view: str
 
 
@@ -55,12 +55,12 @@ class Place:
 
     folder: str
     series: str
-    """SeriesInstanceUID"""
+    """The SeriesInstanceUID."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One abnormality."""
+    """One abnormality, which is one row of a table."""
 
     table: str
     number: int
@@ -70,15 +70,15 @@ class Row:
     """Unique on the film, over mass and calc tables."""
     density: str | None
     finding: str
-    """'mass' or 'calcification'."""
+    """The kind of abnormality: 'mass' or 'calcification'."""
     assessment: str
     """BI-RADS 0 to 5; 0 is incomplete."""
     subtlety: str
-    """1 (hard to see) to 5 (obvious); 0 twice."""
+    """The subtlety, 1 (hard to see) to 5 (obvious); 0 twice."""
     pathology: str
-    """One of PATHOLOGIES."""
+    """The pathology, one of PATHOLOGIES."""
     split: str
-    """'train' or 'test': the official one."""
+    """The official split: 'train' or 'test'."""
     image: Place
     crop: Place
     mask: Place
@@ -149,8 +149,8 @@ def _check_header(header: list[str], path: str) -> None:
     if len(header) > MOST_COLUMNS:
         raise DataError(f"{path}: has more than {MOST_COLUMNS} columns; CBIS-DDSM's tables have 14")
     if missing := _missing(header):
-        found = ", ".join(name for name in COLUMNS if name in header) or "none of those that are needed"
-        raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {found}")
+        present = ", ".join(name for name in COLUMNS if name in header) or "none of those that are needed"
+        raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {present}")
     if doubled := next((name for name in COLUMNS if header.count(name) > 1), None):
         raise DataError(f"{path}: column {doubled!r} stands {header.count(doubled)} times")
 
@@ -182,14 +182,14 @@ def _flaw_of_path(cells: Cells, column: str, match: re.Match[str] | None, table:
     """A path must be of CBIS-DDSM's form, and of the row's own patient, side, view, abnormality and table."""
     if match is None:
         return f"{column} is not of the form {_PATH_FORM}"
-    own = {
+    of_row = {
         "abnormality type": cells["abnormality type"][:4].title(),
         "patient id": cells["patient id"],
         "left or right breast": cells["left or right breast"].upper(),
         "image view": cells["image view"].upper(),
         "abnormality id": None if column == PATHS[0] else cells["abnormality id"],
     }
-    for (name, value), of_path in zip(own.items(), match.group(2, 4, 5, 6, 7), strict=True):
+    for (name, value), of_path in zip(of_row.items(), match.group(2, 4, 5, 6, 7), strict=True):
         if value != of_path:
             return f"{column} is of another {name} than its row"
     named = _NAME.search(table.rpartition("/")[2])
@@ -200,9 +200,9 @@ def _flaw_of_path(cells: Cells, column: str, match: re.Match[str] | None, table:
 
 def _films(cells: Cells, places: dict[str, re.Match[str] | None]) -> frozenset[Film]:
     """Every film that a flawed row could be about: the one of its values, and those of its paths."""
-    told = [(cells.get("patient id", ""), cells.get("left or right breast", ""), cells.get("image view", ""))]
-    told += [(match[4], match[5], match[6]) for match in places.values() if match]
-    return frozenset(Film(patient, side.upper(), view.upper()) for patient, side, view in told)
+    triples = [(cells.get("patient id", ""), cells.get("left or right breast", ""), cells.get("image view", ""))]
+    triples += [(match[4], match[5], match[6]) for match in places.values() if match]
+    return frozenset(Film(patient, side.upper(), view.upper()) for patient, side, view in triples)
 
 
 def _row(path: str, number: int, cells: Cells, places: dict[str, re.Match[str] | None]) -> Row:

@@ -8,8 +8,8 @@ callback): cancer or benign, and none if that is unproven. A film without overla
     'unmarked' in a cancer or benign case: mostly the other breast, but also views that do not show the lesion. No
                label: that nothing was outlined is no diagnosis;
     'normal'   in a normals volume. No label, as in the DiaGRAM paper, unless `normals` is asked for.
-All of them stay in the index, told apart by the column `pathology`, so that they are counted and other targets can use
-them. A film whose overlay cannot be used has no pathology at all.
+All of them stay in the index, distinguished by the column `pathology`, so that they are counted and other targets can
+use them. A film whose overlay cannot be used has no pathology at all.
 """
 
 from collections import Counter
@@ -42,9 +42,9 @@ def index(source: str, normals: bool = False) -> Index:
     cases, rejects = find_cases(folder.files(), folder.full)
     labels = _labels(normals)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        found = list(pool.map(lambda case: read_case(folder, case, labels), cases))
-    records = [record for of_case, _ in found for record in of_case]
-    rejects += [reject for _, of_case in found for reject in of_case]
+        results = list(pool.map(lambda case: read_case(folder, case, labels), cases))
+    records = [record for of_case, _ in results for record in of_case]
+    rejects += [reject for _, of_case in results for reject in of_case]
     if not records:
         first = f"; the first of {len(rejects)}: {rejects[0].path}: {rejects[0].reason}" if rejects else ""
         raise DataError(f"{source}: no film of DDSM that can be used, such as case1465/A_1465_1.LEFT_CC.LJPEG{first}")

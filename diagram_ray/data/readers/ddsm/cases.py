@@ -1,4 +1,4 @@
-"""From a case's files to the records of its films."""
+"""The step from a case's files to the records of its films."""
 
 from diagram_ray.data.decoding.gzip import unpacked
 from diagram_ray.data.decoding.optical_density import CURVES, scanner_of
@@ -45,14 +45,14 @@ class _CaseReader:
         in two folders.
         """
         folder = self._case.chosen
-        found = {view: (path, facts.films[view]) for view, path in folder.overlays.items() if view in facts.films}
+        overlays = {view: (path, facts.films[view]) for view, path in folder.overlays.items() if view in facts.films}
         for other in self._case.others:
-            wanted = sorted((other.overlays.keys() & folder.films.keys()) - found.keys())
-            its = self._ics(other, "its overlays are not used") if wanted else None
-            added = [view for view in wanted if its and self._is_same_film(view, facts, its, other)]
-            found |= {view: (other.overlays[view], its.films[view]) for view in added if its}
+            views = sorted((other.overlays.keys() & folder.films.keys()) - overlays.keys())
+            its = self._ics(other, "its overlays are not used") if views else None
+            added = [view for view in views if its and self._is_same_film(view, facts, its, other)]
+            overlays |= {view: (other.overlays[view], its.films[view]) for view in added if its}
             self._reject_double(other, f"; its overlays of {', '.join(added)} are used" if added else "")
-        return found
+        return overlays
 
     def _reject_double(self, other: CaseFolder, used: str = "") -> None:
         volume = self._case.chosen.volume or "no volume"
@@ -111,15 +111,15 @@ class _CaseReader:
                 raise DataError("the .ics beside it says that the film has none")
             if f"{self._case.chosen.key}_1.{view}" in WRONG_OVERLAYS:
                 raise DataError("it is known to belong to another film")
-            found = overlay.parse_overlay(self._read(path, overlay.MAX_BYTES))
-            cut = [overlay.box_of(one.boundary, line.shape) for one in found]
+            abnormalities = overlay.parse_overlay(self._read(path, overlay.MAX_BYTES))
+            cut = [overlay.box_of(one.boundary, line.shape) for one in abnormalities]
         except DataError as error:
             self._reject(path, f"the overlay is not used, and its film has no label: {error}")
             return None
         for number, (_, beyond) in enumerate(cut, start=1):
             if beyond:
                 self._reject(path, f"abnormality {number} leaves the image by {beyond} pixels and is cut off there")
-        return Marks(found, tuple(box for box, _ in cut))
+        return Marks(abnormalities, tuple(box for box, _ in cut))
 
     def _ics(self, folder: CaseFolder, consequence: str) -> Ics | None:
         """The case's .ics, or None after saying why there is none."""

@@ -24,7 +24,7 @@ class FilmLine:
     """What the .ics says of one film. It alone has the true size: the image's own header may exchange its sides."""
 
     shape: tuple[int, int]
-    """(LINES, PIXELS_PER_LINE)"""
+    """The shape of the film, (LINES, PIXELS_PER_LINE)."""
     bits: int
     spacing_mm: float
     overlay: bool
@@ -33,16 +33,16 @@ class FilmLine:
 
 @dataclass(frozen=True)
 class Ics:
-    """A case."""
+    """What an .ics file says of a case."""
 
     name: str
-    """'B-3024-1'"""
+    """The name of the case, such as 'B-3024-1'."""
     density: str | None
-    """ACR '1' to '4'."""
+    """The ACR density, '1' to '4'."""
     digitizer: str
-    """First word of its line: DBA, HOWTEK or LUMISYS."""
+    """The digitizer, the first word of its line: DBA, HOWTEK or LUMISYS."""
     films: dict[str, FilmLine]
-    """By their VIEWS."""
+    """The films by their VIEWS."""
 
 
 def parse_ics(data: bytes) -> Ics:
@@ -62,15 +62,15 @@ def _lines(data: bytes) -> dict[str, list[str]]:
         raise DataError(f"has more than {MAX_BYTES} bytes; an .ics has about 500")
     if not data.isascii():
         raise DataError("is not ASCII text")
-    found: dict[str, list[str]] = {}
+    entries: dict[str, list[str]] = {}
     for line in data.decode("ascii").splitlines():
         words = line.split()
         if not words or words[0] not in _NEEDED:
             continue
-        if words[0] in found:
+        if words[0] in entries:
             raise DataError(f"{words[0]} stands twice")
-        found[words[0]] = words[1:]
-    return found
+        entries[words[0]] = words[1:]
+    return entries
 
 
 def _word(lines: dict[str, list[str]], keyword: str) -> str:

@@ -23,7 +23,7 @@ class Marks:
 
     @property
     def pathology(self) -> str | None:
-        """The worst of its abnormalities'."""
+        """The pathology of the worst abnormality, in lower case."""
         worst = self._deciding
         return worst.pathology.lower() if worst else None
 
@@ -36,12 +36,12 @@ class Marks:
 
     @property
     def assessment(self) -> str | None:
-        """Of the abnormality that decides."""
+        """The assessment of the abnormality that decides the label."""
         return str(self._deciding.assessment) if self._deciding else None
 
     @property
     def subtlety(self) -> str | None:
-        """Of the abnormality that decides."""
+        """The subtlety of the abnormality that decides the label."""
         return str(self._deciding.subtlety) if self._deciding else None
 
     def regions(self, labels: Labels) -> tuple[Region, ...]:

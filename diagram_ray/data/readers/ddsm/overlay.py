@@ -40,13 +40,13 @@ class Abnormality:
     findings: tuple[str, ...]
     """The LESION_TYPEs in lower case: 'mass', 'calcification', 'other'."""
     assessment: int
-    """BI-RADS 0 to 5."""
+    """The BI-RADS assessment, 0 to 5."""
     subtlety: int
-    """1 (hard to see) to 5 (obvious)."""
+    """The subtlety, 1 (hard to see) to 5 (obvious)."""
     pathology: str
-    """One of PATHOLOGIES."""
+    """The pathology, one of PATHOLOGIES."""
     boundary: Points
-    """(n, 2): x (column) and y (row) of the outline's pixels, from 0, the first one first."""
+    """The outline's pixels (n, 2): x (column) and y (row), from 0, the first one first."""
     cores: tuple[Points, ...]
 
 
@@ -61,9 +61,9 @@ def parse_overlay(data: bytes) -> tuple[Abnormality, ...]:
         raise DataError("is not ASCII text")
     lines = _Lines(data.decode("ascii"))
     total = lines.number("TOTAL_ABNORMALITIES", 1, MOST_ABNORMALITIES)
-    found = tuple(_abnormality(lines, number) for number in range(1, total + 1))
+    abnormalities = tuple(_abnormality(lines, number) for number in range(1, total + 1))
     lines.check_end(f"the {total} of TOTAL_ABNORMALITIES")
-    return found
+    return abnormalities
 
 
 def parse_chain(text: str) -> Points:

@@ -1,4 +1,4 @@
-"""Which cases an archive's file names tell of: .../<volume>/case<number>/<files>, whatever stands before the volume.
+"""The cases of an archive's file names: .../<volume>/case<number>/<files>, whatever stands before the volume.
 
 Names are matched strictly, because the archive holds leftovers beside its files. A case's number is not its key: 306
 numbers stand for two cases. The letter and the number together are.
@@ -30,15 +30,15 @@ class CaseFolder:
     """Letter and number: 'A_1465'."""
     folder: str
     volume: str | None
-    """'cancer_08'; None where the folder lies in no volume."""
+    """The volume, such as 'cancer_08'; None where the folder lies in no volume."""
     ics: str | None = None
     films: dict[str, str] = field(default_factory=dict)
-    """By view: 'RIGHT_MLO'."""
+    """The films by view, such as 'RIGHT_MLO'."""
     overlays: dict[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str | None:
-        """One of KINDS."""
+        """The kind of volume, one of KINDS."""
         return self.volume.rpartition("_")[0] if self.volume else None
 
     @property
