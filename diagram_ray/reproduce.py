@@ -37,26 +37,32 @@ def reproduce(
         from diagram_ray.training.runs.reproduction import reproduce
 
         with cli.progress_bar("epochs", between_lines=5.0) as report:
-            found = reproduce(reached(study), trial, fold, device, report)
-        same = found.same
-        for line in _words(found):
+            reproduction = reproduce(reached(study), trial, fold, device, report)
+        same = reproduction.same
+        for line in _words(reproduction):
             typer.echo(line)
-        return {"trial": trial, "fold": fold, "epochs": found.epochs, "same": same, "largest": found.largest}
+        return {
+            "trial": trial,
+            "fold": fold,
+            "epochs": reproduction.epochs,
+            "same": same,
+            "largest": reproduction.largest,
+        }
 
     cli.run(work, as_json=as_json, debug=debug)
     raise typer.Exit(0 if same else 1)
 
 
-def _words(found: "Reproduction") -> list[str]:
-    what = f"trial {found.trial}, fold {found.fold}, {found.epochs} epochs trained again"
-    if found.same:
-        return [f"{what}: {', '.join(found.largest)} are the same to the last bit"]
+def _words(reproduction: "Reproduction") -> list[str]:
+    what = f"trial {reproduction.trial}, fold {reproduction.fold}, {reproduction.epochs} epochs trained again"
+    if reproduction.same:
+        return [f"{what}: {', '.join(reproduction.largest)} are the same to the last bit"]
     lines = [f"{what}: not the same", "largest differences:"]
-    lines += [f"  {name:18} {value:.3g}" for name, value in found.largest.items()]
-    if found.first:
-        lines.append(f"the first: {found.first[1]} after epoch {found.first[0]}")
-    lines += [f"{name} was {then}, is {now}" for name, (then, now) in found.other_versions.items()]
-    if found.shared_batches:
+    lines += [f"  {name:18} {value:.3g}" for name, value in reproduction.largest.items()]
+    if reproduction.first:
+        lines.append(f"the first: {reproduction.first[1]} after epoch {reproduction.first[0]}")
+    lines += [f"{name} was {then}, is {now}" for name, (then, now) in reproduction.other_versions.items()]
+    if reproduction.shared_batches:
         lines.append("several workers had trained this fold together: their sums have another order")
     return lines
 

@@ -178,8 +178,8 @@ def _read_request(folder: Place, data: str | None, checkpoints: str | None) -> R
         raise DataError(f"{path}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
 
 
-def _refuse(given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
+def _refuse(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
         if value or value == 0:
             raise UsageError(f"{name} cannot be given with --resume: the training goes on as it was begun")
 

@@ -59,8 +59,8 @@ def _dataset(
         try:
             return {"number": row["number"], "answer": work(row["job"]), "failure": ""}
         except Exception as error:  # an error of ours, which must not be taken for a dead worker
-            told = f"{type(error).__name__}: {' '.join(str(error).split())[-400:]}"
-            return {"number": row["number"], "answer": None, "failure": told}
+            failure = f"{type(error).__name__}: {' '.join(str(error).split())[-400:]}"
+            return {"number": row["number"], "answer": None, "failure": failure}
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False

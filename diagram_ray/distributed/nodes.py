@@ -22,15 +22,15 @@ class DrainNotice:
     def __init__(self, nodes: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._nodes = frozenset(nodes)
         self._clock = clock
-        self._asked = -EVERY
-        self._given = False
+        self._asked_at = -EVERY
+        self._noticed = False
 
     def __call__(self) -> bool:
         """As it was a second ago at most. Once given, a notice stands."""
-        if not self._given and self._clock() - self._asked >= EVERY:
-            self._asked = self._clock()
-            self._given = not self._nodes.isdisjoint(_draining())
-        return self._given
+        if not self._noticed and self._clock() - self._asked_at >= EVERY:
+            self._asked_at = self._clock()
+            self._noticed = not self._nodes.isdisjoint(_draining())
+        return self._noticed
 
 
 def _draining() -> Iterable[str]:

@@ -80,9 +80,9 @@ def prepare_dataset(
 
 def _settings(index: Index, options: Options, source_format: str) -> dict[str, Any]:
     """How a dataset is made, as dataset.json says it. What was made otherwise is not mixed with it."""
-    told = {name: value for name, value in dataclasses.asdict(options).items() if name not in UNTOLD}
-    told |= {"classes": index.classes, "key_id": keyed_hash(options.key, "which key this is")}
-    return dict(json.loads(json.dumps({"source_format": source_format, **told})))
+    settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in UNTOLD}
+    settings |= {"classes": index.classes, "key_id": keyed_hash(options.key, "which key this is")}
+    return dict(json.loads(json.dumps({"source_format": source_format, **settings})))
 
 
 class _Run:
@@ -149,13 +149,15 @@ class _Run:
 
     def _take_up(self) -> None:
         """Finds what an earlier run has left."""
-        left = read_entries(self._area.files, self._area.pieces)
-        mine = {image.identity for image in self.images}
-        self._entries = {entry.identity: entry for entry in left if entry.identity in mine}
+        earlier = read_entries(self._area.files, self._area.pieces)
+        identities = {image.identity for image in self.images}
+        self._entries = {entry.identity: entry for entry in earlier if entry.identity in identities}
         if self._entries:
             log.info("%d of %d images are there from an earlier run", len(self._entries), len(self.images))
-        elif left:
-            log.info("%d images of an earlier run are of no use: their files, or this program, have changed", len(left))
+        elif earlier:
+            log.info(
+                "%d images of an earlier run are of no use: their files, or this program, have changed", len(earlier)
+            )
 
     def _decode(self, kept: Collection[str]) -> None:
         """Decodes what is neither there nor `kept`. Lost images are tried alone, then alone on the whole cluster."""
@@ -189,8 +191,8 @@ class _Run:
         self._progress(PreparationProgress("preparing images", done, len(self.images), rejects, self._megapixels))
 
     def _all_rejects(self) -> list[Reject]:
-        mine = [self._rejects[image.identity] for image in self.images if image.identity in self._rejects]
-        return [*self._left_out, *mine]
+        rejects = [self._rejects[image.identity] for image in self.images if image.identity in self._rejects]
+        return [*self._left_out, *rejects]
 
     def _unchanged(self) -> bool:
         """Whether there is a dataset already that is what this run would make."""
@@ -252,5 +254,5 @@ def _decode(files: Any, folder: str, options: Options, piece: list[Wanted]) -> D
 
 
 def _megapixels(entry: Entry) -> float:
-    told = entry.told
-    return float(told.get("rows", 0) * told.get("columns", 0)) / 1e6
+    facts = entry.told
+    return float(facts.get("rows", 0) * facts.get("columns", 0)) / 1e6

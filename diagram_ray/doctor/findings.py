@@ -35,17 +35,17 @@ def superfluous(folder: Place, path: Place, why: str) -> Finding:
     return Finding(inside(folder, path), f"left over: {why}", partial(discard, path))
 
 
-def check_auc(where: str, fold: int, mine: pd.DataFrame, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
+def check_auc(where: str, fold: int, rows: pd.DataFrame, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
     """Whether the scores of a fold's images, which are at `where`, have the AUC that `by` says."""
     try:
-        found = auc(mine["label"].to_numpy(), mine["score"].to_numpy())
+        computed = auc(rows["label"].to_numpy(), rows["score"].to_numpy())
     except DataError as error:
         yield Finding(where, f"fold {fold}: {error}")
         return
-    yield from check_same(where, fold, found, recorded, by, when)
+    yield from check_same(where, fold, computed, recorded, by, when)
 
 
-def check_same(where: str, fold: int, found: float, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
+def check_same(where: str, fold: int, computed: float, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
     """Whether a fold's AUC is the one that `by` says."""
-    if abs(found - recorded) > CLOSE:
-        yield Finding(where, f"fold {fold} has the AUC {found:.6f}{when}; {by} says {recorded:.6f}")
+    if abs(computed - recorded) > CLOSE:
+        yield Finding(where, f"fold {fold} has the AUC {computed:.6f}{when}; {by} says {recorded:.6f}")

@@ -48,7 +48,7 @@ def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
     for path in leftovers(folder):
         yield superfluous(folder, path, "a process that was killed has left it")
     for kind in ("trials", "checkpoints"):
-        for path in _found(folder / kind, "*"):
+        for path in _matching(folder / kind, "*"):
             trial = trials.get(int(path.name)) if re.fullmatch(r"\d+", path.name) else None
             if trial is None:
                 yield superfluous(folder, path, "the ledger knows no such trial")
@@ -64,7 +64,7 @@ def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def _found(folder: Place, pattern: str) -> list[Place]:
+def _matching(folder: Place, pattern: str) -> list[Place]:
     return sorted(folder.glob(pattern), key=str)
 
 
@@ -118,11 +118,11 @@ def _curves_agree(trial: Trial, curves: pd.DataFrame) -> Iterator[Finding]:
     by_place = curves.set_index(["fold", "epoch"])["auc"].to_dict()
     for measured in trial.measurements:
         for fold, recorded in enumerate(measured.fold_auc):
-            found = by_place.get((fold, measured.epochs))
-            if found is None:
+            curve_auc = by_place.get((fold, measured.epochs))
+            if curve_auc is None:
                 yield Finding(where, f"has no row for epoch {measured.epochs} of fold {fold}")
             else:
-                yield from check_same(where, fold, found, recorded, LEDGER, _after(measured))
+                yield from check_same(where, fold, curve_auc, recorded, LEDGER, _after(measured))
 
 
 def _predictions_agree(trial: Trial, table: pd.DataFrame) -> Iterator[Finding]:
@@ -174,13 +174,13 @@ def _tables(folder: Place, trials: Trials) -> Iterator[Finding]:
     except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
         yield Finding(path.name, f"cannot be read: {told(error)}", again)
         return
-    said = (
+    recorded = (
         {}
         if table is None
         else dict(zip(table.index, zip(table["state"], table["auc_mean"], strict=True), strict=True))
     )
     for number, trial in sorted(trials.items()):
-        state, value = said.get(number, ("missing", float("nan")))
+        state, value = recorded.get(number, ("missing", float("nan")))
         score = trial.last.auc_mean if trial.last else float("nan")
         if state != trial.state or (value != score and not (pd.isna(value) and pd.isna(score))):
             what = (

@@ -9,13 +9,13 @@ DEVICES = 8
 """That are named."""
 
 
-def live_page(sight: StudySnapshot, nonce: str) -> str:
+def live_page(snapshot: StudySnapshot, nonce: str) -> str:
     """`nonce` lets the page's own script run, and no other."""
-    rows = [(row, [_shade(value) for value in row.folds]) for row in sight.rows[:SHOWN]]
-    devices = [f"{name} ({count} workers)" if count > 1 else name for name, count in sight.devices.items()]
+    rows = [(row, [_shade(value) for value in row.folds]) for row in snapshot.rows[:SHOWN]]
+    devices = [f"{name} ({count} workers)" if count > 1 else name for name, count in snapshot.devices.items()]
     shown = devices[:DEVICES] + ["and others"] * (len(devices) > DEVICES)
     page = environment().get_template("live.html.j2")
-    return page.render(sight=sight, rows=rows, hidden=len(sight.rows) - len(rows), devices=shown, nonce=nonce)
+    return page.render(snapshot=snapshot, rows=rows, hidden=len(snapshot.rows) - len(rows), devices=shown, nonce=nonce)
 
 
 def _shade(auc: float) -> str:

@@ -36,7 +36,7 @@ prints two lines for each run."""
 def check_mlflow(config: MlflowConfig) -> None:
     """Raises UsageError if a study is to be logged and cannot be: MLflow is not installed, or does not answer."""
     if config.tracking_uri is not None:
-        with _asking(config, UsageError):
+        with _one_sentence_errors(config, UsageError):
             _experiment(_client(config), config.experiment)
 
 
@@ -48,13 +48,13 @@ def write_mlflow(config: MlflowConfig, document: Mapping[str, Any], trials: Mapp
     """
     if config.tracking_uri is None:
         return
-    with _asking(config, DiagramError):
+    with _one_sentence_errors(config, DiagramError):
         client = _client(config)
         place = _Place(client, _experiment(client, config.experiment), str(document.get("id") or document["started"]))
-        known = place.runs()
-        parent = known[None].info.run_id if None in known else place.begin(document["study"]["name"], {})
+        runs = place.runs()
+        parent = runs[None].info.run_id if None in runs else place.begin(document["study"]["name"], {})
         for number, trial in sorted(trials.items()):
-            run = known.get(number)
+            run = runs.get(number)
             if trial.state not in STATUS or (run is not None and run.info.status != "RUNNING"):
                 continue
             if run is not None:
@@ -74,17 +74,17 @@ class _Place:
 
     def runs(self) -> dict[int | None, Any]:
         """Those that are there, by the trial's number; the study's own by None."""
-        found: dict[int | None, Any] = {}
+        runs: dict[int | None, Any] = {}
         token = None
         while True:
             query = f"tags.`{STUDY}` = '{self.study}'"
             page = self.client.search_runs([self.experiment], query, max_results=PAGE, page_token=token)
             for run in page:
                 number = run.data.tags.get(TRIAL)
-                found[None if number is None else int(number)] = run
+                runs[None if number is None else int(number)] = run
             token = page.token
             if not token:
-                return found
+                return runs
 
     def begin(self, name: str, tags: Mapping[str, str]) -> str:
         """A new run; its id."""
@@ -137,12 +137,14 @@ def _describe(client: Any, parent: str, document: Mapping[str, Any], trials: Map
 
 def _experiment(client: Any, name: str) -> str:
     """Its id; it is made if it does not exist. Raises UsageError if it has been deleted."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         return str(client.create_experiment(name))
-    if found.lifecycle_stage != "active":
-        raise UsageError(f"mlflow.experiment: {name!r} is {found.lifecycle_stage} there; restore it, or name another")
-    return str(found.experiment_id)
+    if experiment.lifecycle_stage != "active":
+        raise UsageError(
+            f"mlflow.experiment: {name!r} is {experiment.lifecycle_stage} there; restore it, or name another"
+        )
+    return str(experiment.experiment_id)
 
 
 def _client(config: MlflowConfig) -> Any:
@@ -157,7 +159,7 @@ def _client(config: MlflowConfig) -> Any:
 
 
 @contextmanager
-def _asking(config: MlflowConfig, kind: type[DiagramError]) -> Iterator[None]:
+def _one_sentence_errors(config: MlflowConfig, kind: type[DiagramError]) -> Iterator[None]:
     """What MLflow raises becomes one sentence."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -146,5 +146,5 @@ def _row(trial: Trial, report: TrialReport | None, decision: str) -> Row:
 
 
 def _best(trial: Trial, span: Span) -> dict[str, Any]:
-    found, sd = span(trial), trial.last.auc_sd if trial.last else 0.0
-    return {"number": trial.number, "mean": found.value, "sd": sd, "low": found.low, "high": found.high}
+    interval, sd = span(trial), trial.last.auc_sd if trial.last else 0.0
+    return {"number": trial.number, "mean": interval.value, "sd": sd, "low": interval.low, "high": interval.high}

@@ -132,9 +132,9 @@ class Progress(Listener):
         """Fold-epochs."""
         rules, costs = self.state.rules, tuple(self._costs)
         expected = rules.ladder.expected(rules.trials, unpruned=rules.lookback) / rules.trials
-        each = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
+        per_trial = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
         under_way = sum(report.fold_epochs for report in tuple(self.rounds.values()))
-        return max(0.0, each * (rules.trials - self.done) - under_way)
+        return max(0.0, per_trial * (rules.trials - self.done) - under_way)
 
     def summary(self) -> str:
         """One line."""
@@ -154,7 +154,7 @@ class Lines(Progress):
     def __init__(self, state: StudyState, where: str, study: str = "") -> None:
         super().__init__(state, where)
         self._study = study
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         log.info("%s; %s", where, self.summary(), extra=event("begin", study=study))
 
     def started(self, trial: Trial) -> None:
@@ -199,7 +199,7 @@ class Lines(Progress):
 
     def tick(self) -> None:
         """Says something if it has been quiet for long."""
-        if time.monotonic() - self._said > HEARTBEAT:
+        if time.monotonic() - self._last_line > HEARTBEAT:
             running = ", ".join(f"trial {n} at epoch {r.epoch}" for n, r in sorted(self.rounds.items()))
             self._say(f"{running or self.where} · {self.summary()}", "alive")
 
@@ -209,7 +209,7 @@ class Lines(Progress):
         self._say(text, "announce")
 
     def _say(self, text: str, name: str, **fields: Any) -> None:
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         log.info("%s", text, extra=event(name, study=self._study, **fields))
 
 

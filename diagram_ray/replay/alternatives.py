@@ -38,17 +38,17 @@ def alternatives(folder: Place, assignments: Sequence[str], replays: int) -> Ite
     a ladder that was not recorded, DataError for a folder without what is needed.
     """
     plan, raw = read_plan(folder), read_yaml(folder / DOCUMENT)["study"]
-    wanted, races = changed(raw, assignments)
-    ladder = wanted.make(plan.study.folds, plan.base.training.epochs)
-    race = make_race(races) or Race("bbcd", races.alpha)
+    ladder_config, race_config = changed(raw, assignments)
+    ladder = ladder_config.make(plan.study.folds, plan.base.training.epochs)
+    race = make_race(race_config) or Race("bbcd", race_config.alpha)
     recording = recording_of(folder)
     orders = random_orders(recording.configurations, replays)
     whole = Ladder((recording.top,), ladder.reduction)
     ways: list[tuple[str, Ladder, Race | None]] = [("all in full", whole, None)]
     ways.append((f"ladder {_shown(ladder)}", ladder, None))
     ways += [(f"ladder and {rule} {race.alpha:g}", ladder, replace(race, rule=rule)) for rule in RULES]
-    for name, each, against in ways:
-        yield Alternative(name, summarise(recording, each, against, orders, WITHIN))
+    for name, tried_ladder, tried_race in ways:
+        yield Alternative(name, summarise(recording, tried_ladder, tried_race, orders, WITHIN))
 
 
 def changed(raw: Mapping[str, Any], assignments: Sequence[str]) -> tuple[LadderConfig, RaceConfig]:

@@ -55,8 +55,8 @@ class Recording:
         """A configuration's first folds at a rung. Raises UsageError if that was not recorded."""
         measured = dict(zip(self.epochs, self.measured or [self.folds] * len(self.epochs), strict=True))
         if rung.folds > measured.get(rung.epochs, 0):
-            known = ", ".join(str(Rung(folds, epochs)) for epochs, folds in measured.items())
-            raise UsageError(f"{rung}: not recorded; recorded are {known}")
+            recorded = ", ".join(str(Rung(folds, epochs)) for epochs, folds in measured.items())
+            raise UsageError(f"{rung}: not recorded; recorded are {recorded}")
         return [self._fold(configuration, self.epochs.index(rung.epochs), fold) for fold in range(rung.folds)]
 
     def _fold(self, configuration: int, epoch: int, fold: int) -> FoldScore:
@@ -96,18 +96,25 @@ def recording_of(folder: Place, resamples: int = 500) -> Recording:
     table = table[(table["trial"] == trials[0].number) & (table["repeat"] == 0)]
     folds = table["fold"].to_numpy(dtype=np.int64)
     cases = Cases(table["label"].to_numpy(dtype=np.int64), folds, pd.factorize(table["patient_id"])[0], resamples)
-    climbed = trials[0].measurements
-    rungs = {each.epochs: rung for rung, each in enumerate(climbed)}  # of the same epochs the last has most folds
-    measured = tuple(climbed[rung].folds for rung in rungs.values())
+    measurements = trials[0].measurements
+    rungs = {
+        measurement.epochs: rung for rung, measurement in enumerate(measurements)
+    }  # of the same epochs the last has most folds
+    measured = tuple(measurements[rung].folds for rung in rungs.values())
     scores = np.stack([[_scores(folder, trial, rung, folds) for rung in rungs.values()] for trial in trials])
     return Recording(scores, tuple(rungs), cases, tuple(trial.params for trial in trials), measured)
 
 
 def _scores(folder: Place, trial: Trial, rung: int, folds: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N,) what a trial scored at a rung."""
-    found, known = read_scores(TrialFiles.of(folder, trial.number).scores(rung)), folds < trial.measurements[rung].folds
-    if len(found) != known.sum():
-        raise DataError(f"{folder}: trial {trial.number} has {len(found)} scores of the {known.sum()} images predicted")
+    stored, predicted = (
+        read_scores(TrialFiles.of(folder, trial.number).scores(rung)),
+        folds < trial.measurements[rung].folds,
+    )
+    if len(stored) != predicted.sum():
+        raise DataError(
+            f"{folder}: trial {trial.number} has {len(stored)} scores of the {predicted.sum()} images predicted"
+        )
     scores = np.full(len(folds), np.nan)
-    scores[known] = found
+    scores[predicted] = stored
     return scores

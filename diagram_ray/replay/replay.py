@@ -43,18 +43,18 @@ def replay(
     recording's top. Raises UsageError if it does not, or needs what was not recorded.
     """
     numbers = list(order)
-    journal, seen = Memory(), recorded_figures(recording, ladder, numbers)
+    journal, figures = Memory(), recorded_figures(recording, ladder, numbers)
     rules = Rules(len(numbers), 1, lookback, ladder, race)
-    state = StudyState(rules, RecordedOrder(recording, numbers), journal, seen)
+    state = StudyState(rules, RecordedOrder(recording, numbers), journal, figures)
     cost, complete = 0, dict[int, int]()  # configuration -> cost when it was complete
     while (trial := state.next_start()) is not None:
-        cost += _climb(state, trial.number, seen)
+        cost += _run_trial(state, trial.number, figures)
         if journal.trials[trial.number].state is TrialState.COMPLETE:
             complete[numbers[trial.number]] = cost
     final = recording.final
-    best, found = float(max(final[numbers])), float(max(final[number] for number in complete))
-    good = [when for number, when in complete.items() if final[number] >= best - within]
-    return Outcome(cost, min(good, default=math.inf), best - found, found < best)
+    best_auc, winner_auc = float(max(final[numbers])), float(max(final[number] for number in complete))
+    good = [when for number, when in complete.items() if final[number] >= best_auc - within]
+    return Outcome(cost, min(good, default=math.inf), best_auc - winner_auc, winner_auc < best_auc)
 
 
 def recorded_figures(recording: Recording, ladder: Ladder, order: Iterable[int]) -> "RecordedFigures":
@@ -89,17 +89,17 @@ def summarise(
     lookback: int = 1,
 ) -> Summary:
     """`replay` in each of `orders`. Raises UsageError as it does."""
-    found = [replay(recording, ladder, race, order, within, lookback) for order in orders]
-    return sum_up(found, [len(order) * recording.top.fold_epochs for order in orders])
+    outcomes = [replay(recording, ladder, race, order, within, lookback) for order in orders]
+    return sum_up(outcomes, [len(order) * recording.top.fold_epochs for order in orders])
 
 
-def sum_up(found: Sequence[Outcome], whole: Sequence[int]) -> Summary:
+def sum_up(outcomes: Sequence[Outcome], whole: Sequence[int]) -> Summary:
     """Of replays whose configurations would have cost `whole` fold-epochs in full."""
     return Summary(
-        float(np.mean([each.fold_epochs / most for each, most in zip(found, whole, strict=True)])),
-        float(np.median([each.reached for each in found])),
-        float(np.mean([each.regret for each in found])),
-        float(np.mean([each.dropped for each in found])),
+        float(np.mean([outcome.fold_epochs / most for outcome, most in zip(outcomes, whole, strict=True)])),
+        float(np.median([outcome.reached for outcome in outcomes])),
+        float(np.mean([outcome.regret for outcome in outcomes])),
+        float(np.mean([outcome.dropped for outcome in outcomes])),
     )
 
 
@@ -108,12 +108,12 @@ def random_orders(count: int, replays: int) -> list[list[int]]:
     return [np.random.default_rng(seed).permutation(count).tolist() for seed in range(replays)]
 
 
-def _climb(state: StudyState, number: int, seen: "RecordedFigures") -> int:
+def _run_trial(state: StudyState, number: int, figures: "RecordedFigures") -> int:
     """A trial from rung to rung until it ends; returns the fold-epochs that it cost."""
-    for rung, _ in enumerate(seen.ladder.rungs):
-        if not state.measured(number, rung, seen.measurement(number, rung)):
+    for rung, _ in enumerate(figures.ladder.rungs):
+        if not state.measured(number, rung, figures.measurement(number, rung)):
             break
-    return seen.ladder.rungs[rung].fold_epochs
+    return figures.ladder.rungs[rung].fold_epochs
 
 
 @dataclass(frozen=True)

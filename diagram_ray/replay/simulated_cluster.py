@@ -94,7 +94,7 @@ class Forecast:
 
 @dataclass(eq=False)
 class _Worker:
-    asked: float
+    requested: float
     ready: float
     trial: int | None = None
     since: float = 0.0
@@ -122,12 +122,12 @@ class Simulation:
         """Until the last trial has ended."""
         self._start()
         while not self._state.finished:
-            self._now, _, happens = heapq.heappop(self._coming)
-            happens()
+            self._now, _, event = heapq.heappop(self._coming)
+            event()
             self._start()
         self._give_back()
         training, again, starting, waiting = (
-            each / HOUR for each in (self._training, self._again, self._starting, self._waiting)
+            seconds / HOUR for seconds in (self._training, self._again, self._starting, self._waiting)
         )
         cost = (training + again + starting + waiting) * self._cluster.cost
         return Forecast(self._now, self._fold_epochs, training, again, starting, waiting, self._preempted, cost)
@@ -140,7 +140,7 @@ class Simulation:
                 self._waiting += self._now - worker.since
             else:
                 worker = self._ask()
-            self._climb(worker, trial)
+            self._train_to_next_rung(worker, trial)
         if not self._state.more:
             self._give_back()
 
@@ -150,12 +150,12 @@ class Simulation:
             self._at(self._now + HOUR * self._random.exponential(1 / rate), lambda: self._take_away(worker))
         return worker
 
-    def _climb(self, worker: _Worker, trial: Trial) -> None:
+    def _train_to_next_rung(self, worker: _Worker, trial: Trial) -> None:
         """The trial's way to its next rung, as far as it is not behind it."""
         rung = len(trial.measurements)
         worker.trial, worker.since = trial.number, max(self._now, worker.ready)
-        left = self._cost(rung) * self._seconds - self._saved.get(trial.number, 0.0)
-        self._at(worker.since + left, lambda: self._arrive(worker, trial.number, rung))
+        seconds_left = self._cost(rung) * self._seconds - self._saved.get(trial.number, 0.0)
+        self._at(worker.since + seconds_left, lambda: self._arrive(worker, trial.number, rung))
 
     def _cost(self, rung: int) -> int:
         """Fold-epochs from the rung below."""
@@ -170,7 +170,7 @@ class Simulation:
         self._fold_epochs += self._cost(rung)
         self._saved.pop(number, None)
         if self._state.measured(number, rung, self._scored.measurement(number, rung)):
-            self._climb(worker, self._state.trials[number])
+            self._train_to_next_rung(worker, self._state.trials[number])
         else:
             worker.trial, worker.since = None, self._now
             self._idle.append(worker)
@@ -194,8 +194,8 @@ class Simulation:
 
     def _count_start(self, worker: _Worker) -> None:
         """The time until it was ready, once."""
-        self._starting += min(self._now, worker.ready) - worker.asked
-        worker.asked = worker.ready
+        self._starting += min(self._now, worker.ready) - worker.requested
+        worker.requested = worker.ready
 
     def _give_back(self) -> None:
         for worker in self._idle:

@@ -18,10 +18,12 @@ def audit_note(study_data: StudyData) -> dict[str, Any]:
     """
     recorded = mapping(study_data.dataset.get("audit")) or _beside(study_data)
     uri, fingerprint = study_data.dataset.get("uri", "DATASET"), study_data.dataset.get("fingerprint")
-    findings = [mapping(finding) for finding in recorded.get("findings") or []]
-    told = [{"severity": str(each.get("severity")), "sentence": str(each.get("sentence"))} for each in findings]
-    loud = [each for each in told if each["severity"] != Severity.INFO]
-    note = {"loud": loud, "quiet": [each for each in told if each["severity"] == Severity.INFO]}
+    findings = [
+        {name: str(mapping(finding).get(name)) for name in ("severity", "sentence")}
+        for finding in recorded.get("findings") or []
+    ]
+    loud = [finding for finding in findings if finding["severity"] != Severity.INFO]
+    note = {"loud": loud, "quiet": [finding for finding in findings if finding["severity"] == Severity.INFO]}
     if not recorded:
         sentence = (
             "Nobody has audited this data set: it may hold pictures of one patient under two names, or give the label "
@@ -31,7 +33,9 @@ def audit_note(study_data: StudyData) -> dict[str, Any]:
     if recorded.get("fingerprint") != fingerprint:
         sentence = f"The data set has changed since it was audited; {AUDIT} {uri} looks again."
         return {"state": "stale", "sentence": sentence, **note}
-    state = next((kind for kind in ("serious", "warning") if kind in {each["severity"] for each in loud}), "clean")
+    state = next(
+        (kind for kind in ("serious", "warning") if kind in {finding["severity"] for finding in loud}), "clean"
+    )
     return {"state": state, "sentence": _sentence(state, study_data), **note}
 
 
@@ -53,7 +57,7 @@ def _beside(study_data: StudyData) -> dict[Any, Any]:
     if "://" in uri or not Path(uri).is_dir():
         return {}
     try:
-        found = read_summary(uri)
+        summary = read_summary(uri)
     except DataError:
         return {}
-    return found if found and found["fingerprint"] == study_data.dataset.get("fingerprint") else {}
+    return summary if summary and summary["fingerprint"] == study_data.dataset.get("fingerprint") else {}

@@ -72,11 +72,11 @@ def _control(study_data: StudyData) -> dict[str, Any] | None:
 
 def _leakage(study_data: StudyData) -> dict[str, str] | None:
     """What the same configuration scores where patients stand on both sides; None if that is not known."""
-    found = study_data.study.leakage
-    if found is None or found.get("trial") != study_data.number or "failed" in found:
+    leakage = study_data.study.leakage
+    if leakage is None or leakage.get("trial") != study_data.number or "failed" in leakage:
         return None
     try:
-        scores = pd.Series([float(value) for value in found["fold_auc"]])
+        scores = pd.Series([float(value) for value in leakage["fold_auc"]])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{study_data.study.path / 'leakage.json'}: cannot be read: {error!r}") from None
     return {
@@ -104,11 +104,11 @@ def _lines(study_data: StudyData, estimates: Estimates) -> list[Line]:
 
 def _units(study_data: StudyData) -> str:
     """What is counted, and what could not be."""
-    found = {unit.unit: unit for unit in study_data.units}
-    missing = [name for name, unit in found.items() if unit.auc is None]
-    counts = ", ".join(f"{unit.positive} of {unit.count} {PLURAL[name]}" for name, unit in found.items())
+    units = {unit.unit: unit for unit in study_data.units}
+    missing = [name for name, unit in units.items() if unit.auc is None]
+    counts = ", ".join(f"{unit.positive} of {unit.count} {PLURAL[name]}" for name, unit in units.items())
     words = [f"Positive are {counts}."]
-    if "breast" not in found:
+    if "breast" not in units:
         words.append("Breasts cannot be counted: this study's folder does not say of every image which side it shows.")
     if missing:
         words.append(f"No fold has both classes by {' or '.join(missing)}.")

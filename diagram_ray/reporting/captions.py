@@ -13,9 +13,9 @@ RISE = 0.01
 def of_roc(study_data: StudyData) -> str:
     """How many of the positive images are found at a bearable rate of false alarms."""
     mean = study_data.rocs.mean
-    found = float(np.interp(LOW_ALARMS, mean.false, mean.true))
+    sensitivity = float(np.interp(LOW_ALARMS, mean.false, mean.true))
     negative, positive = study_data.classes
-    return f"On average {found:.0%} of “{positive}” is found when {LOW_ALARMS:.0%} of “{negative}” is flagged"
+    return f"On average {sensitivity:.0%} of “{positive}” is found when {LOW_ALARMS:.0%} of “{negative}” is flagged"
 
 
 def of_history(study_data: StudyData) -> str:

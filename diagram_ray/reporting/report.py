@@ -40,19 +40,19 @@ def make_report(
         write_atomic(target, render(study_data))
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from None
-    return target, [summary(each) for each in study_data]
+    return target, [summary(study) for study in study_data]
 
 
 def render(studies: Sequence[StudyData]) -> str:
     """The page."""
     several = studies if len(studies) > 1 else []
-    lines = [Line(each.name, each.estimates.corrected.auc, "main") for each in several if each.estimates]
+    lines = [Line(study.name, study.estimates.corrected.auc, "main") for study in several if study.estimates]
     return (
         environment()
         .get_template("report.html.j2")
         .render(
-            studies=[study_page(each) for each in studies],
-            summaries=[summary(each) for each in several],
+            studies=[study_page(study) for study in studies],
+            summaries=[summary(study) for study in several],
             scale=draw(lines),
             between=between_studies(several),
         )

@@ -87,10 +87,10 @@ class StudyData:
     def repeats_of_best(self) -> pd.DataFrame:
         """The same on all assignments of folds that it was cross-validated on, each checked."""
         every = self.study.predictions
-        mine, first = every[every["trial"] == self.number], self.of_best
-        for _, table in mine.groupby("repeat"):
+        rows, first = every[every["trial"] == self.number], self.of_best
+        for _, table in rows.groupby("repeat"):
             check_predictions(table.drop(columns="repeat"), first["image_id"], first["patient_id"])
-        return mine
+        return rows
 
     @property
     def number(self) -> int | None:
@@ -117,10 +117,10 @@ class StudyData:
         """Why nothing is known of trivial baselines; empty if something is."""
         if self.number is None:
             return "no trial is complete"
-        found = self.study.baselines
-        if found is None:
+        baselines = self.study.baselines
+        if baselines is None:
             return f"tune --resume {self.study.path} does it, in seconds and without training"
-        return str(found.get("unmeasured", f"{BASELINES} does not say why"))
+        return str(baselines.get("unmeasured", f"{BASELINES} does not say why"))
 
     @cached_property
     def reference_scores(self) -> pd.DataFrame | None:
@@ -209,10 +209,10 @@ class StudyData:
     def ladder(self) -> Ladder:
         """As it was climbed."""
         try:
-            given, epochs = self.config["ladder"], int(self.document["experiment"]["training"]["epochs"])
-            reduction, rungs = int(given["reduction"]), given["rungs"]
-            made = make_rungs(int(self.config["folds"]), epochs)
-            return Ladder(tuple(Rung(*map(int, pair)) for pair in rungs) if rungs else made, reduction)
+            section, epochs = self.config["ladder"], int(self.document["experiment"]["training"]["epochs"])
+            reduction, rungs = int(section["reduction"]), section["rungs"]
+            default = make_rungs(int(self.config["folds"]), epochs)
+            return Ladder(tuple(Rung(*map(int, pair)) for pair in rungs) if rungs else default, reduction)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.study.path / 'study.yaml'}: the ladder cannot be read: {error!r}") from None
 
@@ -254,8 +254,8 @@ class StudyData:
             return rows
         images = self.of_best
         for row in rows:
-            mine = images["label"][(images["fold"].astype(str) == row["fold"]) | (row["fold"] == "all")]
-            row |= {"images": len(mine), "negative": int((mine == 0).sum()), "positive": int((mine == 1).sum())}
+            labels = images["label"][(images["fold"].astype(str) == row["fold"]) | (row["fold"] == "all")]
+            row |= {"images": len(labels), "negative": int((labels == 0).sum()), "positive": int((labels == 1).sum())}
         return rows
 
     @property
@@ -271,20 +271,20 @@ class StudyData:
 
     def warnings(self) -> list[str]:
         """Contradictions that do not make the report impossible."""
-        found = []
+        sentences = []
         if self.best is not None and self.estimates is not None:
-            counted, said = self.estimates.fold_mean.value, float(self.best["auc_mean"])
-            if not np.isclose(counted, said, atol=1e-6):
-                found.append(
-                    f"trials.parquet says AUC {said:.4f} for the best trial; its predictions give {counted:.4f}."
+            computed, recorded = self.estimates.fold_mean.value, float(self.best["auc_mean"])
+            if not np.isclose(computed, recorded, atol=1e-6):
+                sentences.append(
+                    f"trials.parquet says AUC {recorded:.4f} for the best trial; its predictions give {computed:.4f}."
                 )
         if not self.control_is_of_best:
-            found.append("The no-signal control was run for another trial than the one that is the best now.")
+            sentences.append("The no-signal control was run for another trial than the one that is the best now.")
         if self.document.get("interrupted"):
-            found.append(f"The study was ended early ({self.document['interrupted']}); it can be resumed.")
+            sentences.append(f"The study was ended early ({self.document['interrupted']}); it can be resumed.")
         for step, reason in mapping(self.document.get("failed_steps")).items():
-            found.append(f"After the search, one step failed ({step}): {reason}")
-        return found
+            sentences.append(f"After the search, one step failed ({step}): {reason}")
+        return sentences
 
 
 @dataclass(frozen=True)

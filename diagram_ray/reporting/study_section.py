@@ -52,7 +52,7 @@ def study_page(study_data: StudyData) -> dict[str, Any]:
 def summary(study_data: StudyData) -> dict[str, Any]:
     """The figures of one study, for --json and the comparison of several."""
     best, estimates, control = study_data.best, study_data.estimates, study_data.control
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "name": study_data.name,
         "study": str(study_data.study.path),
         "dataset": str(study_data.dataset.get("name", "")),
@@ -66,8 +66,8 @@ def summary(study_data: StudyData) -> dict[str, Any]:
         "reference": reference_figures(study_data),
     }
     if best is None or estimates is None:
-        return found
-    return found | {
+        return result
+    return result | {
         "auc_mean": float(best["auc_mean"]),
         "auc_sd": float(best["auc_sd"]),
         "accuracy_mean": float(best["accuracy_mean"]),

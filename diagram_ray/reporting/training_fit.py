@@ -35,8 +35,8 @@ def underfitting(study_data: StudyData) -> str:
 
 def warnings(study_data: StudyData) -> list[str]:
     """For the first page."""
-    found = underfitting(study_data)
-    return [f"The best trial {found}."] if found else []
+    warning = underfitting(study_data)
+    return [f"The best trial {warning}."] if warning else []
 
 
 def rows(study_data: StudyData) -> list[dict[str, str]]:

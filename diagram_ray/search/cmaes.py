@@ -45,7 +45,7 @@ class Evolution:
         self._optimizer = self._begin()
         self._waiting: list[tuple[NDArray[np.float64], Merit]] = []
 
-    def told(self, params: Mapping[str, Any], value: Merit) -> None:
+    def tell(self, params: Mapping[str, Any], value: Merit) -> None:
         """A trial that has ended, in the order of the numbers."""
         point = [values.quantile(params[key]) for key, values in self._space.items()]
         self._waiting.append((np.array(point), value))

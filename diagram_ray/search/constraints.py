@@ -81,8 +81,8 @@ class Goals:
     def broken(self, sizes: Mapping[str, float]) -> str:
         """The bounds that are broken, in words; empty if none is."""
         above = [name for name, part in self.excess(sizes).items() if part > 0.0]
-        told = [f"{shown(sizes[name])} {SIZES[name]} > {shown(self.bounds[name])}" for name in above]
-        return f"constraint: {', '.join(told)}" if told else ""
+        excesses = [f"{shown(sizes[name])} {SIZES[name]} > {shown(self.bounds[name])}" for name in above]
+        return f"constraint: {', '.join(excesses)}" if excesses else ""
 
 
 def goals_of(objectives: Sequence[str], constraints: ConstraintsConfig) -> Goals:

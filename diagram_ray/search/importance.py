@@ -82,5 +82,5 @@ def _ped_anova(space: Space, rows: list[dict[str, Any]], scores: list[float]) ->
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(part) for name, part in found.items()} if sum(found.values()) > 0 else {}
+        parts: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(part) for name, part in parts.items()} if sum(parts.values()) > 0 else {}

@@ -77,7 +77,7 @@ def usual_lookback(at_once: int, trials: int) -> int:
     somewhat earlier ones. Simulated clusters did well with it (benchmarks/RESULTS.md). A single worker
     never waits.
 
-    >>> [usual_lookback(64, 64 * each) for each in (1, 8, 20, 100)]
+    >>> [usual_lookback(64, 64 * factor) for factor in (1, 8, 20, 100)]
     [128, 128, 200, 446]
     """
     return max(2 * at_once, round(1 + (at_once - 1) * math.sqrt(trials / (2 * at_once))))

@@ -49,7 +49,7 @@ class Failed:
 class Scores(Protocol):
     """Knows what models score."""
 
-    def of(self, cell: HeldOutModel, fold: int) -> "Floats | Failed | None":
+    def of(self, model: HeldOutModel, fold: int) -> "Floats | Failed | None":
         """Of the images of `fold`, which the model was trained without, in the order of the data. None: not trained."""
 
 
@@ -110,11 +110,11 @@ class InnerSearch:
             while self._state.next_start() is not None:
                 pass
             moved = max(map(self._step, sorted(self._state.running)), default=False)  # of each, not of the first
-        waiting = [cell for number in self._state.running for cell, _ in self._next(number)]
+        waiting = [model for number in self._state.running for model, _ in self._next(number)]
         best = best_of(self._journal.trials)
         if self._state.finished and best is not None:
             waiting.append(self._whole(best))
-        return [cell for cell in waiting if self._scores.of(cell, self._other(cell)) is None]
+        return [model for model in waiting if self._scores.of(model, self._other(model)) is None]
 
     def result(self) -> Outer | Failed:
         """When nothing is waited for any more."""
@@ -139,28 +139,28 @@ class InnerSearch:
 
     def case_scores(self, number: int, rung: int) -> list[FoldScore]:
         """What a race compares."""
-        cells = self._cells(number, rung)
-        return [self._field.cases.measure(fold, self._known(cell, fold)) for cell, fold in cells]
+        models = self._models(number, rung)
+        return [self._field.cases.measure(fold, self._known(model, fold)) for model, fold in models]
 
     def _next(self, number: int) -> list[tuple[HeldOutModel, int]]:
-        return self._cells(number, len(self._journal.trials[number].measurements))
+        return self._models(number, len(self._journal.trials[number].measurements))
 
     def _step(self, number: int) -> bool:
         """The next rung of a trial, if its scores are known: whether they are."""
-        rung, cells = len(self._journal.trials[number].measurements), self._next(number)
-        found = [self._scores.of(cell, fold) for cell, fold in cells]
-        if failed := [each for each in found if isinstance(each, Failed)]:
+        rung, models = len(self._journal.trials[number].measurements), self._next(number)
+        scores = [self._scores.of(model, fold) for model, fold in models]
+        if failed := [one for one in scores if isinstance(one, Failed)]:
             self._state.failed(number, failed[0].reason)
             return True
-        known = [each for each in found if each is not None and not isinstance(each, Failed)]
-        if len(known) < len(found):
+        measured = [one for one in scores if one is not None and not isinstance(one, Failed)]
+        if len(measured) < len(scores):
             return False
         point = self._field.ladder.rungs[rung]
-        values = tuple(auc(self._labels[fold], each) for (_, fold), each in zip(cells, known, strict=True))
+        values = tuple(auc(self._labels[fold], one) for (_, fold), one in zip(models, measured, strict=True))
         self._state.measured(number, rung, Measurement(point.folds, point.epochs, values, values, 0.0))
         return True
 
-    def _cells(self, number: int, rung: int) -> list[tuple[HeldOutModel, int]]:
+    def _models(self, number: int, rung: int) -> list[tuple[HeldOutModel, int]]:
         """The models of a rung, and the inner fold on which each is tested."""
         point, trial = self._field.ladder.rungs[rung], self._field.trials[number]
         folds = self._folds[: point.folds]
@@ -171,14 +171,14 @@ class InnerSearch:
     def _whole(self, best: Trial) -> HeldOutModel:
         return HeldOutModel(self._field.trials[best.number], (self.outer,), self._field.ladder.rungs[-1].epochs)
 
-    def _other(self, cell: HeldOutModel) -> int:
+    def _other(self, model: HeldOutModel) -> int:
         """The fold of a cell on which it is tested here."""
-        return next((fold for fold in cell.without if fold != self.outer), self.outer)
+        return next((fold for fold in model.without if fold != self.outer), self.outer)
 
-    def _known(self, cell: HeldOutModel, fold: int) -> Floats:
-        scores = self._scores.of(cell, fold)
+    def _known(self, model: HeldOutModel, fold: int) -> Floats:
+        scores = self._scores.of(model, fold)
         if scores is None or isinstance(scores, Failed):
-            raise LookupError(f"{cell} has no scores")
+            raise LookupError(f"{model} has no scores")
         return scores
 
 
@@ -191,14 +191,14 @@ class NestedSearch:
 
     def advance(self) -> list[HeldOutModel]:
         """The models that are waited for now, each once; none when all has ended."""
-        return sorted({cell for search in self._searches for cell in search.advance()})
+        return sorted({model for search in self._searches for model in search.advance()})
 
-    def wants(self, cell: HeldOutModel) -> bool:
+    def wants(self, model: HeldOutModel) -> bool:
         """Whether another model may be asked for that goes on from this one."""
-        return any(self._searches[fold].wants(cell.trial) for fold in cell.without)
+        return any(self._searches[fold].wants(model.trial) for fold in model.without)
 
     def results(self) -> list[Outer] | Failed:
         """One for each outer fold; or why the first of those that failed did."""
-        found = [search.result() for search in self._searches]
-        failed = [each for each in found if isinstance(each, Failed)]
-        return failed[0] if failed else [each for each in found if isinstance(each, Outer)]
+        results = [search.result() for search in self._searches]
+        failed = [result for result in results if isinstance(result, Failed)]
+        return failed[0] if failed else [result for result in results if isinstance(result, Outer)]

@@ -79,7 +79,7 @@ class Cases:
     def case_scores(self, folds: int, scores: Floats) -> "list[FoldScore]":
         """Of the (n,) scores of the first `folds` folds, one fold after the other. Raises DataError."""
         rows = [self.rows(fold) for fold in range(folds)]
-        ends = np.cumsum([len(mine) for mine in rows])
+        ends = np.cumsum([len(positions) for positions in rows])
         if scores.shape != (ends[-1],):
             raise DataError(f"scores {scores.shape}: the first {folds} folds have {ends[-1]} images")
         return [self.measure(fold, part) for fold, part in enumerate(np.split(scores, ends[:-1]))]
@@ -129,11 +129,11 @@ class Race:
 
         The incumbent's folds begin with the challenger's; `forgiving` and `aggressive` look at all of them.
         """
-        statistic, threshold, found = RULES[self.rule](challenger, incumbent, self.alpha)
+        statistic, threshold, reason = RULES[self.rule](challenger, incumbent, self.alpha)
         go_on = not statistic < threshold
         verdict = "goes on" if go_on else "dropped"
-        mine, theirs = mean_auc(challenger), mean_auc(incumbent[: len(challenger)])
-        why = f"{verdict}: {mine:.4f} at {rung} against {theirs:.4f} of trial {number}: {found} ({self.rule})"
+        auc, incumbent_auc = mean_auc(challenger), mean_auc(incumbent[: len(challenger)])
+        why = f"{verdict}: {auc:.4f} at {rung} against {incumbent_auc:.4f} of trial {number}: {reason} ({self.rule})"
         return Verdict(go_on, why, self.rule, statistic, threshold, number)
 
 
@@ -158,7 +158,7 @@ def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
     This is the rule of the bootstrap bias-corrected CV with dropping (Tsamardinos et al. 2018, Sect. 4), with patients
     in the place of cases. 1/2 if no resample has both classes in every fold.
     """
-    difference = np.mean([mine.draws - theirs.draws for mine, theirs in zip(challenger, incumbent, strict=False)], 0)
+    difference = np.mean([one.draws - other.draws for one, other in zip(challenger, incumbent, strict=False)], 0)
     known = difference[~np.isnan(difference)]
     return float(np.mean((known > 0.0) + 0.5 * (known == 0.0))) if len(known) else 0.5
 
@@ -166,12 +166,12 @@ def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
 def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
     """The same chance from DeLong's variance of the paired difference, added up over the folds; images are cases."""
     pairs = list(zip(challenger, incumbent, strict=False))
-    difference = math.fsum(mine.auc - theirs.auc for mine, theirs in pairs)
+    difference = math.fsum(one.auc - other.auc for one, other in pairs)
     variance = sum(
-        float(np.var(of_mine - of_theirs, ddof=1)) / len(of_mine)
-        for mine, theirs in pairs
-        for of_mine, of_theirs in ((mine.positive, theirs.positive), (mine.negative, theirs.negative))
-        if len(of_mine) > 1
+        float(np.var(first - second, ddof=1)) / len(first)
+        for one, other in pairs
+        for first, second in ((one.positive, other.positive), (one.negative, other.negative))
+        if len(first) > 1
     )
     if variance == 0.0:
         return 0.5 * (1.0 + float(np.sign(difference)))
@@ -183,7 +183,7 @@ def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
 
     What Optuna's WilcoxonPruner asks. With 3 folds p cannot be below 1/8, so at 0.1 it cannot act before the fourth.
     """
-    differences = [mine.auc - theirs.auc for mine, theirs in zip(challenger, incumbent, strict=False)]
+    differences = [one.auc - other.auc for one, other in zip(challenger, incumbent, strict=False)]
     if len(differences) < 2 or not any(differences) or mean_auc(challenger) >= mean_auc(incumbent):
         return 1.0
     from scipy.stats import wilcoxon  # here: processes that train know this module, and it takes a second
@@ -191,36 +191,36 @@ def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
     return float(wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue)
 
 
-Found = tuple[float, float, str]
+Judgement = tuple[float, float, str]
 """Statistic, threshold, and what was found in words."""
 
 
-def _bbcd(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _bbcd(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     chance = chance_by_bootstrap(challenger, incumbent)
     return chance, alpha, f"higher in {chance:.1%} of the resamples of the patients, {alpha:.1%} are needed"
 
 
-def _delong(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _delong(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     chance = chance_by_delong(challenger, incumbent)
     return chance, alpha, f"higher with a chance of {chance:.1%} by DeLong's variance, {alpha:.1%} is needed"
 
 
-def _wilcoxon(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _wilcoxon(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     p = chance_by_ranks(challenger, incumbent)
     return p, alpha, f"p = {p:.3f} that it is not worse, by the signs and ranks of the folds, {alpha:g} is needed"
 
 
-def _forgiving(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _forgiving(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     worst = min(fold.auc for fold in incumbent)
     return mean_auc(challenger), worst - alpha, f"the worst of that trial's {len(incumbent)} folds has {worst:.4f}"
 
 
-def _aggressive(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _aggressive(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     mean = mean_auc(incumbent)
     return mean_auc(challenger), mean - alpha, f"that trial's {len(incumbent)} folds have {mean:.4f} in the mean"
 
 
-RULES: dict[str, Callable[[CaseScores, CaseScores, float], Found]] = {
+RULES: dict[str, Callable[[CaseScores, CaseScores, float], Judgement]] = {
     "bbcd": _bbcd,
     "delong": _delong,
     "wilcoxon": _wilcoxon,

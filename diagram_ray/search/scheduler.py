@@ -181,8 +181,10 @@ class StudyState:
         race, score_source = self.rules.race, self._score_source
         if race is None or score_source is None or incumbent is None:
             return None
-        mine, theirs = (score_source.case_scores(trial, rung) for trial in (number, incumbent.number))
-        return race.judge(self.rules.ladder.rungs[rung], mine, theirs, incumbent.number)
+        challenger_scores, incumbent_scores = (
+            score_source.case_scores(trial, rung) for trial in (number, incumbent.number)
+        )
+        return race.judge(self.rules.ladder.rungs[rung], challenger_scores, incumbent_scores, incumbent.number)
 
     def _ended_prefix(self) -> int:
         while self._ended in self.trials and self.trials[self._ended].state is not TrialState.RUNNING:
@@ -211,8 +213,8 @@ class History:
     def scores(self, rung: int, count: int) -> NDArray[np.float64]:
         """Those of trials 0..count - 1 that reached `rung`, in the order of their numbers."""
         row = self._scores[rung, : max(0, count)]
-        found: NDArray[np.float64] = row[~np.isnan(row)]
-        return found
+        scores: NDArray[np.float64] = row[~np.isnan(row)]
+        return scores
 
     def best(self, count: int) -> Trial | None:
         """The best complete one of trials 0..count - 1, all of which have ended; the earlier of equals."""

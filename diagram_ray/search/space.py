@@ -196,21 +196,21 @@ def check_space(space: Space, base: ExperimentConfig, where: str) -> None:
 
 def _companions(space: Space, key: str) -> list[dict[str, Any]]:
     """The values of other keys with which `key` exists: all of its own conditions, the first of theirs."""
-    own = space[key].when
-    found = []
-    for values in itertools.product(*own.values()):
+    conditions = space[key].when
+    companions = []
+    for values in itertools.product(*conditions.values()):
         others: dict[str, Any] = {}
-        for parent in own:
+        for parent in conditions:
             others = _companions(space, parent)[0] | others
-        found.append(others | dict(zip(own, values, strict=True)))
-    return found
+        companions.append(others | dict(zip(conditions, values, strict=True)))
+    return companions
 
 
 def _parse_range(raw: Any, where: str) -> Range:
     kind = raw.get("type") if isinstance(raw, Mapping) else None
     if not isinstance(raw, Mapping) or not isinstance(kind, str) or kind not in KINDS:
-        found = f"type {kind!r}" if kind is not None else repr(raw)
-        raise ConfigError(f"{where}: expected {{type: {' | '.join(KINDS)}, ...}}, found {found}")
+        text = f"type {kind!r}" if kind is not None else repr(raw)
+        raise ConfigError(f"{where}: expected {{type: {' | '.join(KINDS)}, ...}}, found {text}")
     values = build(KINDS[kind], raw, where)
     _check_range(values, where)
     return values
@@ -234,7 +234,7 @@ def _check_range(values: Range, where: str) -> None:
 
 
 def _check_key(key: str, where: str) -> None:
-    known = dotted_keys(ExperimentConfig)
+    keys = dotted_keys(ExperimentConfig)
     if key == FIDELITY:
         raise ConfigError(
             f"{where}: space.{key}: epochs are the fidelity by which trials are compared, so they cannot be searched; "
@@ -242,5 +242,5 @@ def _check_key(key: str, where: str) -> None:
         )
     if key in FROM_DATA or key.startswith("data."):
         raise ConfigError(f"{where}: space.{key}: this is given by the data; all trials must answer the same question")
-    if key not in known:
-        raise unknown_key(key, [name for name in known if not name.startswith("data.")], f"{where}: space")
+    if key not in keys:
+        raise unknown_key(key, [name for name in keys if not name.startswith("data.")], f"{where}: space")

@@ -273,8 +273,8 @@ def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _check_initial(study: StudyConfig, where: str) -> None:
-    given = [f"model.{key}" for key in FROM_WEIGHTS]
-    if study.init_from is not None and (both := [key for key in given if key in study.space]):
+    keys = [f"model.{key}" for key in FROM_WEIGHTS]
+    if study.init_from is not None and (both := [key for key in keys if key in study.space]):
         raise ConfigError(
             f"{where}: space.{both[0]}: cannot be searched, because it is given by the weights of init_from "
             f"{study.init_from}"

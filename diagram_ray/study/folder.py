@@ -126,13 +126,13 @@ def write_document(folder: Place, document: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the results."""
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            by_package[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 SCRATCH = ".tune-"
@@ -153,7 +153,7 @@ def clear(folder: Place) -> None:
 
 
 def _found(folder: Place, *patterns: str) -> list[Place]:
-    found: list[Place] = []
+    places: list[Place] = []
     for pattern in patterns:
-        found += folder.glob(pattern)
-    return sorted(found, key=str)
+        places += folder.glob(pattern)
+    return sorted(places, key=str)

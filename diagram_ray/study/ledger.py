@@ -53,8 +53,8 @@ class Ledger:
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
         """The sampler proposed `params` for trial `number`; `sizes` are its model's, where the study asks for them."""
-        known = {"sizes": sizes} if sizes is not None else {}
-        self._write({"event": "asked", "trial": number, "params": params, **known})
+        optional = {"sizes": sizes} if sizes is not None else {}
+        self._write({"event": "asked", "trial": number, "params": params, **optional})
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
         """Trial `number` reached a rung; `why` explains what follows from it."""

@@ -77,14 +77,14 @@ def read_events(folder: StorePath) -> list[tuple[str, bytes]]:
     """
     place = folder / FOLDER
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
-    found = sorted(int(name[:8]) for name in names if re.fullmatch(r"[0-9]{8}\.json", name))
-    if not found:
+    numbers = sorted(int(name[:8]) for name in names if re.fullmatch(r"[0-9]{8}\.json", name))
+    if not numbers:
         raise DataError(f"{place}: no such ledger")
-    for number, expected in zip(found, range(len(found)), strict=True):
+    for number, expected in zip(numbers, range(len(numbers)), strict=True):
         if number != expected:
             raise DataError(f"{place / NAME.format(expected)}: missing, and {NAME.format(number)} is there: damaged")
-    wanted = [NAME.format(number) for number in found]
-    return [(f"{place / name}", content) for name, content in zip(wanted, place.read_all(wanted), strict=True)]
+    objects = [NAME.format(number) for number in numbers]
+    return [(f"{place / name}", content) for name, content in zip(objects, place.read_all(objects), strict=True)]
 
 
 def has_events(folder: StorePath) -> bool:

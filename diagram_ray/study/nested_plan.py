@@ -24,7 +24,9 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     i - lookback. A configuration that the study's file gives as a whole depends on none either. Where the study is
     warmed by earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
     """
-    given = [number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()]
+    prescribed = [
+        number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()
+    ]
     if study.sampler.name in UNGUIDED:
         count = study.trials
     elif study.warm_start:
@@ -32,15 +34,15 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     else:
         startup = study.sampler.startup_trials if study.sampler.name == "tpe" else 1
         count = min(study.trials, startup + lookback - 1)
-    return tuple(sorted({*range(count), *given}))
+    return tuple(sorted({*range(count), *prescribed}))
 
 
 def candidates(study: StudyConfig, trials: Mapping[int, Trial], lookback: int) -> list[int]:
     """Who takes part. A trial that broke the study's bounds was not trained, and would not be in any search."""
-    known = {number: trials.get(number) for number in blind(study, lookback)}
+    blind_trials = {number: trials.get(number) for number in blind(study, lookback)}
     return [
         number
-        for number, trial in known.items()
+        for number, trial in blind_trials.items()
         if trial is None or trial.state is not TrialState.PRUNED or trial.measurements
     ]
 
@@ -93,10 +95,10 @@ def price(study: StudyConfig, ladder: Ladder, lookback: int) -> Price:
     count, whole = len(blind(study, lookback)), ladder.rungs[-1].epochs
     pairs = list(itertools.combinations(range(folds), 2))
     unpruned = min(count, lookback)
-    climbing = sum(_expected(pair, inner) for pair in pairs)
-    expected = round(unpruned * len(pairs) * whole + (count - unpruned) * climbing)
-    own = ladder.expected(study.trials, unpruned=lookback)
-    return Price(count, (count * len(pairs) + folds) * whole, expected, expected / own)
+    per_trial = sum(_expected(pair, inner) for pair in pairs)
+    expected = round(unpruned * len(pairs) * whole + (count - unpruned) * per_trial)
+    search_cost = ladder.expected(study.trials, unpruned=lookback)
+    return Price(count, (count * len(pairs) + folds) * whole, expected, expected / search_cost)
 
 
 def _expected(pair: tuple[int, int], ladder: Ladder) -> float:

@@ -143,7 +143,7 @@ def _with(stage: Stage, config: StagesConfig, assignments: Sequence[str]) -> Sta
     """A stage with those of --set that are for it, or for all."""
     if stage.study is None:
         return stage
-    names, changes = [each.name for each in config.stages], dict(stage.set)
+    names, changes = [other.name for other in config.stages], dict(stage.set)
     for text in assignments:
         key, value = parse_assignment(text)
         first, _, rest = key.partition(".")

@@ -25,10 +25,10 @@ def commit() -> str | None:
 def _of_the_job() -> str | None:
     """The metadata are what somebody typed: what does not look like a commit is none."""
     try:
-        said = json.loads(os.environ[JOB])["metadata"]["commit"]
+        text = json.loads(os.environ[JOB])["metadata"]["commit"]
     except (KeyError, TypeError, ValueError):
         return None
-    return said if isinstance(said, str) and COMMIT.fullmatch(said) else None
+    return text if isinstance(text, str) and COMMIT.fullmatch(text) else None
 
 
 def _of_the_work_tree(root: Path) -> str | None:
@@ -37,7 +37,7 @@ def _of_the_work_tree(root: Path) -> str | None:
         return None
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603
+        description = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return told if COMMIT.fullmatch(told) else None
+    return description if COMMIT.fullmatch(description) else None

@@ -35,8 +35,8 @@ def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, A
 
 
 def _auc_in(path: Place) -> float | None:
-    found = json.loads(path.read_text(encoding="utf-8")).get("auc_mean") if path.is_file() else None
-    return None if found is None else float(found)
+    auc = json.loads(path.read_text(encoding="utf-8")).get("auc_mean") if path.is_file() else None
+    return None if auc is None else float(auc)
 
 
 def _best(trial: Trial | None) -> dict[str, Any] | None:

@@ -93,16 +93,16 @@ def gather(studies: Sequence[str], mapper: Mapper) -> tuple[list[Trial], list[So
 
     Raises DataError if a folder holds no study, or one that is damaged.
     """
-    found: list[Trial] = []
+    gathered: list[Trial] = []
     sources = []
     for name in studies:
         trials, fingerprint = _read(name)
         mapped = [mapper.map(trial) for _, trial in sorted(trials.items())]
-        useful = [each for each in mapped if isinstance(each, Trial)]
-        left_out = Counter(each for each in mapped if isinstance(each, str))
+        useful = [result for result in mapped if isinstance(result, Trial)]
+        left_out = Counter(result for result in mapped if isinstance(result, str))
         sources.append(Source(name, fingerprint, len(useful), dict(sorted(left_out.items()))))
-        found += useful
-    return found, sources
+        gathered += useful
+    return gathered, sources
 
 
 def write_warm_start(folder: Place, trials: Sequence[Trial], sources: Sequence[Source]) -> None:
@@ -138,19 +138,25 @@ def _read(name: str) -> tuple[dict[int, Trial], str]:
 
 def _at(ladder: Ladder, trial: Trial) -> tuple[Measurement, ...]:
     """The measurements at the first rungs of the ladder, as far as there are some."""
-    known = {(measured.folds, measured.epochs): measured for measured in trial.measurements}
-    found = []
+    by_rung = {(measured.folds, measured.epochs): measured for measured in trial.measurements}
+    measurements = []
     for rung in ladder.rungs:
-        if (rung.folds, rung.epochs) not in known:
+        if (rung.folds, rung.epochs) not in by_rung:
             break
-        found.append(known[rung.folds, rung.epochs])
-    return tuple(found)
+        measurements.append(by_rung[rung.folds, rung.epochs])
+    return tuple(measurements)
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:
     measured = tuple(
-        Measurement(**{**each, "fold_auc": tuple(each["fold_auc"]), "fold_accuracy": tuple(each["fold_accuracy"])})
-        for each in row["measurements"]
+        Measurement(
+            **{
+                **measurement,
+                "fold_auc": tuple(measurement["fold_auc"]),
+                "fold_accuracy": tuple(measurement["fold_accuracy"]),
+            }
+        )
+        for measurement in row["measurements"]
     )
     state, sizes = TrialState(row["state"]), dict(row["sizes"])
     return Trial(int(row["number"]), dict(row["params"]), state, str(row["reason"]), measured, sizes)

@@ -19,12 +19,12 @@ NO_DATA = "not known without the dataset"
 def forecast(plan: Plan, expected: int, at_once: int) -> dict[str, Any]:
     """Memory of a trial, hours and cost of `expected` fold-epochs; in words where one is not known."""
     rate, measured = plan.study.budget.cost_per_worker_hour, _worker_seconds(plan)
-    found: dict[str, Any] = {"memory_mb_of_a_trial": _memory(plan)}
+    figures: dict[str, Any] = {"memory_mb_of_a_trial": _memory(plan)}
     if measured is None:
-        return found | {"hours": NO_TIME} | ({"cost": NO_TIME} if rate is not None else {})
+        return figures | {"hours": NO_TIME} | ({"cost": NO_TIME} if rate is not None else {})
     hours = expected * measured / 3600.0
-    found |= {"hours": round(hours / (at_once * plan.study.scaling.workers), 2)}
-    return found | ({"cost": round(hours * rate, 2)} if rate is not None else {})
+    figures |= {"hours": round(hours / (at_once * plan.study.scaling.workers), 2)}
+    return figures | ({"cost": round(hours * rate, 2)} if rate is not None else {})
 
 
 def _memory(plan: Plan) -> str:
@@ -39,11 +39,11 @@ def _memory(plan: Plan) -> str:
 
     measure = size_estimator(override(plan.base, data, "dataset"), (height, width), plan.study.folds)
     space = ordered(plan.study.space)
-    found = []
+    megabytes = []
     for end in ENDS:
         params = existing(space, {key: values.at(end) for key, values in space.items()})
-        found.append(measure(params)["memory_mb"])
-    return f"about {min(found):,.0f} to {max(found):,.0f}"
+        megabytes.append(measure(params)["memory_mb"])
+    return f"about {min(megabytes):,.0f} to {max(megabytes):,.0f}"
 
 
 def _worker_seconds(plan: Plan) -> float | None:

@@ -96,7 +96,7 @@ def _built(stage: Stage, config: StagesConfig, folder: Place) -> Plan:
     if not isinstance(stage.study, dict):
         raise UsageError(f"stage {stage.name}: its study is not read")
     source = stage.init_from
-    if source in [each.name for each in config.stages]:
+    if source in [other.name for other in config.stages]:
         source = str(folder / source) if folder.is_absolute() else source
     raw = stage.study | ({"init_from": source} if source is not None else {})
     study, base = build_study(raw, f"stage {stage.name}", _start)

@@ -83,9 +83,9 @@ def resumed_plan(
     return replace(plan, study=study, data=absolute(data) if data else plan.data)
 
 
-def with_controls(plan: Plan, **wanted: bool) -> Plan:
+def with_controls(plan: Plan, **controls: bool) -> Plan:
     """The same plan, with these of ControlConfig's as well. Raises ConfigError where they cannot be had."""
-    control = plan.study.control.model_copy(update={name: True for name, value in wanted.items() if value})
+    control = plan.study.control.model_copy(update={name: True for name, value in controls.items() if value})
     study = plan.study.model_copy(update={"control": control})
     check_nested(study)
     return replace(plan, study=study)
@@ -98,9 +98,9 @@ def fine_tuning(source: str) -> ExperimentConfig:
     return starting_config(source)
 
 
-def assignments_of(given: Mapping[str, Any]) -> list[str]:
+def assignments_of(options: Mapping[str, Any]) -> list[str]:
     """Options as texts of --set, without those that are not given."""
-    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
+    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value]
 
 
 def _quickstart() -> Path:

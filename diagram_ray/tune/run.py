@@ -46,13 +46,13 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
         raise KeyboardInterrupt
     from diagram_ray.reporting.report import make_report
 
-    report, (found,) = make_report([result["study"]])
-    typer.echo(f"verdict: {found['verdict']}")
+    report, (figures,) = make_report([result["study"]])
+    typer.echo(f"verdict: {figures['verdict']}")
     typer.echo(f"report: {report}")
     return result | {
-        "verdict": found["verdict"],
-        "baselines": found["baselines"],
-        "reference": found["reference"],
+        "verdict": figures["verdict"],
+        "baselines": figures["baselines"],
+        "reference": figures["reference"],
         "report": str(report),
     }
 
@@ -109,10 +109,10 @@ def _audit(data: str, info: dict[str, Any]) -> dict[str, Any] | None:
     if audit is None or audit["fingerprint"] != info["fingerprint"]:
         cli.log.warning("the dataset has not been audited: python -m diagram_ray.audit %s", data)
         return audit
-    told = [finding for finding in audit["findings"] if finding["severity"] != "info"]
-    for finding in told:
+    findings = [finding for finding in audit["findings"] if finding["severity"] != "info"]
+    for finding in findings:
         cli.log.warning("audit: %s: %s", finding["severity"], finding["sentence"])
-    if not told:
+    if not findings:
         cli.log.info("audit: nothing that would make a number measured on %s untrustworthy", data)
     return audit
 

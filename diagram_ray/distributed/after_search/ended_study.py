@@ -21,7 +21,7 @@ class EndedStudy:
     """A study whose trials have ended."""
 
     folder: Place
-    study: StudyConfig
+    config: StudyConfig
     base: ExperimentConfig
     """What every trial starts from."""
     trials: Mapping[int, Trial]
@@ -31,14 +31,14 @@ class EndedStudy:
     @property
     def ladder(self) -> Ladder:
         """The study's."""
-        return self.study.make_ladder(self.base.training.epochs)
+        return self.config.make_ladder(self.base.training.epochs)
 
     @property
     def lookback(self) -> int:
         """The study's, as it was resolved."""
-        return self.study.parallel.lookback or 1
+        return self.config.parallel.lookback or 1
 
-    def config(self, trial: int) -> ExperimentConfig:
+    def trial_config(self, trial: int) -> ExperimentConfig:
         """Of one trial."""
         return override(self.base, self.trials[trial].params, f"trial {trial}")
 

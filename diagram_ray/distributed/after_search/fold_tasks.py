@@ -103,14 +103,14 @@ class FoldTask:
 
 def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Floats | Failed:
     """A model's scores of these images. Raises DataError, and MismatchError for a model of another study."""
-    found = read_held_out(path)
-    check_identity(found.identity, identity, str(path))
-    if found.failed:
-        return Failed(found.failed)
-    if found.image_ids != list(image_ids):
-        many = len(found.image_ids)
+    file = read_held_out(path)
+    check_identity(file.identity, identity, str(path))
+    if file.failed:
+        return Failed(file.failed)
+    if file.image_ids != list(image_ids):
+        many = len(file.image_ids)
         raise DataError(f"{path}: has the scores of {many} other images than the {len(image_ids)} left out")
-    return found.scores
+    return file.scores
 
 
 def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidationFactory, device: str) -> None:
@@ -122,7 +122,7 @@ def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidat
     images = data.image_ids[apart.fold(data, fold).test_images].tolist()
     try:
         validation: Any = make(task.config, data, apart, device)
-        for mark, scores in _climb(task, validation, fold):
+        for mark, scores in _scores_at_marks(task, validation, fold):
             write_held_out(task.file(mark), task.identity, images, scores)
     except Exception as error:
         log.debug("%s failed", task.name, exc_info=error)
@@ -131,15 +131,15 @@ def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidat
         write_held_out(task.file(task.epochs), task.identity, [], np.empty(0), failed=reason_of(error))
 
 
-def _climb(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
+def _scores_at_marks(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
     """Scores at each mark that is not there yet. The model is saved at a mark before its scores are told."""
     marks = [mark for mark in task.marks if mark <= task.epochs and not task.file(mark).is_file()]
     if not marks:  # the worker died after its work was done
         return
     with CheckpointStore(task.place / CHECKPOINT, validation.identity, every=SAVE_EVERY) as store:
-        found = store.load()
-        if found is not None and found[0] <= marks[0]:  # else scores were lost that it cannot give any more
-            validation.load_state_dict(found[1])
+        checkpoint = store.load()
+        if checkpoint is not None and checkpoint[0] <= marks[0]:  # else scores were lost that it cannot give any more
+            validation.load_state_dict(checkpoint[1])
         for mark in marks:
             for row in validation.advance_fold(fold, mark):
                 if store.due:

@@ -41,12 +41,12 @@ class Step:
 
 def tell_price(study: EndedStudy) -> None:
     """Into the log, before the search begins. Raises ConfigError for a study that cannot be nested."""
-    further = study.study.repeats - 1
+    further = study.config.repeats - 1
     if further:
         cost = further * study.ladder.rungs[-1].fold_epochs
         log.info("price of %d further repeats of the winner: %d fold-epochs", further, cost)
-    if study.study.control.nested:
-        log.info("price of nested cross-validation: %s", price(study.study, study.ladder, study.lookback))
+    if study.config.control.nested:
+        log.info("price of nested cross-validation: %s", price(study.config, study.ladder, study.lookback))
 
 
 def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], None]) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _steps(study: EndedStudy, winner: int, cluster: Cluster) -> tuple[Step, ...]
 
 
 def _need_not_nest(study: EndedStudy) -> bool:
-    if not study.study.control.nested or is_nested(study):
+    if not study.config.control.nested or is_nested(study):
         return True
     if waits := missing(study):
         log.warning("nested cross-validation waits for trial %d, which has yet to start", waits[0])

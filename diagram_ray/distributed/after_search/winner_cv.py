@@ -26,7 +26,7 @@ class WinnerCV:
     variant: Variant
 
 
-def told(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
+def result_row(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
     """For a file of results: `fold_auc`, or `failed`, which fold failed and why."""
     if isinstance(folds, Failed):
         return {"failed": folds.reason}
@@ -52,7 +52,7 @@ def cross_validate(
 
 
 def _fold_tasks(study: EndedStudy, winner: int, number: int, run: WinnerCV) -> list[FoldTask]:
-    config, epochs = study.config(winner), study.ladder.rungs[-1].epochs
+    config, epochs = study.trial_config(winner), study.ladder.rungs[-1].epochs
     splits, data = run.variant.splits, run.variant.change(study.inputs.data)
     identity = study.identity(splits, data) | flatten(config)
     return [

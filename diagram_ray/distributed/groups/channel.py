@@ -47,9 +47,9 @@ class GroupChannel:
                 self._turn += 1
                 self._changed.notify_all()
             await self._changed.wait_for(lambda: self._round is not None)
-            told, self._round = self._round, None
-            assert told is not None  # noqa: S101 - that is what was waited for
-            return told
+            report, self._round = self._round, None
+            assert report is not None  # noqa: S101 - that is what was waited for
+            return report
 
     async def place(self) -> Any:
         """Waits until the group has begun to work; the placement group that it occupies."""
@@ -77,12 +77,12 @@ class GroupChannel:
             await self._changed.wait_for(lambda: self._closed or self._job is not None)
             return self._job
 
-    async def tell(self, number: int, told: TrialReport) -> bool:
+    async def hand_over(self, number: int, report: TrialReport) -> bool:
         """Hands over a round of trial `number`, and waits to hear whether the trial goes on."""
         async with self._changed:
             turn = self._turn
             if self._goes_on(number):
-                self._round = told
+                self._round = report
                 self._changed.notify_all()
                 await self._changed.wait_for(lambda: self._turn > turn or not self._goes_on(number))
             return self._goes_on(number)

@@ -51,7 +51,7 @@ POLL = 1.0
 class GroupArgs:
     """What the processes of a group need."""
 
-    mailbox: Any
+    channel: Any
     work: Work
     share: TrialResources
     inputs: tuple[Any, Any]
@@ -71,30 +71,30 @@ class WorkerGroup:
         os.environ.update(SETTINGS)
         # Ray's helpers look for the cluster by themselves, and there may be several on one machine.
         os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-        mailbox: Any = ray.remote(num_cpus=0, max_concurrency=100)(GroupChannel)  # type: ignore[call-overload]
-        self._mailbox = mailbox.remote(RETRIES)
+        channel: Any = ray.remote(num_cpus=0, max_concurrency=100)(GroupChannel)  # type: ignore[call-overload]
+        self._channel = channel.remote(RETRIES)
         self._fault: Exception | None = None
-        trainer = _trainer(name, GroupArgs(self._mailbox, work, share, inputs), scratch)
+        trainer = _trainer(name, GroupArgs(self._channel, work, share, inputs), scratch)
         self._thread = threading.Thread(target=self._fit, args=[trainer], daemon=True)
         self._thread.start()
 
     def begin(self, number: int, params: dict[str, Any]) -> None:
         """The next trial."""
-        ray.get(self._mailbox.begin.remote(Job(number, params)))
+        ray.get(self._channel.begin.remote(Job(number, params)))
 
     def place(self) -> Any:
         """The group's placement group, once it has started. Raises DiagramError if it could not start."""
-        return self._wait(self._mailbox.place.remote())
+        return self._wait(self._channel.place.remote())
 
     def next_round(self) -> TrialReport:
         """Lets the trial go on; the next thing it tells. Raises DiagramError if there is no room for the group any
         more, RayError if one of Ray's own processes has died."""
-        told: TrialReport = self._wait(self._mailbox.next_round.remote())
-        return told
+        report: TrialReport = self._wait(self._channel.next_round.remote())
+        return report
 
     def close(self) -> None:
         """Ends the group, and waits until nothing of it is left."""
-        ray.get(self._mailbox.close.remote())
+        ray.get(self._channel.close.remote())
         self._thread.join(FAREWELL)
 
     def _wait(self, answer: Any) -> Any:
@@ -116,87 +116,87 @@ class WorkerGroup:
 
 
 class ReportFailures(train.UserCallback):
-    """Runs in Ray Train's controller; tells the mailbox why a worker was lost."""
+    """Runs in Ray Train's controller; tells the channel why a worker was lost."""
 
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self._gone = gone()
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """After a worker has died or raised something; the group is about to be started anew."""
         before, self._gone = self._gone, gone()
-        ray.get(self._mailbox.failed.remote(_said(worker_exceptions), excused=self._gone > before))
+        ray.get(self._channel.failed.remote(_reason(worker_exceptions), excused=self._gone > before))
 
 
-def _said(failures: dict[int, Exception]) -> str:
+def _reason(failures: dict[int, Exception]) -> str:
     """Why the first worker failed that did not fail for want of another one."""
     texts = [" ".join(str(error).split()) for _, error in sorted(failures.items())]
     own = [text for text in texts if "Connection closed by peer" not in text and "Connection reset" not in text]
     return (own or texts or ["unknown"])[0][-300:]
 
 
-def _trainer(name: str, team: GroupArgs, scratch: Place) -> TorchTrainer:
-    share = team.share
+def _trainer(name: str, args: GroupArgs, scratch: Place) -> TorchTrainer:
+    share = args.share
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     workers = share.workers if share.min_workers is None else (share.min_workers, share.workers)
     api: Any = train  # its types are those of the version before
-    failures = api.FailureConfig(max_failures=-1, controller_failure_limit=NO_ROOM)  # the mailbox counts a trial's
+    failures = api.FailureConfig(max_failures=-1, controller_failure_limit=NO_ROOM)  # the channel counts a trial's
     return TorchTrainer(
         train_trials,
-        train_loop_config={"team": team},
+        train_loop_config={"args": args},
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if share.gpus else "gloo", timeout_s=PATIENCE),
         scaling_config=api.ScalingConfig(num_workers=workers, use_gpu=bool(share.gpus), resources_per_worker=resources),
         run_config=api.RunConfig(
-            name=name, failure_config=failures, callbacks=[ReportFailures(team.mailbox)], **storage(scratch)
+            name=name, failure_config=failures, callbacks=[ReportFailures(args.channel)], **storage(scratch)
         ),
     )
 
 
 def train_trials(config: dict[str, Any]) -> None:
-    """What each process of the group does, until the mailbox is closed."""
+    """What each process of the group does, until the channel is closed."""
     import torch
 
     from diagram_ray.training.parallel.fold_teams import join_crew
 
-    team: GroupArgs = config["team"]
-    torch.set_num_threads(max(1, int(team.share.cpus)))
-    data, splits = ray.get(list(team.inputs))
-    at_once = team.share.folds_at_once
+    args: GroupArgs = config["args"]
+    torch.set_num_threads(max(1, int(args.share.cpus)))
+    data, splits = ray.get(list(args.inputs))
+    at_once = args.share.folds_at_once
     crew = join_crew(at_once or splits.n_folds, planned=at_once is None)
     devices = tuple(crew.world.exchange(own_device()))
     leads = crew.world.rank == 0
     if leads:
-        ray.get(team.mailbox.arrive.remote(get_current_placement_group()))
-    while (job := crew.world.from_first(ray.get(team.mailbox.take.remote()) if leads else None)) is not None:
-        _train_trial(team, job, data, splits, crew, devices)
+        ray.get(args.channel.arrive.remote(get_current_placement_group()))
+    while (job := crew.world.from_first(ray.get(args.channel.take.remote()) if leads else None)) is not None:
+        _train_trial(args, job, data, splits, crew, devices)
 
 
-def _train_trial(team: GroupArgs, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
+def _train_trial(args: GroupArgs, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
     """One trial: by the first process as a single worker does it, by the others as the first one says."""
     from diagram_ray.training.parallel.leader import Led, follow
 
-    work = team.work
-    own: Any = None
+    work = args.work
+    validation: Any = None
     failure: DiagramError | None = None
     config = override(work.base, job.params, f"trial {job.number}")
     try:
-        own = work.make(config, data, splits, str(get_device()), crew=crew)
+        validation = work.make(config, data, splits, str(get_device()), crew=crew)
     except DiagramError as error:  # in all processes alike
         failure = error
     if crew.world.rank:
-        if own is not None:
-            follow(own, crew.world)
+        if validation is not None:
+            follow(validation, crew.world)
         return
-    leader = Led(own, crew.world) if own is not None else None
+    leader = Led(validation, crew.world) if validation is not None else None
 
-    def made(_: Any) -> CrossValidationLike:
+    def make(_: Any) -> CrossValidationLike:
         if leader is None:
             raise failure or DiagramError("no cross-validation")
         return leader
 
     draining = DrainNotice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
-    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, draining)
-    while ray.get(team.mailbox.tell.remote(job.number, replace(run.step(), devices=devices))):
+    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), make, draining)
+    while ray.get(args.channel.hand_over.remote(job.number, replace(run.step(), devices=devices))):
         pass
     run.close()
     if leader is not None:

@@ -163,8 +163,8 @@ class Decisions(FIFOScheduler):
         if self._first:
             self._first = False
             let_workers_start(tune_controller)
-        forget(tune_controller, [each for each in self._ended if each.is_finished()])
-        self._ended = [each for each in self._ended if not each.is_finished()]
+        forget(tune_controller, [ended for ended in self._ended if ended.is_finished()])
+        self._ended = [ended for ended in self._ended if not ended.is_finished()]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process died."""
@@ -184,10 +184,10 @@ class Decisions(FIFOScheduler):
         """
         self._ended.append(trial)
         state = self._bridge.state
-        wanted = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
-        if self._kept != wanted:
-            self._kept = wanted
-            keep_idle_workers(tune_controller, trial.placement_group_factory, state.rules.parallel, wanted)
+        keep = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
+        if self._kept != keep:
+            self._kept = keep
+            keep_idle_workers(tune_controller, trial.placement_group_factory, state.rules.parallel, keep)
 
 
 class Stopper(tune.Stopper):

@@ -26,7 +26,7 @@ def forget(controller: Any, trials: list[Any]) -> None:
     workers = getattr(controller, "_actor_manager", None)
     orders: Any = getattr(workers, "_pending_actors_to_enqueued_actor_tasks", {})
     starting: Any = getattr(workers, "_pending_actors_to_attrs", orders)
-    for worker in [each for each in orders if each not in starting]:
+    for worker in [worker for worker in orders if worker not in starting]:
         del orders[worker]
 
 
@@ -58,9 +58,9 @@ class _InTime:
         return {}
 
     def __call__(self, trial: Any) -> bool:
-        own = self._controller._trial_to_actor.get(trial)
-        starts = own is not None and own not in self._controller._started_actors
-        return not (starts and self._waits_for(own)) and self._take(trial)
+        worker = self._controller._trial_to_actor.get(trial)
+        starts = worker is not None and worker not in self._controller._started_actors
+        return not (starts and self._waits_for(worker)) and self._take(trial)
 
     def _waits_for(self, worker: Any) -> bool:
         now = self._clock()

@@ -51,9 +51,9 @@ class Worker(tune.Trainable):
         assert self._run is not None  # noqa: S101 - set in `setup`
         if self._left:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-        told = replace(self._run.step(), devices=self._devices)
-        self._left = told.draining
-        return {"round": told}
+        report = replace(self._run.step(), devices=self._devices)
+        self._left = report.draining
+        return {"round": report}
 
     def cleanup(self) -> None:
         """Called when the process is not needed any more."""
