@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Picture = tuple[str, NDArray[np.uint16]]
 
 SUFFIXES = ("", ".dcm", ".dicom", ".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-"""Of the files that are taken from a folder; a DICOM file often has none."""
+"""Suffixes of the files that are taken from a folder; a DICOM file often has none."""
 BATCH = 16
 
 app = cli.new_app()

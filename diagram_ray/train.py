@@ -63,7 +63,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as train.yaml keeps it."""
+    """The arguments of a training, as train.yaml keeps them."""
 
     data: str
     experiment: ExperimentConfig
@@ -109,8 +109,8 @@ def train(
 
 
 def train_best(study: Place, data: str, out: Place) -> dict[str, Any]:
-    """The best configuration of a study on all of its data; goes on with what is in `out`. Returns what the command
-    prints. Raises DiagramError."""
+    """Trains the best configuration of a study on all of its data; goes on with what is in `out`. Returns what the
+    command prints. Raises DiagramError."""
     cli.configure_logging(debug=False)
     if (out / FINISHED).is_file():
         return {"out": str(out)}
@@ -123,7 +123,7 @@ def train_best(study: Place, data: str, out: Place) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _How:
-    """What does not change the result."""
+    """Options that do not change the result."""
 
     out: Place
     device: str
@@ -144,7 +144,8 @@ def _new_request(
 
 
 def _experiment(study: Place | None, init_from: str | None) -> ExperimentConfig:
-    """What --set is applied to: of --from, else of fine-tuning where there is --init-from, else the defaults."""
+    """The configuration that --set is applied to: of --from, else of fine-tuning where there is --init-from, else the
+    defaults."""
     if study is not None:
         from diagram_ray.training.checkpoints.model_folder import read_card
 
@@ -229,7 +230,7 @@ def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Tas
 
 
 def _splits(data: "TrainingData", request: Request, out: Place, study: Place | None, folds: int) -> "Splits":
-    """Those the training was begun with, else those of the study, else new ones."""
+    """The folds that the training was begun with, else those of the study, else new ones."""
     from diagram_ray.data.splits import Splits, make_splits
 
     for path in (out / SPLITS, *([study / SPLITS] if study is not None else [])):

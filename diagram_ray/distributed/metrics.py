@@ -14,7 +14,7 @@ from diagram_ray.monitoring.snapshot import StudySnapshot
 from diagram_ray.search.messages import Device
 
 EVERY = 5.0
-"""Seconds."""
+"""Seconds between two updates of the metrics."""
 STATES = ("complete", "pruned", "fail", "running")
 
 GAUGES = {
@@ -57,7 +57,7 @@ class Telemetry:
         self._seen = make(Counter, "images", "Training images that were drawn")
 
     def show(self, snapshot: StudySnapshot) -> None:
-        """Sets all of them; those of which nothing is known are not there."""
+        """Sets all metrics; those of which nothing is known are not there."""
         for state in STATES:
             self._trials.set(sum(row.state == state for row in snapshot.rows), {"state": state})
         for name, value in _values(snapshot).items():

@@ -44,13 +44,13 @@ log = logging.getLogger("diagram_ray")
 KILLERS = 50
 """Files that may kill their worker. More are no matter of single files, but of the machine's memory or of a decoder."""
 UNTOLD = ("key", "negative", "root")
-"""Options that dataset.json does not give: a secret, what the classes say, and a place on somebody's disk."""
+"""Options that are left out of dataset.json: a secret, what the classes say, and a place on somebody's disk."""
 KILLED = "its decoding killed the worker"
 
 
 Progress = Callable[[PreparationProgress], None]
 Decoded = tuple[list[Entry], list[tuple[str, Reject]]]
-"""What became of a piece: its images, and the identities of its rejects."""
+"""The result of a piece: its images, and the identities of its rejects."""
 
 
 def prepare_dataset(
@@ -79,14 +79,14 @@ def prepare_dataset(
 
 
 def _settings(index: Index, options: Options, source_format: str) -> dict[str, Any]:
-    """How a dataset is made, as dataset.json says it. What was made otherwise is not mixed with it."""
+    """The settings by which a dataset is made, as in dataset.json. What was made otherwise is not mixed with it."""
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in UNTOLD}
     settings |= {"classes": index.classes, "key_id": keyed_hash(options.key, "which key this is")}
     return dict(json.loads(json.dumps({"source_format": source_format, **settings})))
 
 
 class _Run:
-    """One preparation: what is wanted, and what has become of it so far."""
+    """A preparation: the images that are wanted, and what has become of them so far."""
 
     def __init__(self, area: WorkArea, index: Index, options: Options, progress: Progress) -> None:
         self._area, self._index, self._options, self._progress = area, index, options, progress

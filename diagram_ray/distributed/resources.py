@@ -1,4 +1,4 @@
-"""What each trial gets of the cluster."""
+"""The division of the cluster's resources among trials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,27 +7,27 @@ from diagram_ray.errors import UsageError
 from diagram_ray.study.config import ParallelConfig, ScalingConfig
 
 COORDINATOR_CPUS = 0.01
-"""Of the process that asks a worker group for rounds; it sleeps."""
+"""CPUs of the process that asks a worker group for rounds; it sleeps."""
 GRAIN = 10_000
-"""Ray counts in ten-thousandths."""
+"""Parts of a CPU or GPU: Ray counts in ten-thousandths."""
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What a trial gets of the cluster."""
+    """The resources that each trial has of the cluster."""
 
     trials: int
-    """That run at once."""
+    """Number of trials that run at once."""
     cpus: float
-    """For each worker."""
+    """CPUs of each worker."""
     gpus: float
-    """For each worker."""
+    """GPUs of each worker."""
     workers: int = 1
     """Processes that train one trial together."""
     min_workers: int | None = None
-    """So few are enough when there is no room for more; None: all are needed."""
+    """Fewest workers when there is no room for more; None: all are needed."""
     folds_at_once: int | None = 1
-    """Of a trial; None: planned by what the first ones take."""
+    """Folds of a trial that are trained side by side; None: planned by what the first ones take."""
 
     @property
     def device(self) -> str:
@@ -70,7 +70,7 @@ def divide_resources(
 
 
 def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -> TrialResources:
-    """What each trial gets of a cluster that may have no machines yet."""
+    """The resources of each trial in a cluster that may have no machines yet."""
     if scaling.workers == 1:
         own_cpus, own_gpus = parallel.cpus_per_trial or 1.0, parallel.gpus_per_trial or 0.0
         return TrialResources(trials, own_cpus, own_gpus, folds_at_once=_at_once(scaling))
@@ -80,7 +80,7 @@ def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -
 
 
 def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> TrialResources:
-    """Trials of several workers each: with a GPU each if there are GPUs, or else with a CPU each."""
+    """The resources of trials of several workers each: with a GPU each if there are GPUs, or else with a CPU each."""
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     least = scaling.min_workers or scaling.workers
     own_gpus = float(gpus >= 1.0 if scaling.gpus_per_worker is None else scaling.gpus_per_worker)
@@ -104,5 +104,5 @@ def _at_once(scaling: ScalingConfig) -> int | None:
 
 
 def _part(total: float, count: int) -> float:
-    """At most 1 each; rounded down to what Ray can count."""
+    """An equal part of `total` for each of `count`: at most 1, rounded down to what Ray can count."""
     return min(1.0, int(total / count * GRAIN) / GRAIN)

@@ -1,4 +1,4 @@
-"""What is wrong with trivial baselines and a reference network's scores in a study's folder.
+"""Checks of the scores of trivial baselines and of a reference network in a study's folder.
 
 All of it can be measured anew, without training.
 """
@@ -18,11 +18,11 @@ from diagram_ray.storage.tables import read_table
 
 SPLITS = "splits.json"
 WHAT = {"the baselines": (BASELINES, BASELINE_SCORES), "the reference network": (REFERENCE, REFERENCE_SCORES)}
-"""Files of figures and of scores."""
+"""The files of figures and of scores of each."""
 
 
 def examine_baselines(folder: Place) -> Iterator[Finding]:
-    """The scores against the figures told of them and the study's folds. Studies without either are sound."""
+    """Compares the scores with the recorded figures and with the study's folds. Studies without either are sound."""
     for what, files in WHAT.items():
         repair = partial(_forget, folder, files)
         for finding in _examine(folder, *files):
@@ -62,7 +62,7 @@ def _on_folds(scores: str, table: pd.DataFrame, assigned: dict[str, int]) -> Ite
 
 
 def _agree(scores: str, rows: pd.DataFrame, fold_auc: list[float], figures: str) -> Iterator[Finding]:
-    """A group's scores have the AUC that is told."""
+    """Whether a group's scores have the AUC that is recorded."""
     for fold, recorded in enumerate(fold_auc):
         yield from check_auc(scores, fold, rows[rows["fold"] == fold], recorded, figures)
 

@@ -1,4 +1,4 @@
-"""What an examination of a study's folder finds: where, what, and what would put it right."""
+"""Findings of an examination of a study's folder: where, what, and what would put it right."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Finding:
     where: str
     what: str
     repair: Repair | None = None
-    """Puts it right; None: it cannot be put right from what is there."""
+    """Function that puts it right; None: it cannot be put right from what is there."""
 
 
 def inside(folder: Place, path: Place) -> str:
@@ -31,7 +31,7 @@ def inside(folder: Place, path: Place) -> str:
 
 
 def superfluous(folder: Place, path: Place, why: str) -> Finding:
-    """A file or folder that is to be removed."""
+    """The finding that a file or folder is to be removed."""
     return Finding(inside(folder, path), f"left over: {why}", partial(discard, path))
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with controls, nested and repeated cross-validation in a study's folder (`study.holdout_files`).
+"""Checks of controls, nested and repeated cross-validation in a study's folder (`study.holdout_files`).
 
 A model's scores that cannot be read are removed as long as no result rests on them: the model is trained again then. A
 result that cannot be read is removed, because it is made anew from the models' scores when the study is resumed.
@@ -33,7 +33,7 @@ ANEW = "; tune --resume makes it anew from the models' scores"
 
 @dataclass(frozen=True)
 class _Context:
-    """What the files are judged by."""
+    """The study that the files are compared with."""
 
     folder: Place
     trials: Trials
@@ -41,7 +41,7 @@ class _Context:
     ladder: Ladder
 
     def trial_of(self, name: str) -> Trial | None:
-        """Whose folder has this name."""
+        """The trial whose folder has this name, if there is one."""
         trial = self.trials.get(int(name)) if re.fullmatch(r"\d{4,9}", name) else None
         return trial if trial is not None and name == f"{trial.number:04d}" else None
 
@@ -52,7 +52,8 @@ class _Context:
 
 
 def examine_held_out(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """All findings of these kinds. `trials` are those of the study's ledger, and nobody writes meanwhile."""
+    """Yields all findings in the files of controls, repeats and nested cross-validation. `trials` are those of the
+    study's ledger, and nobody writes meanwhile."""
     context = _Context(folder, trials, study, ladder)
     yield from _nested(context)
     yield from _repeats(context)
@@ -97,7 +98,7 @@ def _repeats(context: _Context) -> Iterator[Finding]:
 def _assignments(
     context: _Context, place: Place, trial: Trial, recorded: Mapping[int, Sequence[float]]
 ) -> Iterator[Finding]:
-    """All that is in the folder of a trial's repeats."""
+    """Findings in the folder of a trial's repeats."""
     for path in _entries(place):
         match = re.fullmatch(r"repeat-([1-9]\d{0,8})(\.parquet)?", path.name)
         if match is None:
@@ -111,7 +112,7 @@ def _assignments(
 
 
 def _controls(context: _Context) -> Iterator[Finding]:
-    """The models of a control that is not done; they are removed when it is."""
+    """Findings in the models of a control that is not done; they are removed when it is."""
     for place in _entries(context.folder / holdout_files.CONTROLS):
         of = re.fullmatch(r"(shuffles|leaky)-(\d{4,9})", place.name)
         trial = context.trial_of(of[2]) if of else None
@@ -127,8 +128,8 @@ def _controls(context: _Context) -> Iterator[Finding]:
 
 
 def _models(context: _Context, place: Place, trial: Trial, most: int, rests: bool, done: bool) -> Iterator[Finding]:
-    """All models of a trial in one folder, each without at most `most` folds. `rests`: a result was made from them;
-    `done`: nobody goes on from them."""
+    """Findings in all models of a trial in one folder, each without at most `most` folds. `rests`: a result was made
+    from them; `done`: nobody goes on from them."""
     for path in _entries(place):
         match = re.fullmatch(r"without-(\d{1,4})(?:-(\d{1,4}))?", path.name)
         without = tuple(int(fold) for fold in match.groups() if fold is not None) if match else ()
@@ -228,7 +229,7 @@ def _parts(path: Place) -> dict[int, pd.DataFrame]:
 
 
 def _rests_on(context: _Context, where: str, fold: int, rows: pd.DataFrame, model: Place) -> Iterator[Finding]:
-    """Whether a fold's scores are those of the model that was trained without it."""
+    """Compares a fold's scores with those of the model that was trained without it."""
     path = scores_file(model, context.top)
     if not path.is_file():
         yield Finding(inside(context.folder, path), f"missing; fold {fold} of {where} rests on it")
@@ -241,7 +242,8 @@ def _rests_on(context: _Context, where: str, fold: int, rows: pd.DataFrame, mode
 
 
 def _own_scores(context: _Context, trial: Trial, fold: int) -> dict[str, float] | None:
-    """Of the trial's own model without this fold; None if that cannot be read, which is told of where it belongs."""
+    """The scores of the trial's own model without this fold, by image; None if they cannot be read, which is reported
+    elsewhere."""
     path = TrialFiles.of(context.folder, trial.number).predictions
     try:
         table = read_table(path).to_pandas()

@@ -1,7 +1,7 @@
-"""What is wrong in a study's folder: what is missing, left over, or says something else than the ledger.
+"""Checks of a study's folder: what is missing, left over, or says something else than the ledger.
 
 Every finding names its place. One that can be put right from what is there has a `repair`; nothing that only this
-folder knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
+folder knows is ever removed or changed: no ledger line, no file of a trial in the ledger.
 """
 
 import re
@@ -30,7 +30,7 @@ LEDGER = "the ledger"
 
 
 def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
-    """All findings of the study in `folder`. `trials` are those of its ledger, and nobody writes meanwhile."""
+    """Returns all findings of the study in `folder`. `trials` are those of its ledger, and nobody writes meanwhile."""
     parts = (
         _leftovers(folder, trials),
         _trial_files(folder, trials, ladder),
@@ -138,7 +138,8 @@ def _after(measured: Measurement) -> str:
 
 
 def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """Whether the ladder let go on whom it should. Where a race decided as well, it may have dropped more."""
+    """Compares the trials that went on with the ladder's rule. Where a race decided as well, it may have dropped
+    more."""
     for rung in range(ladder.top):
         scores: list[float] = []  # ascending, of those that a trial is compared with
         seen = 0

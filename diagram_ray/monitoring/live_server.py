@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "diagram_ray", ""
 
     def do_GET(self) -> None:
-        """The page, or state.json."""
+        """Answers with the page, or with state.json."""
         url = urlsplit(self.path)
         token = parse_qs(url.query).get("token", [""])[0]
         if token and self._is_token(token):
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, "There are / and /state.json.\n")
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: requests have the token in them."""
+        """Logs nothing: requests have the token in them."""
 
     def _cookie(self) -> str:
         try:

@@ -22,15 +22,15 @@ from diagram_ray.results import Trial, TrialState, best_of
 from diagram_ray.study.integrations import MlflowConfig
 
 STUDY, TRIAL, STATE, REASON = (f"diagram_ray.{name}" for name in ("study", "trial", "state", "reason"))
-"""Tags. STUDY is the `id` in study.yaml; the study's own run has no TRIAL."""
+"""Tags of runs. STUDY is the `id` in study.yaml; the study's own run has no TRIAL."""
 RUN_NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 LONGEST = 5000
-"""Characters of a tag's value that every server takes."""
+"""Most characters of a tag's value that every server takes."""
 PAGE = 1000
 QUIET = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-"""Where nothing else is said: with MLflow's own seven a server that is not there is noticed after minutes, and it
-prints two lines for each run."""
+"""Settings of MLflow's client, unless they are set: with its own seven retries a server that is not there is noticed
+after minutes, and it prints two lines for each run."""
 
 
 def check_mlflow(config: MlflowConfig) -> None:
@@ -65,15 +65,15 @@ def write_mlflow(config: MlflowConfig, document: Mapping[str, Any], trials: Mapp
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the runs of one study are."""
+    """The place of the runs of one study."""
 
     client: Any
     experiment: str
-    """Its id."""
+    """Id of MLflow's experiment."""
     study: str
 
     def runs(self) -> dict[int | None, Any]:
-        """Those that are there, by the trial's number; the study's own by None."""
+        """The runs that are there, by the trial's number; the study's own by None."""
         runs: dict[int | None, Any] = {}
         token = None
         while True:
@@ -87,12 +87,12 @@ class _Place:
                 return runs
 
     def begin(self, name: str, tags: Mapping[str, str]) -> str:
-        """A new run; its id."""
+        """Begins a new run; returns its id."""
         run = self.client.create_run(self.experiment, tags={RUN_NAME: name, STUDY: self.study, **tags})
         return str(run.info.run_id)
 
     def write(self, trial: Trial, parent: str) -> None:
-        """A trial that has ended: whole once it is terminated."""
+        """Writes the run of a trial that has ended: it is whole once it is terminated."""
         from mlflow.entities import Metric, Param
 
         number = str(trial.number)
@@ -105,7 +105,7 @@ class _Place:
 
 
 def _figures(trial: Trial) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step: the rung, from 0. The last ones are the trial's own."""
+    """The name, value and step of each figure: the step is the rung, from 0. The last ones are the trial's own."""
     for rung, measured in enumerate(trial.measurements):
         yield "auc", measured.auc_mean, rung
         yield "auc_sd", measured.auc_sd, rung
@@ -120,7 +120,7 @@ def _figures(trial: Trial) -> Iterator[tuple[str, float, int]]:
 
 
 def _describe(client: Any, parent: str, document: Mapping[str, Any], trials: Mapping[int, Trial]) -> None:
-    """The study's own run, as it stands now."""
+    """Writes the study's own run, as it stands now."""
     best, dataset = best_of(trials), document["dataset"]
     tags = {
         "diagram_ray.dataset": str(dataset.get("fingerprint")),
@@ -136,7 +136,7 @@ def _describe(client: Any, parent: str, document: Mapping[str, Any], trials: Map
 
 
 def _experiment(client: Any, name: str) -> str:
-    """Its id; it is made if it does not exist. Raises UsageError if it has been deleted."""
+    """The id of MLflow's experiment, which is made if it does not exist. Raises UsageError if it has been deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return str(client.create_experiment(name))
@@ -160,7 +160,7 @@ def _client(config: MlflowConfig) -> Any:
 
 @contextmanager
 def _one_sentence_errors(config: MlflowConfig, kind: type[DiagramError]) -> Iterator[None]:
-    """What MLflow raises becomes one sentence."""
+    """Turns what MLflow raises into a DiagramError of one sentence."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:

@@ -21,18 +21,18 @@ WITHIN = 0.005
 
 @dataclass(frozen=True)
 class Alternative:
-    """A way to search, and what it comes to."""
+    """A way to search, with the summary of its replays."""
 
     name: str
     summary: Summary
 
     def row(self) -> dict[str, Any]:
-        """As plain values."""
+        """The alternative as plain values."""
         return {"way": self.name} | asdict(self.summary)
 
 
 def alternatives(folder: Place, assignments: Sequence[str], replays: int) -> Iterator[Alternative]:
-    """Replays of the study in `folder`: all in full, its ladder as `assignments` change it, and that with each race.
+    """Replays the study in `folder`: all in full, its ladder as `assignments` change it, and that with each race.
 
     Its complete trials come in random orders. Raises UsageError for a key that is not of the ladder or the race and for
     a ladder that was not recorded, DataError for a folder without what is needed.

@@ -1,4 +1,5 @@
-"""How long a search would take, and what it would cost, on a cluster that is not there: from what was recorded."""
+"""Forecasts of how long a search would take, and what it would cost, on a cluster that is not there: from a
+recording."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,18 +25,18 @@ from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 @dataclass(frozen=True)
 class Scenario:
-    """What was recorded, and how it is to be searched."""
+    """A recording, and the way in which it is to be searched."""
 
     recording: Recording
     ladder: Ladder
     race: Race | None
     seconds: float | None
-    """Of an epoch of one fold, as it was trained; None: unknown."""
+    """Seconds of an epoch of one fold, as it was trained; None: unknown."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A lookback, and what it comes to."""
+    """The forecast for one lookback."""
 
     lookback: int
     forecast: Forecast
@@ -43,7 +44,7 @@ class Line:
     """AUC by which the winner falls short of the best configuration of all that were tried."""
 
     def row(self) -> dict[str, Any]:
-        """As plain values."""
+        """The line as plain values."""
         forecast = self.forecast
         return {
             "lookback": self.lookback,
@@ -54,13 +55,13 @@ class Line:
 
 
 def read_cluster(text: str) -> ClusterConfig:
-    """`workers=1000,startup=120,...`. Raises ConfigError."""
+    """Reads the cluster from a text such as `workers=1000,startup=120`. Raises ConfigError."""
     return build(ClusterConfig, dict(parse_assignment(part) for part in text.split(",")), "--simulate")
 
 
 def read_scenario(source: Place, assignments: Sequence[str]) -> Scenario:
-    """The complete trials of the study in a folder, or a file of benchmarks/record.py; `assignments` change the ladder
-    and the race. Raises UsageError, ConfigError and DataError."""
+    """Reads the complete trials of the study in a folder, or a file of benchmarks/record.py; `assignments` change the
+    ladder and the race. Raises UsageError, ConfigError and DataError."""
     if source.is_file():
         ladder_config, race_config = changed({}, assignments)
         with on_disk(source) as path:
@@ -81,7 +82,8 @@ def _resamples(race: RaceConfig) -> int:
 
 
 def forecasts(scenario: Scenario, cluster: ClusterConfig) -> Iterator[Line]:
-    """A line for each lookback: the cluster's own; or half, once, twice and four times its workers, and the usual one.
+    """Yields a line for each lookback: the cluster's own; or half, once, twice and four times its workers, and the
+    default one.
 
     The configurations come in a random order. Where more trials are wanted than were recorded, the others are drawn
     from them again. Raises UsageError if the seconds are unknown, or for a ladder that was not recorded.

@@ -1,4 +1,4 @@
-"""What many configurations scored case by case, epoch after epoch: the ground on which searches are replayed."""
+"""Recordings of what many configurations scored case by case, epoch after epoch: searches are replayed on them."""
 
 import json
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class Recording:
     scores: NDArray[np.generic]
     """(C, E, N): any numbers that order the cases of a fold as the scores do; NaN where nothing was measured."""
     epochs: tuple[int, ...]
-    """(E,) ascending"""
+    """(E,) numbers of epochs, ascending"""
     cases: Cases
     params: tuple[dict[str, Any], ...]
     measured: tuple[int, ...] | None = None
-    """(E,) of how many folds the scores are known after each of `epochs`; None: of all."""
+    """(E,) number of folds whose scores are known after each of `epochs`; None: all."""
 
     @cached_property
     def _known(self) -> dict[tuple[int, int, int], FoldScore]:
@@ -38,21 +38,21 @@ class Recording:
 
     @property
     def configurations(self) -> int:
-        """C"""
+        """The number of configurations, C."""
         return len(self.scores)
 
     @cached_property
     def folds(self) -> int:
-        """F"""
+        """The number of folds, F."""
         return int(self.cases.folds.max()) + 1
 
     @property
     def top(self) -> Rung:
-        """All folds, all epochs."""
+        """The rung of all folds and all epochs."""
         return Rung(self.folds, self.epochs[-1])
 
     def case_scores(self, configuration: int, rung: Rung) -> CaseScores:
-        """A configuration's first folds at a rung. Raises UsageError if that was not recorded."""
+        """The scores of a configuration's first folds at a rung. Raises UsageError if that was not recorded."""
         measured = dict(zip(self.epochs, self.measured or [self.folds] * len(self.epochs), strict=True))
         if rung.folds > measured.get(rung.epochs, 0):
             recorded = ", ".join(str(Rung(folds, epochs)) for epochs, folds in measured.items())
@@ -73,7 +73,7 @@ class Recording:
 
 
 def read_recording(path: Path, resamples: int = 500) -> Recording:
-    """A file that benchmarks/record.py has written. Raises DataError."""
+    """Reads a file that benchmarks/record.py has written. Raises DataError."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             integers = {name: file[name].astype(np.int64) for name in ("labels", "folds", "patients", "epochs")}
@@ -85,7 +85,8 @@ def read_recording(path: Path, resamples: int = 500) -> Recording:
 
 
 def recording_of(folder: Place, resamples: int = 500) -> Recording:
-    """The complete trials of the study in `folder`, after each number of epochs the folds of the highest rung there.
+    """The recording of the complete trials of the study in `folder`, after each number of epochs the folds of the
+    highest rung there.
 
     Raises DataError if there are fewer than two, or if a file is missing or damaged.
     """
@@ -106,7 +107,7 @@ def recording_of(folder: Place, resamples: int = 500) -> Recording:
 
 
 def _scores(folder: Place, trial: Trial, rung: int, folds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N,) what a trial scored at a rung."""
+    """(N,) scores of a trial at a rung."""
     stored, predicted = (
         read_scores(TrialFiles.of(folder, trial.number).scores(rung)),
         folds < trial.measurements[rung].folds,

@@ -1,4 +1,4 @@
-"""What a study's report says of the audit of its dataset."""
+"""The audit of a study's dataset, as the study's report shows it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.record import read_summary
 from diagram_ray.errors import DataError
-from diagram_ray.reporting.study_data import StudyData, mapping
+from diagram_ray.reporting.recorded_values import mapping
+from diagram_ray.reporting.study_data import StudyData
 
 AUDIT = "python -m diagram_ray.audit"
 
 
 def audit_note(study_data: StudyData) -> dict[str, Any]:
-    """`state`: missing, stale, clean, warning or serious; `sentence`; findings that are `loud`, and `quiet` ones.
+    """The note on the audit: `state`: missing, stale, clean, warning or serious; `sentence`; findings that are `loud`,
+    and `quiet` ones.
 
-    A study that recorded no audit of its dataset is given the one that lies beside the dataset, if it fits.
+    A study that recorded no audit of its dataset gets the one that lies beside the dataset, if it fits.
     """
     recorded = mapping(study_data.dataset.get("audit")) or _beside(study_data)
     uri, fingerprint = study_data.dataset.get("uri", "DATASET"), study_data.dataset.get("fingerprint")

@@ -46,7 +46,7 @@ WORDS = {
     "burned_in": "burned-in text",
     "source": "outermost folder",
 }
-"""Columns of the manifest, in words."""
+"""Column of the manifest -> its name on the page."""
 
 
 def audit_page(audit: Audit, pictures: Mapping[str, NDArray[np.uint16]]) -> str:

@@ -7,6 +7,7 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.evaluation.verdict import against_reference, signed
+from diagram_ray.reporting.formatting import signed_interval_text
 from diagram_ray.reporting.interval_chart import Line, chance, draw
 from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import BASELINES, REFERENCE
@@ -28,7 +29,7 @@ def reference_figures(study_data: StudyData) -> dict[str, Any]:
 
 
 def beside_baselines(study_data: StudyData, estimates: Estimates) -> dict[str, Any]:
-    """What the template wants to know."""
+    """The values that the template needs to show the winner beside baselines."""
     margin, reference = estimates.margin, reference_figures(study_data)
     if margin is None:
         return {"unmeasured": study_data.unmeasured, "reference": reference}
@@ -62,7 +63,7 @@ def _notes(study_data: StudyData, recorded: dict[str, Any] | None, file: str) ->
 
 
 def _gap(difference: Interval) -> tuple[str, str]:
-    return signed(difference.value), f"{signed(difference.low)} to {signed(difference.high)}"
+    return signed(difference.value), signed_interval_text(difference)
 
 
 def _capital(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a study looked for besides AUC: bounds, objectives and conditions, in words; and its Pareto front."""
+"""The goals of a study besides AUC: bounds, objectives and conditions in sentences, and its Pareto front."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import pandas as pd
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation import figures
 from diagram_ray.reporting.charts import Picture
-from diagram_ray.reporting.study_data import StudyData, mapping
+from diagram_ray.reporting.recorded_values import mapping
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.search.conditions import worded
 from diagram_ray.search.constraints import SIZES, shown
 
@@ -15,7 +16,8 @@ SHOWN_ROWS = 30
 
 
 def goals(study_data: StudyData) -> dict[str, Any] | None:
-    """Sentences, and of several objectives the front as pictures and rows; None if the study has nothing of these."""
+    """Sentences on the goals, and of several objectives the front as pictures and rows; None if the study has nothing
+    of these."""
     words = [*_bounds(study_data), *_conditions(study_data)]
     minimised = [name for name in study_data.study.objectives if name in SIZES and name in study_data.trials]
     if not minimised:

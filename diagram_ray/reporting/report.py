@@ -1,4 +1,4 @@
-"""Makes the page from the template and puts it where it belongs."""
+"""The report as HTML, made from the template and written to its place."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def write_report(study_paths: Sequence[str | Place], out: str | Place | None = N
 def make_report(
     study_paths: Sequence[str | Place], out: str | Place | None = None
 ) -> tuple[Place, list[dict[str, Any]]]:
-    """As `write_report`; also returns the figures of each study."""
+    """Writes the report as `write_report` does; also returns the figures of each study."""
     paths = list(dict.fromkeys(map(reached, study_paths)))
     study_data = [StudyData(Study.load(path)) for path in paths]
     target = reached(out) if out is not None else _default(paths)
@@ -44,7 +44,7 @@ def make_report(
 
 
 def render(studies: Sequence[StudyData]) -> str:
-    """The page."""
+    """The page as HTML."""
     several = studies if len(studies) > 1 else []
     lines = [Line(study.name, study.estimates.corrected.auc, "main") for study in several if study.estimates]
     return (

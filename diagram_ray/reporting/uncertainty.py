@@ -12,7 +12,9 @@ from diagram_ray.evaluation.comparison import Comparison, Tested, compare, holm
 from diagram_ray.evaluation.operating_points import Operating
 from diagram_ray.evaluation.power import MOST, POWER, Power, power_line
 from diagram_ray.evaluation.verdict import signed
-from diagram_ray.reporting.study_data import StudyData, mapping, plain
+from diagram_ray.reporting.formatting import signed_interval_text
+from diagram_ray.reporting.recorded_values import mapping, plain
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import TrialState
 
 TESTS = ("corrected", "patients", "delong")
@@ -33,7 +35,7 @@ def decisions(study_data: StudyData) -> list[tuple[str, str, str]]:
 
 
 def settings(study_data: StudyData) -> list[dict[str, Any]]:
-    """The winner against the best complete trial of each other choice of a categorical setting."""
+    """Comparisons of the winner with the best complete trial of each other choice of a categorical setting."""
     pairs = [
         (f"{label} (trial {number})", _try_compare(study_data, number)) for number, label in rivals(study_data).items()
     ]
@@ -59,7 +61,7 @@ def rivals(study_data: StudyData) -> dict[int, str]:
 
 
 def power_words(study_data: StudyData) -> str:
-    """What it would take to see a small difference, with its assumptions."""
+    """A text on what it would take to see a small difference, with its assumptions."""
     power = _power(study_data)
     if power is None:
         return "How many repeats a small difference needs cannot be said: it takes two complete trials that differ."
@@ -79,7 +81,8 @@ def power_words(study_data: StudyData) -> str:
 
 
 def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
-    """Each study's winner against each other's, where both were measured on the same images, labels and folds."""
+    """Comparisons of each study's winner with each other's, where both were measured on the same images, labels and
+    folds."""
     comparisons = []
     for first, second in itertools.combinations([study for study in studies if study.best is not None], 2):
         if _place(first) == _place(second):
@@ -90,7 +93,8 @@ def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
 
 
 def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
-    """On the assignments of folds that both have, and how many these are. The study's own folds are the same."""
+    """The number of assignments of folds that both trials have, and the comparison on these. The study's own folds are
+    the same."""
     shared = [0]
     for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
         folds = [
@@ -103,7 +107,7 @@ def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Co
 
 
 def _place(study_data: StudyData) -> tuple[Any, ...]:
-    """What two studies must share for their predictions to be paired."""
+    """The facts that two studies must share for their predictions to be paired."""
     return (
         study_data.dataset.get("fingerprint"),
         mapping(study_data.document["experiment"].get("data")).get("target"),
@@ -113,7 +117,7 @@ def _place(study_data: StudyData) -> tuple[Any, ...]:
 
 
 def _try_compare(study_data: StudyData, rival: int) -> Comparison | None:
-    """None where a fold has images of one class only."""
+    """The comparison of the winner with a rival; None where a fold has images of one class only."""
     table = study_data.predictions
     try:
         return compare(table[table["trial"] == rival], study_data.of_best)
@@ -122,7 +126,7 @@ def _try_compare(study_data: StudyData, rival: int) -> Comparison | None:
 
 
 def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]:
-    """One row a comparison; p values corrected by Holm over all rows, for each test by itself."""
+    """The rows of the table, one a comparison; p values corrected by Holm over all rows, for each test by itself."""
     adjusted = {test: holm([getattr(it, test).p for _, it in comparisons]) for test in TESTS}
     return [
         {
@@ -136,9 +140,8 @@ def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]
 
 
 def _words(tested: Tested, p: float) -> dict[str, str]:
-    interval = tested.difference
     return {
-        "interval": f"{signed(interval.low)} to {signed(interval.high)}",
+        "interval": signed_interval_text(tested.difference),
         "p": f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}",
     }
 
@@ -157,7 +160,7 @@ def _assumed(power: Power) -> str:
 
 
 def _power(study_data: StudyData) -> Power | None:
-    """From the winner's and the other complete trials' AUC in each fold."""
+    """The power, from the winner's and the other complete trials' AUC in each fold."""
     if study_data.best is None:
         return None
     complete = study_data.trials[

@@ -21,7 +21,8 @@ LARGEST_GRID = 1_000_000
 
 
 def ordered(space: Space) -> Space:
-    """The space by name, but each key after those that its conditions name. The order in the file must not matter."""
+    """The space sorted by name, but each key after those that its conditions name. The order in the file must not
+    matter."""
     arranged: Space = {}
     remaining = dict(sorted(space.items()))
     while remaining:
@@ -36,7 +37,7 @@ def exists(values: Range, params: Mapping[str, Any]) -> bool:
 
 
 def existing(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `params` that exist. `space` is in the order of `ordered`."""
+    """The parameters among `params` that exist. `space` is in the order of `ordered`."""
     present: dict[str, Any] = {}
     for key, values in space.items():
         if key in params and exists(values, present):
@@ -45,7 +46,7 @@ def existing(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def among(value: Any, allowed: Sequence[Value]) -> bool:
-    """Whether `value` is one of these. True is not 1, but 2.0 is 2."""
+    """Whether `value` is one of the allowed ones. True is not 1, but 2.0 is 2."""
     return any(_same(value, choice) for choice in allowed)
 
 
@@ -95,7 +96,7 @@ def check_points(points: Sequence[Mapping[str, Any]], space: Space, where: str) 
 
 
 def settle(raw: dict[str, Any], key: str, value: Any) -> None:
-    """In a study file's `space`: the searched `key` is fixed at `value` and leaves the space.
+    """Fixes a searched key at a value: in a study file's `space` (`raw`), `key` leaves the space.
 
     Conditions on it that are met are dropped; what can no longer exist leaves the space as well.
     """

@@ -1,4 +1,5 @@
-"""Which searched settings made the difference, by Optuna's PED-ANOVA (Watanabe et al., IJCAI 2023)."""
+"""Importance of the searched settings: which of them made the difference, by Optuna's PED-ANOVA (Watanabe et al., IJCAI
+2023)."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,9 @@ from diagram_ray.search.ladder import Rung
 from diagram_ray.search.space import Space
 
 MIN_TRIALS = 10
-"""With fewer the best fifth is a single trial or two, and the answer is noise."""
+"""The fewest trials compared: with fewer the best fifth is a single trial or two, and the answer is noise."""
 MIN_PART = 0.5
-"""Of the trials: fewer are survivors, and what the others died of no longer shows."""
+"""The smallest part of all trials compared: fewer are survivors, and what the others died of no longer shows."""
 TOP = 0.2
 
 
@@ -29,8 +30,9 @@ class Importance:
 
 
 def importances(trials: pd.DataFrame, curves: pd.DataFrame, space: Space, rungs: Sequence[Rung]) -> Importance:
-    """From the study's tables. The trials are compared at the highest rung that ten of them and half of them
-    reached: AUC of different rungs cannot be compared, and the complete trials alone are few survivors."""
+    """The importance of each setting, from the study's tables. The trials are compared at the highest rung that ten of
+    them and half of them reached: AUC of different rungs cannot be compared, and the complete trials alone are few
+    survivors."""
     usable = {name: values for name, values in space.items() if f"params.{name}" in trials and not values.when}
     partial = [name for name, values in space.items() if values.when]
     left_out = f"; not compared, because only some trials have them: {', '.join(partial)}" if partial else ""

@@ -35,22 +35,23 @@ class HeldOutModel:
 
     trial: int
     without: tuple[int, ...]
-    """One or two folds, ascending."""
+    """The folds it has not seen: one or two, ascending."""
     epochs: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """There is no such model, because its training failed."""
+    """The result where there is no such model, because its training failed."""
 
     reason: str
 
 
 class Scores(Protocol):
-    """Knows what models score."""
+    """A source of the scores of held-out models."""
 
     def of(self, model: HeldOutModel, fold: int) -> "Floats | Failed | None":
-        """Of the images of `fold`, which the model was trained without, in the order of the data. None: not trained."""
+        """The model's scores of the images of `fold`, which it was trained without, in the order of the data. None: not
+        trained."""
 
 
 def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:
@@ -66,29 +67,29 @@ def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:
 
 @dataclass(frozen=True)
 class Field:
-    """What all outer folds search in, and by which rules."""
+    """The search space of all outer folds: the candidates, and the rules."""
 
     trials: Sequence[int]
     """The candidates, in the order in which they came."""
     ladder: Ladder
-    """The inner one."""
+    """The ladder of the inner searches."""
     lookback: int
     race: Race | None
     cases: Cases
-    """Of the study: all folds."""
+    """The cases of the study: all folds."""
 
 
 @dataclass(frozen=True)
 class Outer:
-    """What an outer fold came to."""
+    """The result of an outer fold."""
 
     fold: int
     trial: int
-    """The inner winner."""
+    """Number of the inner winner."""
     inner_auc: float
-    """By which it won: its mean over the inner folds."""
+    """The AUC by which it won: its mean over the inner folds."""
     scores: Floats
-    """Of the outer fold's images, in the order of the data."""
+    """The winner's scores of the outer fold's images, in the order of the data."""
 
 
 class InnerSearch:
@@ -104,7 +105,7 @@ class InnerSearch:
         self._state = StudyState(rules, self, self._journal, self)
 
     def advance(self) -> list[HeldOutModel]:
-        """The models that it waits for now; none when it has ended."""
+        """Goes on as far as possible; returns the models whose scores it needs next, none when it has ended."""
         moved = True
         while moved:
             while self._state.next_start() is not None:
@@ -117,7 +118,7 @@ class InnerSearch:
         return [model for model in waiting if self._scores.of(model, self._other(model)) is None]
 
     def result(self) -> Outer | Failed:
-        """When nothing is waited for any more."""
+        """The result of the outer fold, once no model is needed any more."""
         best = best_of(self._journal.trials)
         if best is None or best.last is None:
             reasons = [f"trial {self._field.trials[n]}: {trial.reason}" for n, trial in self._journal.trials.items()]
@@ -129,16 +130,16 @@ class InnerSearch:
         return Outer(self.outer, number, best.last.auc_mean, scores)
 
     def wants(self, trial: int) -> bool:
-        """Whether it may still ask for a model of study trial `trial`."""
+        """Whether the search may still need a model of study trial `trial`."""
         number = self._field.trials.index(trial)
         return number not in self._journal.trials or number in self._state.running
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
-        """Configurations are known by their number alone here."""
+        """Returns no parameters: configurations are known by their number alone here."""
         return {}
 
     def case_scores(self, number: int, rung: int) -> list[FoldScore]:
-        """What a race compares."""
+        """The case scores that a race compares (see `CaseScoreSource.case_scores`)."""
         models = self._models(number, rung)
         return [self._field.cases.measure(fold, self._known(model, fold)) for model, fold in models]
 
@@ -172,7 +173,7 @@ class InnerSearch:
         return HeldOutModel(self._field.trials[best.number], (self.outer,), self._field.ladder.rungs[-1].epochs)
 
     def _other(self, model: HeldOutModel) -> int:
-        """The fold of a cell on which it is tested here."""
+        """The fold that this search tests the model on."""
         return next((fold for fold in model.without if fold != self.outer), self.outer)
 
     def _known(self, model: HeldOutModel, fold: int) -> Floats:
@@ -190,15 +191,15 @@ class NestedSearch:
         self._searches = [InnerSearch(outer, field, scores) for outer in folds]
 
     def advance(self) -> list[HeldOutModel]:
-        """The models that are waited for now, each once; none when all has ended."""
+        """The models whose scores are needed next, each once; none when all has ended."""
         return sorted({model for search in self._searches for model in search.advance()})
 
     def wants(self, model: HeldOutModel) -> bool:
-        """Whether another model may be asked for that goes on from this one."""
+        """Whether another model may be needed that goes on from this one."""
         return any(self._searches[fold].wants(model.trial) for fold in model.without)
 
     def results(self) -> list[Outer] | Failed:
-        """One for each outer fold; or why the first of those that failed did."""
+        """The result of each outer fold; or the failure of the first one that failed."""
         results = [search.result() for search in self._searches]
         failed = [result for result in results if isinstance(result, Failed)]
         return failed[0] if failed else [result for result in results if isinstance(result, Outer)]

@@ -75,7 +75,7 @@ class Sampler:
         return self._add(self._known(number))
 
     def _forget(self, number: int, trials: Mapping[int, Trial]) -> None:
-        """Before trial `number`, what its proposal will not look at (`LATEST`, `BEST`).
+        """Forgets the trials that the proposal for trial `number` does not depend on (`LATEST`, `BEST`).
 
         With several objectives nothing: what is best is a front then, of any size.
         """
@@ -85,7 +85,7 @@ class Sampler:
             self._remember(best_before(since, trials))
 
     def _known(self, number: int) -> dict[str, Any]:
-        """What is known of the trial's parameters before Optuna is asked for the rest."""
+        """The parameters that are decided before Optuna proposes the rest."""
         if self._config.name == "grid":
             return self._grid(number)
         point = self._prescribed(number)
@@ -96,7 +96,7 @@ class Sampler:
         return self._evolution.ask(seed) | point if self._evolution is not None else point
 
     def _remember(self, best: Sequence[Trial]) -> None:
-        """A study of Optuna's anew, which knows the earlier studies' trials, these, and no others before `since`."""
+        """Makes a new Optuna study, which knows the earlier studies' trials, these, and no others before `since`."""
         self._study = optuna.create_study(directions=self._goals.directions, sampler=RandomSampler(seed=0))
         self._running: dict[int, optuna.Trial] = {}
         for trial in [*self._earlier, *best]:
@@ -104,14 +104,14 @@ class Sampler:
         self._asked = self._told = self._since
 
     def _prescribed(self, number: int) -> dict[str, Any]:
-        """What the study's file says of this trial. A whole number may stand for a real one there."""
+        """The parameters that the study's file sets for this trial. A whole number may stand for a real one there."""
         point = self._first[number] if number < len(self._first) else {}
         return {
             key: float(value) if isinstance(self._space[key], FloatRange) else value for key, value in point.items()
         }
 
     def _add(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """One more running trial: with these parameters, and with what the sampler proposes for the others."""
+        """Adds a running trial: with these parameters, and with what the sampler proposes for the others."""
         trial = self._running[self._asked] = self._begin(params)
         self._asked += 1
         proposed = trial.params
@@ -192,13 +192,13 @@ class _Tpe(TPESampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All that is not a constant."""
+        """All parameters that are not constant."""
         return self._known
 
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A value for each; those that do not exist with the others' values are not asked for."""
+        """A value for each parameter, except for those that do not exist with the others' values."""
         sampled: dict[str, Any] = {}
         for group in self._groups.values():
             # Not super().sample_relative: it would record what is not asked for as the trial's, for the constant liar.
@@ -220,7 +220,7 @@ def first_remembered(number: int, lookback: int) -> int:
 
 
 def best_before(since: int, trials: Mapping[int, Trial]) -> list[Trial]:
-    """The best complete ones before trial `since`, in the order of their numbers; the earlier one of equals."""
+    """The best complete trials before trial `since`, in the order of their numbers; the earlier one of equals."""
     scored = [
         (trial.last.auc_mean, -number)
         for number in range(since)

@@ -61,23 +61,24 @@ class Cases:
     """The images that all trials of a study are measured on, and the resamples of their patients."""
 
     labels: NDArray[np.int64]
-    """(N,) 0 or 1"""
+    """(N,) class of each image, 0 or 1"""
     folds: NDArray[np.int64]
-    """(N,) 0..F-1"""
+    """(N,) fold of each image, 0..F-1"""
     patients: NDArray[np.int64]
-    """(N,) 0..P-1"""
+    """(N,) patient of each image, 0..P-1"""
     resamples: int = 500
     seed: int = 0
 
     @classmethod
     def of(cls, data: TrainingData, splits: Splits, resamples: int, seed: int) -> "Cases":
-        """Those of a study."""
+        """The cases of a study."""
         folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()], dtype=np.int64)
         patients = np.unique(data.patient_ids, return_inverse=True)[1].astype(np.int64)
         return cls(data.labels, folds, patients, resamples, seed)
 
     def case_scores(self, folds: int, scores: Floats) -> "list[FoldScore]":
-        """Of the (n,) scores of the first `folds` folds, one fold after the other. Raises DataError."""
+        """The fold scores from the (n,) scores of the first `folds` folds, one fold after the other. Raises
+        DataError."""
         rows = [self.rows(fold) for fold in range(folds)]
         ends = np.cumsum([len(positions) for positions in rows])
         if scores.shape != (ends[-1],):
@@ -89,7 +90,8 @@ class Cases:
         return np.flatnonzero(self.folds == fold)
 
     def measure(self, fold: int, scores: Floats) -> FoldScore:
-        """Of the (n,) scores of a fold's images, in the order of `rows`. Raises DataError as `metrics.auc` does.
+        """The fold score from the (n,) scores of a fold's images, in the order of `rows`. Raises DataError as
+        `metrics.auc` does.
 
         The patients that are drawn are the same for all trials: their draws are paired.
         """
@@ -107,7 +109,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Verdict(Decision):
-    """A race's decision with what it rests on."""
+    """A race's decision together with its statistic."""
 
     rule: str
     statistic: float
@@ -143,7 +145,7 @@ def make_race(config: RaceConfig) -> Race | None:
 
 
 def mean_auc(case_scores: CaseScores) -> float:
-    """Mean of the folds' AUC."""
+    """The mean AUC of the folds."""
     return math.fsum(fold.auc for fold in case_scores) / len(case_scores)
 
 
@@ -153,7 +155,8 @@ def interval(case_scores: CaseScores) -> Interval:
 
 
 def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """Part of the resamples of the patients in which the challenger's mean over the folds is higher, ties half.
+    """The chance that the challenger is better: the part of the resamples of the patients in which its mean over the
+    folds is higher, ties half.
 
     This is the rule of the bootstrap bias-corrected CV with dropping (Tsamardinos et al. 2018, Sect. 4), with patients
     in the place of cases. 1/2 if no resample has both classes in every fold.
@@ -164,7 +167,8 @@ def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
 
 
 def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """The same chance from DeLong's variance of the paired difference, added up over the folds; images are cases."""
+    """The chance that the challenger is better, from DeLong's variance of the paired difference, added up over the
+    folds; images are cases."""
     pairs = list(zip(challenger, incumbent, strict=False))
     difference = math.fsum(one.auc - other.auc for one, other in pairs)
     variance = sum(
@@ -192,7 +196,7 @@ def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
 
 
 Judgement = tuple[float, float, str]
-"""Statistic, threshold, and what was found in words."""
+"""The statistic, the threshold and an explanation."""
 
 
 def _bbcd(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:

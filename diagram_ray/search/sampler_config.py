@@ -1,4 +1,4 @@
-"""Who proposes the configurations, as a study's file says it, and what that asks of the space."""
+"""The sampler that proposes the configurations, as a study's file names it, and what it needs of the space."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from diagram_ray.search.conditions import grid_size
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
 
 LEAST_NUMBERS = 2
-"""For CMA-ES: with fewer there is no covariance to adapt."""
+"""Fewest numbers that CMA-ES searches: with fewer there is no covariance to adapt."""
 
 
 class SamplerConfig(Frozen):
@@ -25,7 +25,8 @@ class SamplerConfig(Frozen):
 
 
 def numbers_of(space: Space) -> dict[str, FloatRange | IntRange]:
-    """What CMA-ES can search: parameters that are numbers, more than one, and exist in every configuration."""
+    """The parameters that CMA-ES can search: those that are numbers, have more than one value, and exist in every
+    configuration."""
     return {
         key: values
         for key, values in sorted(space.items())

@@ -30,7 +30,7 @@ from diagram_ray.study.integrations import MlflowConfig, check_tracking
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 Start = Callable[[str], ExperimentConfig]
-"""What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
+"""Function from what `init_from` names to the configuration that fine-tuning starts with, before `base` is applied."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
 
 
@@ -41,7 +41,7 @@ class LadderConfig(Frozen):
     """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: one fold after a third of the
     epochs, two and more at half of them, and all folds at the end (search/ladder.py: make_rungs)."""
     reduction: int = Field(default=2, ge=2)
-    """Of the trials that have reached a rung, the best 1/`reduction` go on."""
+    """The best 1/`reduction` of the trials that have reached a rung go on."""
 
     def make(self, folds: int, epochs: int) -> Ladder:
         """The ladder of trials that are trained on `folds` folds for `epochs` epochs."""
@@ -64,8 +64,8 @@ class ParallelConfig(Frozen):
     """GPUs of a trial; below 1, trials share one. None: an equal part of the cluster's, at most 1. For trials of one
     worker."""
     elastic: bool = False
-    """The cluster grows and shrinks: `trials` say how many may run at once when it is large, and one that finds no room
-    waits for it. A trial or worker then takes 1 CPU and no GPU where it is not said."""
+    """Whether the cluster grows and shrinks: `trials` say how many may run at once when it is large, and one that finds
+    no room waits for it. A trial or worker then takes 1 CPU and no GPU where it is not said."""
 
     @field_validator("elastic")
     @classmethod
@@ -86,7 +86,7 @@ class ScalingConfig(Frozen):
     the first ones show to fit and to be faster together (training/parallel/fold_packing.py has the rest); without a
     GPU, one."""
     min_workers: int | None = Field(default=None, ge=1)
-    """So many workers are enough where there is no room for all of them, or no longer. None: all are needed."""
+    """Fewest workers that are enough where there is no room for all of them, or no longer. None: all are needed."""
     cpus_per_worker: float | None = Field(default=None, gt=0.0)
     """CPUs of each worker. None: an equal part of the cluster's, at most 1."""
     gpus_per_worker: int | None = Field(default=None, ge=0, le=1)
@@ -122,18 +122,18 @@ class PageConfig(Frozen):
     """The page that shows the study while it runs."""
 
     on: bool = True
-    """Whether there is one."""
+    """Whether the page is served."""
     host: str = "127.0.0.1"
-    """The address it listens on: this machine only, unless told otherwise. It is not encrypted."""
+    """The address it listens on: this machine only by default. It is not encrypted."""
     port: int = Field(default=0, ge=0, le=65535)
     """The port it listens on. 0: one that is free."""
 
 
 class StudyConfig(Frozen):
-    """One study, as its file says it."""
+    """The settings of one study, as its file gives them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Of the study; the default folder is runs/NAME-N."""
+    """Name of the study; the default folder is runs/NAME-N."""
     init_from: str | None = None
     """A study, a model folder or a .safetensors file whose F and E the trials start with (paper Sect. 2.4)."""
     base: dict[str, Any] = Field(default={})
@@ -149,7 +149,7 @@ class StudyConfig(Frozen):
     repeats: int = Field(default=1, ge=1, le=100)
     """How often the winner is cross-validated, each time on folds assigned anew. The search knows the first."""
     seed: int = Field(default=0, ge=0)
-    """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
+    """Seed of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()
     constraints: ConstraintsConfig = ConstraintsConfig()
     objectives: list[Literal["auc", "parameters", "multiply_adds", "memory_mb"]] = Field(default=["auc"], min_length=1)
@@ -167,7 +167,8 @@ class StudyConfig(Frozen):
     mlflow: MlflowConfig = MlflowConfig()
     """Whether the trials become runs of an MLflow tracking server as well (monitoring/mlflow.py)."""
     time_budget: str | None = None
-    """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
+    """Longest duration of the search, for example 2h, 90m or 1h30m: no trial starts after it, and those that run are
+    put aside for --resume."""
 
     budget: BudgetConfig = BudgetConfig()
     warm_start: list[str] = Field(default=[])
@@ -190,12 +191,12 @@ class StudyConfig(Frozen):
         )
 
     def lookback(self, at_once: int) -> int:
-        """The one that the file names, or that is usual for `at_once` trials at a time."""
+        """The lookback that the file names, or else the default for `at_once` trials at a time."""
         return self.parallel.lookback or usual_lookback(at_once, self.trials)
 
     @property
     def goals(self) -> Goals:
-        """What is wanted of a trial."""
+        """The objectives and bounds of the study."""
         return goals_of(self.objectives, self.constraints)
 
     def make_ladder(self, epochs: int) -> Ladder:
@@ -218,7 +219,7 @@ def read_study(
 
 
 def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) -> tuple[StudyConfig, ExperimentConfig]:
-    """The study in a mapping (of a file, or of study.yaml), as `read_study`."""
+    """The study in a mapping (of a file, or of study.yaml), checked as by `read_study`."""
     if "space" in raw:
         raw = {**raw, "space": parse_space(raw["space"], where)}
     study = build(StudyConfig, raw, where)

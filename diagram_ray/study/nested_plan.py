@@ -20,9 +20,9 @@ UNGUIDED = ("random", "qmc", "grid")
 def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     """The trials whose parameters depend on no result, by number.
 
-    TPE draws at random until it has been told `startup_trials` results, and trial i is told those of the trials up to
-    i - lookback. A configuration that the study's file gives as a whole depends on none either. Where the study is
-    warmed by earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
+    TPE draws at random until it knows `startup_trials` results, and trial i knows those of the trials up to i -
+    lookback. A configuration that the study's file sets as a whole depends on none either. Where the study is warmed by
+    earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
     """
     prescribed = [
         number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()
@@ -38,7 +38,8 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
 
 
 def candidates(study: StudyConfig, trials: Mapping[int, Trial], lookback: int) -> list[int]:
-    """Who takes part. A trial that broke the study's bounds was not trained, and would not be in any search."""
+    """The trials that take part, by number. One that broke the study's bounds was not trained, and would not be in any
+    search."""
     blind_trials = {number: trials.get(number) for number in blind(study, lookback)}
     return [
         number
@@ -62,7 +63,7 @@ def check_nested(study: StudyConfig) -> None:
 
 
 def inner_ladder(ladder: Ladder) -> Ladder:
-    """The study's ladder where there is one fold less."""
+    """The study's ladder with one fold less."""
     most = ladder.rungs[-1].folds - 1
     rungs = dict.fromkeys(Rung(min(rung.folds, most), rung.epochs) for rung in ladder.rungs)
     return Ladder(tuple(rungs), ladder.reduction)
@@ -89,7 +90,8 @@ class Price:
 
 
 def price(study: StudyConfig, ladder: Ladder, lookback: int) -> Price:
-    """Of a study with this ladder, before anything is trained. Raises ConfigError as `check_nested`."""
+    """The price of nested cross-validation in a study with this ladder, before anything is trained. Raises ConfigError
+    as `check_nested`."""
     check_nested(study)
     inner, folds = inner_ladder(ladder), study.folds
     count, whole = len(blind(study, lookback)), ladder.rungs[-1].epochs

@@ -1,4 +1,4 @@
-"""Where a study's code comes from."""
+"""The origin of a study's code: its git commit."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import diagram_ray
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""In it Ray gives a job's driver what `ray job submit --metadata-json` said."""
+"""Environment variable in which Ray gives a job's driver the metadata of `ray job submit --metadata-json`."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}(-dirty)?")
 
 
@@ -23,7 +23,8 @@ def commit() -> str | None:
 
 
 def _of_the_job() -> str | None:
-    """The metadata are what somebody typed: what does not look like a commit is none."""
+    """The commit that the job's metadata name. They are what somebody typed: what does not look like a commit is
+    none."""
     try:
         text = json.loads(os.environ[JOB])["metadata"]["commit"]
     except (KeyError, TypeError, ValueError):

@@ -89,7 +89,7 @@ def _allowed(setting: dict[str, Any]) -> list[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    """In one line, as it may stand in a study file."""
+    """The value in one line, as it may stand in a study file."""
     return yaml.safe_dump(value, default_flow_style=True, width=1000).split("\n")[0]
 
 

@@ -29,14 +29,14 @@ OTHER_KEYS, OUTSIDE, NO_SCORE, OTHER_RUNGS = "other keys", "outside the space", 
 
 @dataclass(frozen=True)
 class Source:
-    """What became of the trials of one earlier study."""
+    """The use that was made of the trials of one earlier study."""
 
     study: str
     dataset: str
-    """Its fingerprint."""
+    """Fingerprint of its dataset."""
     told: int
     left_out: dict[str, int]
-    """Reason -> trials."""
+    """Reason -> number of trials left out for it."""
 
     def __str__(self) -> str:
         others = "".join(f", {count} left out: {why}" for why, count in self.left_out.items())
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Mapper:
-    """Into the space, the ladder and the aims of the new study."""
+    """A mapping of earlier trials into the space, the ladder and the aims of the new study."""
 
     space: Space
     ladder: Ladder
@@ -106,13 +106,13 @@ def gather(studies: Sequence[str], mapper: Mapper) -> tuple[list[Trial], list[So
 
 
 def write_warm_start(folder: Place, trials: Sequence[Trial], sources: Sequence[Source]) -> None:
-    """Into a new study's folder."""
+    """Writes the trials and their sources into a new study's folder."""
     rows = [asdict(trial) for trial in trials]
     write_atomic(folder / FILE, json.dumps({"sources": [asdict(source) for source in sources], "trials": rows}))
 
 
 def read_warm_start(folder: Place) -> list[Trial]:
-    """What `write_warm_start` wrote. Raises DataError if it is missing or damaged."""
+    """Reads the trials that `write_warm_start` wrote. Raises DataError if the file is missing or damaged."""
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["trials"]
         return [_trial(row) for row in rows]

@@ -1,4 +1,4 @@
-"""What a study can cost, as far as it is known before it starts: memory by counting, time by what was measured."""
+"""The cost of a study, as far as it is known before it starts: memory by counting, time by what was measured."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ NO_DATA = "not known without the dataset"
 
 
 def forecast(plan: Plan, expected: int, at_once: int) -> dict[str, Any]:
-    """Memory of a trial, hours and cost of `expected` fold-epochs; in words where one is not known."""
+    """Memory of a trial, hours and cost of `expected` fold-epochs; a text where one is not known."""
     rate, measured = plan.study.budget.cost_per_worker_hour, _worker_seconds(plan)
     figures: dict[str, Any] = {"memory_mb_of_a_trial": _memory(plan)}
     if measured is None:
@@ -28,7 +28,7 @@ def forecast(plan: Plan, expected: int, at_once: int) -> dict[str, Any]:
 
 
 def _memory(plan: Plan) -> str:
-    """At the low end, in the middle and at the high end of the space."""
+    """Memory of a trial at the low end, in the middle and at the high end of the space."""
     try:
         info = read_info(plan.data)
         height, width = map(int, info["image_size"])
@@ -47,7 +47,7 @@ def _memory(plan: Plan) -> str:
 
 
 def _worker_seconds(plan: Plan) -> float | None:
-    """Of a fold-epoch, in this study so far or in those that warm it; None if there is none."""
+    """Worker-seconds of a fold-epoch, in this study so far or in those that warm it; None if there is none."""
     folders = [plan.out] if plan.resume and plan.out is not None else [place_at(name) for name in plan.study.warm_start]
     spent = done = 0.0
     for folder in folders:

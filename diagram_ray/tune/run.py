@@ -1,4 +1,4 @@
-"""A study with all around it: the phantom, the audit, Ray, the report."""
+"""A study with its surroundings: the phantom, the audit, Ray, the report."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -58,7 +58,7 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
 
 
 def _log_runs(study: str) -> None:
-    """Where the study's file asks for it. That MLflow does not answer costs no result."""
+    """Logs the study to MLflow where its file asks for it. That MLflow does not answer costs no result."""
     folder = place_at(study)
     config = read_plan(folder).study.mlflow
     if config.tracking_uri is None:
@@ -102,7 +102,7 @@ def _summarise(result: dict[str, Any]) -> None:
 
 
 def _audit(data: str, info: dict[str, Any]) -> dict[str, Any] | None:
-    """The audit that the study records and its report tells; what is wrong with the dataset is said at once."""
+    """The audit that the study records and its report shows; what is wrong with the dataset is logged at once."""
     from diagram_ray.audit import audited
 
     audit = audited(data, info)
@@ -118,7 +118,7 @@ def _audit(data: str, info: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _make_phantom() -> None:
-    """The built-in dataset, unless it is there already."""
+    """Prepares the built-in dataset, unless it is there already."""
     from diagram_ray.data.parquet.layout import read_info
     from diagram_ray.prepare import PHANTOM_PATIENTS, prepare_phantom
 

@@ -1,7 +1,7 @@
-"""The files of what stands beside a study's trials: scores on its folds, and figures or why there are none.
+"""Files of comparisons beside a study's trials: scores on its folds, and figures or why there are none.
 
-What they depend on is written with them, so a study that goes on keeps those that it has. Whatever goes wrong is told
-in the file of figures and costs the study nothing else.
+What they depend on is written with them, so a study that goes on keeps those that it has. Whatever goes wrong is
+written into the file of figures and costs the study nothing else.
 """
 
 import json
@@ -24,14 +24,14 @@ log = logging.getLogger("diagram_ray")
 
 @dataclass(frozen=True)
 class ComparisonFiles:
-    """Two files in a study's folder."""
+    """The two files of a comparison in a study's folder."""
 
     what: str
-    """In messages."""
+    """Name of the comparison in messages."""
     figures: Place
     scores: Place
     identity: str
-    """What they depend on, in short."""
+    """Digest of all that the scores depend on."""
 
     def is_there(self) -> bool:
         """Whether they are there for the same identity, or the reason why there are none is."""
@@ -43,7 +43,7 @@ class ComparisonFiles:
             return False
 
     def measure(self, work: Callable[[], Baselines | None]) -> None:
-        """Writes what `work` finds, or why it fails; nothing where that is None, because it was stopped."""
+        """Writes the result of `work`, or why it fails; nothing where the result is None, because it was stopped."""
         began = time.monotonic()
         try:
             result: Baselines | str | None = work()
@@ -57,7 +57,8 @@ class ComparisonFiles:
             self._write(result, began)
 
     def _write(self, result: Baselines | str, began: float) -> None:
-        """The scores, and last the figures; where `found` is text it is why there are none. `began`: monotonic time."""
+        """Writes the scores, and last the figures; where `result` is text it is why there are none. `began`: monotonic
+        time."""
         figures: dict[str, Any] = {"identity": self.identity, "groups": [], "absent": [], "unmeasured": ""}
         if isinstance(result, Baselines):
             write_table(self.scores, pa.Table.from_pandas(result.scores, preserve_index=False))

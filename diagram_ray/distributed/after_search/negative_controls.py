@@ -68,7 +68,8 @@ def run_leaky(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any
 
 
 def _changed(study: EndedStudy, change: Any) -> Variant:
-    """The folds are assigned anew, as they would be if the data had come like this."""
+    """The variant with changed data and folds that are assigned anew, as they would be if the data had come like
+    this."""
     return Variant(make_splits(change(study.inputs.data), study.config.folds, study.config.seed), change)
 
 

@@ -33,12 +33,12 @@ from diagram_ray.study.trial_files import TrialFiles
 
 
 def missing(study: EndedStudy) -> tuple[int, ...]:
-    """Candidates that the study has not come to yet. Nested cross-validation waits for them."""
+    """The candidates that the study has not come to yet. Nested cross-validation waits for them."""
     return tuple(number for number in blind(study.config, study.lookback) if number not in study.trials)
 
 
 def is_nested(study: EndedStudy) -> bool:
-    """Whether it is done, with the candidates that the study has now."""
+    """Whether nested cross-validation is done, with the candidates that the study has now."""
     path = study.folder / NESTED_RESULT
     return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(study)
 
@@ -73,7 +73,7 @@ def run_nested(study: EndedStudy, cluster: Cluster) -> dict[str, Any] | None:
 
 
 def _models(study: EndedStudy) -> Iterator[Place]:
-    """Where there are models of cells, or parts of them."""
+    """Yields the folders of the held-out models, also of those that are not trained to the end."""
     trials: list[Place] = [*(study.folder / NESTED).glob("[0-9]*")]
     return (place for trial in trials for place in trial.glob("without-*"))
 
@@ -85,7 +85,7 @@ def _field(study: EndedStudy) -> Field:
 
 
 def _check_initial(study: EndedStudy) -> None:
-    """Each pair of folds is left out by weights that have not seen it."""
+    """Raises LeakageError unless each pair of folds is left out by weights that have not seen it."""
     config, inputs = study.config, study.inputs
     if config.init_from is not None:
         from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
@@ -97,7 +97,8 @@ def _check_initial(study: EndedStudy) -> None:
 
 
 class _Store:
-    """What models of the study score, from the study's own folds and the files of cells (`search.nested.Scores`)."""
+    """The scores of the study's models, from its own folds and the files of held-out models
+    (`search.nested.Scores`)."""
 
     def __init__(self, study: EndedStudy) -> None:
         self._study = study
@@ -108,18 +109,18 @@ class _Store:
         self._known: dict[HeldOutModel, Floats | Failed | None] = {}
 
     def of(self, model: HeldOutModel, fold: int) -> Floats | Failed | None:
-        """As `search.nested.Scores`."""
+        """The model's scores of a fold (see `search.nested.Scores.of`)."""
         if model not in self._known:
             self._known[model] = self._read(model)
         scores = self._known[model]
         return scores[self._folds[self._rows(model)] == fold] if isinstance(scores, np.ndarray) else scores
 
     def forget_unknown(self) -> None:
-        """Looks anew for models that were not there."""
+        """Makes the next look-up read anew the models that were not there."""
         self._known = {model: scores for model, scores in self._known.items() if scores is not None}
 
     def task(self, model: HeldOutModel) -> FoldTask:
-        """What trains a cell."""
+        """The task that trains a model."""
         folds = " and ".join(map(str, model.without))
         identity = self._identity | flatten(self._study.trial_config(model.trial)) | {"without": list(model.without)}
         return FoldTask(
@@ -163,7 +164,7 @@ class _Store:
 
 
 def _write(study: EndedStudy, results: list[Outer] | Failed, spent: int) -> dict[str, Any]:
-    """nested.json, its predictions first."""
+    """Writes nested.json, its predictions first; returns its content."""
     config = study.config
     cost = price(config, study.ladder, study.lookback)
     result: dict[str, Any] = {
@@ -189,7 +190,7 @@ def _write(study: EndedStudy, results: list[Outer] | Failed, spent: int) -> dict
 
 
 def _predictions(study: EndedStudy, outer: list[Outer]) -> pa.Table:
-    """`trial, fold, image_id, patient_id, label, score`: every image once."""
+    """The table `trial, fold, image_id, patient_id, label, score`: every image once."""
     data, splits = study.inputs.data, study.inputs.splits
     folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
     parts = [FoldPredictions(part.fold, np.flatnonzero(folds == part.fold), part.scores) for part in outer]

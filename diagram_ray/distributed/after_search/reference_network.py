@@ -25,7 +25,7 @@ from diagram_ray.training.pretrained.weights_file import NETWORKS, is_installed,
 
 NETWORK = NETWORKS[0]
 VERSION = 1
-"""Of the features and the learner in training/pretrained/frozen_features.py: another one measures anew."""
+"""Version of the features and the learner in training/pretrained/frozen_features.py: another one measures anew."""
 NAME = "frozen ImageNet features"
 NOTE = (
     "A logistic regression on the last maps of EfficientNet-Lite0, which was trained on photographs and is not trained "
@@ -34,7 +34,7 @@ NOTE = (
 
 
 def lacks_reference(study: EndedStudy) -> bool:
-    """Whether it can be measured here and was not yet, with these data, folds and weights."""
+    """Whether the reference can be measured here and was not yet, with these data, folds and weights."""
     return is_installed(NETWORK) and not _files(study).is_there()
 
 
@@ -74,7 +74,7 @@ def _files(study: EndedStudy) -> ComparisonFiles:
 
 
 def _weights() -> str:
-    """Their SHA-256. Of a damaged package it is what is wrong, which the task finds too and tells."""
+    """The SHA-256 of the weights. Of a damaged package it is what is wrong, which the task finds too and reports."""
     try:
         return weights_file(NETWORK, True).digest
     except Exception as error:  # no record of its version, a file that cannot be read

@@ -21,7 +21,7 @@ from diagram_ray.study.tables import repeat_file
 
 
 def seed_of(seed: int, repeat: int) -> int:
-    """Of the folds of a repeat; the first one has the study's own."""
+    """The seed of the folds of a repeat; the first one has the study's own."""
     return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0]) if repeat else seed
 
 
@@ -69,7 +69,7 @@ def splits_of_repeats(study: EndedStudy) -> dict[int, Splits]:
 def _repeat_row(
     study: EndedStudy, winner: int, repeat: int, splits: Splits, folds: list[FoldPredictions] | Failed
 ) -> dict[str, Any]:
-    """One repeat for repeats.json; writes its predictions, unless a fold failed."""
+    """The entry of a repeat in repeats.json; writes its predictions, unless a fold failed."""
     data = study.inputs.data
     if not isinstance(folds, Failed):
         table = predictions_table(data, folds, trial=[winner] * len(folds), repeat=[repeat] * len(folds))

@@ -1,4 +1,4 @@
-"""What follows a search, step by step: controls, baselines, a reference network, repeated and nested cross-validation.
+"""The steps after a search: controls, baselines, a reference network, repeated and nested cross-validation.
 
 A step that fails costs the study nothing else: its tables and its report are written without it, and say so.
 """
@@ -29,18 +29,19 @@ log = logging.getLogger("diagram_ray")
 
 @dataclass(frozen=True)
 class Step:
-    """Something that is measured after a search."""
+    """A measurement after a search."""
 
     name: str
-    """In study.yaml, if it fails."""
+    """Name of the step in study.yaml, if it fails."""
     announcement: str
     is_done: Callable[[], bool]
-    """Whether there is nothing to do."""
+    """Function that returns whether there is nothing to do."""
     run: Callable[[], object]
 
 
 def tell_price(study: EndedStudy) -> None:
-    """Into the log, before the search begins. Raises ConfigError for a study that cannot be nested."""
+    """Logs the price of repeats and of nested cross-validation, before the search begins. Raises ConfigError for a
+    study that cannot be nested."""
     further = study.config.repeats - 1
     if further:
         cost = further * study.ladder.rungs[-1].fold_epochs
@@ -50,7 +51,7 @@ def tell_price(study: EndedStudy) -> None:
 
 
 def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], None]) -> dict[str, str]:
-    """Runs what the study asks for and has not yet. The names of the steps that failed, and why.
+    """Runs the steps that the study needs and has not yet. Returns the names of those that failed, and why.
 
     Raises where nothing can be written any more.
     """
@@ -73,7 +74,7 @@ def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], Non
 
 
 def _steps(study: EndedStudy, winner: int, cluster: Cluster) -> tuple[Step, ...]:
-    """All of them, in their order: the cheapest evidence first."""
+    """All steps in their order: the cheapest evidence first."""
     return (
         Step(
             "control",

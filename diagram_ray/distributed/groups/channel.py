@@ -1,4 +1,5 @@
-"""Between whoever asked for trials and the worker group that trains them: one job out, rounds back, one at a time.
+"""The channel between the process that asked for trials and the worker group that trains them: one job out, rounds
+back, one at a time.
 
 An actor, so that it outlives the workers: a group that lost a worker is started anew and takes the same job again. It
 belongs to the process that asked, and dies with it; then the group's first worker ends, and with it the group.
@@ -13,14 +14,15 @@ from diagram_ray.search.messages import TrialReport
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to be trained."""
+    """A trial that is to be trained."""
 
     number: int
     params: dict[str, Any]
 
 
 class GroupChannel:
-    """All methods may be waiting at the same time. `failures_allowed`: times that a job is taken up again."""
+    """A channel to a worker group. All methods may be waiting at the same time. `failures_allowed`: times that a job is
+    taken up again."""
 
     def __init__(self, failures_allowed: int) -> None:
         self._allowed = failures_allowed
@@ -35,13 +37,13 @@ class GroupChannel:
     # --- for the process that asks ---
 
     async def begin(self, job: Job) -> None:
-        """A job; whatever was going on before is to stop."""
+        """Sets the next job; whatever was going on before is to stop."""
         async with self._changed:
             self._job, self._round, self._failures = job, None, 0
             self._changed.notify_all()
 
     async def next_round(self) -> TrialReport:
-        """Lets the workers go on from the round that was fetched last, and waits for what they tell next."""
+        """Lets the workers go on from the round that was fetched last, and waits for their next report."""
         async with self._changed:
             if self._round is None:
                 self._turn += 1
@@ -52,13 +54,13 @@ class GroupChannel:
             return report
 
     async def place(self) -> Any:
-        """Waits until the group has begun to work; the placement group that it occupies."""
+        """Waits until the group has begun to work; returns the placement group that it occupies."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._place is not None)
             return self._place
 
     async def close(self) -> None:
-        """The workers are to go home."""
+        """Ends the work: the workers get no more jobs."""
         async with self._changed:
             self._job, self._closed = None, True
             self._changed.notify_all()
@@ -66,19 +68,19 @@ class GroupChannel:
     # --- for the first worker ---
 
     async def arrive(self, place: Any) -> None:
-        """The group has started, in this placement group."""
+        """Notes that the group has started, in this placement group."""
         async with self._changed:
             self._place = place
             self._changed.notify_all()
 
     async def take(self) -> Job | None:
-        """Waits for a job, the one under way if there is one; None: go home."""
+        """Waits for a job, the one under way if there is one; None: there are no more."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._closed or self._job is not None)
             return self._job
 
     async def hand_over(self, number: int, report: TrialReport) -> bool:
-        """Hands over a round of trial `number`, and waits to hear whether the trial goes on."""
+        """Hands over a round of trial `number`, and waits until it is known whether the trial goes on."""
         async with self._changed:
             turn = self._turn
             if self._goes_on(number):
@@ -90,7 +92,7 @@ class GroupChannel:
     # --- for the group's controller ---
 
     async def failed(self, why: str, excused: bool = False) -> None:
-        """The group lost a worker and will be started anew; too often, and the job has failed.
+        """Counts a failure: the group lost a worker and will be started anew; too often, and the job has failed.
 
         It is `excused` if a machine has gone meanwhile.
         """

@@ -43,13 +43,13 @@ PATIENCE = 24 * 3600
 """Seconds that the processes of a group wait for each other: those of a small fold wait for those of a large one. A
 process that died is noticed at once."""
 FAREWELL = 30.0
-"""Seconds that a group gets to end."""
+"""Seconds that a group has to end."""
 POLL = 1.0
 
 
 @dataclass(frozen=True)
 class GroupArgs:
-    """What the processes of a group need."""
+    """The inputs of the processes of a group."""
 
     channel: Any
     work: Work
@@ -79,7 +79,7 @@ class WorkerGroup:
         self._thread.start()
 
     def begin(self, number: int, params: dict[str, Any]) -> None:
-        """The next trial."""
+        """Begins the next trial."""
         ray.get(self._channel.begin.remote(Job(number, params)))
 
     def place(self) -> Any:
@@ -87,7 +87,7 @@ class WorkerGroup:
         return self._wait(self._channel.place.remote())
 
     def next_round(self) -> TrialReport:
-        """Lets the trial go on; the next thing it tells. Raises DiagramError if there is no room for the group any
+        """Lets the trial go on, and returns its next report. Raises DiagramError if there is no room for the group any
         more, RayError if one of Ray's own processes has died."""
         report: TrialReport = self._wait(self._channel.next_round.remote())
         return report
@@ -116,20 +116,20 @@ class WorkerGroup:
 
 
 class ReportFailures(train.UserCallback):
-    """Runs in Ray Train's controller; tells the channel why a worker was lost."""
+    """A callback in Ray Train's controller that reports to the channel why a worker was lost."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._gone = gone()
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """After a worker has died or raised something; the group is about to be started anew."""
+        """Called after a worker has died or raised something; the group is about to be started anew."""
         before, self._gone = self._gone, gone()
         ray.get(self._channel.failed.remote(_reason(worker_exceptions), excused=self._gone > before))
 
 
 def _reason(failures: dict[int, Exception]) -> str:
-    """Why the first worker failed that did not fail for want of another one."""
+    """The failure of the first worker that did not fail for want of another one."""
     texts = [" ".join(str(error).split()) for _, error in sorted(failures.items())]
     own = [text for text in texts if "Connection closed by peer" not in text and "Connection reset" not in text]
     return (own or texts or ["unknown"])[0][-300:]
@@ -153,7 +153,7 @@ def _trainer(name: str, args: GroupArgs, scratch: Place) -> TorchTrainer:
 
 
 def train_trials(config: dict[str, Any]) -> None:
-    """What each process of the group does, until the channel is closed."""
+    """Trains trial after trial in each process of the group, until the channel is closed."""
     import torch
 
     from diagram_ray.training.parallel.fold_teams import join_crew
@@ -172,7 +172,7 @@ def train_trials(config: dict[str, Any]) -> None:
 
 
 def _train_trial(args: GroupArgs, job: Job, data: Any, splits: Any, crew: Any, devices: tuple[Device, ...]) -> None:
-    """One trial: by the first process as a single worker does it, by the others as the first one says."""
+    """Trains one trial: in the first process as a single worker does it, in the others as the first one says."""
     from diagram_ray.training.parallel.leader import Led, follow
 
     work = args.work
