@@ -5,9 +5,10 @@
     python -m diagram_ray.train --data runs/inbreast --init-from runs/ddsm_study --fold 0 --out runs/fine-tuned
     python -m diagram_ray.train --resume runs/model
 
-How good the model is cannot be measured on the images it was trained on: the cross-validation of `tune` tells that, or
---fold for one fold. Leaves config.yaml and model.safetensors; beside them curves.parquet, tensorboard/ and generated/,
-pictures of the patches that G made. Ctrl-C ends the training after the epoch, and --resume goes on with it.
+How good the model is cannot be measured on the images it was trained on: the cross-validation of `tune` measures that,
+or --fold for one fold. Leaves config.yaml and model.safetensors; beside them curves.parquet, tensorboard/ and
+generated/, pictures of the patches that G made. Ctrl-C ends the training after the epoch, and --resume goes on with
+it.
 """
 
 import threading
@@ -216,7 +217,7 @@ def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Tas
     data = open_training_data(request.data, request.experiment.data)
     splits = None if request.fold is None else _splits(data, request, out, study, folds)
     if splits is not None and request.fold is not None:
-        splits.fold(data, request.fold)  # a fold that there is not is told before anything else
+        splits.fold(data, request.fold)  # a fold that there is not is reported before anything else
     initial = None
     if request.init_from is not None:
         config = fit_to_data(request.experiment, data)

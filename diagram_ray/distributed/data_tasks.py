@@ -1,6 +1,6 @@
 """Many independent jobs as tasks of Ray Data, which runs as many at a time as the cluster has processors.
 
-A job whose worker dies is not tried again here: the caller is told which jobs came to nothing, and can part them.
+A job whose worker dies is not tried again here: the caller sees which jobs came to nothing, and can split them.
 """
 
 import logging

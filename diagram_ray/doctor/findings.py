@@ -17,7 +17,7 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be."""
+    """A fault in a study's folder."""
 
     where: str
     what: str

@@ -236,7 +236,7 @@ def _rests_on(context: _Context, where: str, fold: int, rows: pd.DataFrame, mode
         return
     try:
         file = read_held_out(path)
-    except DataError:  # told of already
+    except DataError:  # reported already
         return
     yield from _has_scores(where, fold, rows, dict(zip(file.image_ids, file.scores.tolist(), strict=True)))
 

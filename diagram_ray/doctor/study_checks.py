@@ -26,7 +26,7 @@ from diagram_ray.study.tables import Trials, write_tables
 from diagram_ray.study.trial_files import MODEL, TrialFiles, read_scores
 
 LEDGER = "the ledger"
-"""What a trial's own files are compared with."""
+"""Name of what a trial's own files are compared with."""
 
 
 def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
@@ -44,7 +44,7 @@ def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -
 
 
 def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
-    """What nobody will ask for again: of killed drivers and workers, or of trials that have ended."""
+    """Findings of what nobody needs any more: of killed drivers and workers, or of trials that have ended."""
     for path in leftovers(folder):
         yield superfluous(folder, path, "a process that was killed has left it")
     for kind in ("trials", "checkpoints"):

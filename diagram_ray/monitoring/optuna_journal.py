@@ -34,7 +34,7 @@ STATES = {
 def write_optuna_file(
     folder: Place, name: str, space: Space, trials: Mapping[int, Trial], goals: Goals | None = None
 ) -> None:
-    """Puts the trials that have ended into STUDY/optuna.journal, by their numbers, in place of the old one.
+    """Writes the trials that have ended into STUDY/optuna.journal, by their numbers, in place of the old one.
 
     The intermediate values are the mean AUC at each rung, by epoch. A pruned trial has no value: Optuna's own rule is
     to give it its last intermediate one. A study of several objectives has no intermediate values in Optuna.

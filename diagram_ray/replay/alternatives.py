@@ -1,4 +1,4 @@
-"""What other ladders and races would have cost and found in a study that has been run."""
+"""Costs and results of other ladders and races in a study that has been run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

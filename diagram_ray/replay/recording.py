@@ -21,7 +21,7 @@ from diagram_ray.study.trial_files import TrialFiles, read_scores
 
 @dataclass(frozen=True)
 class Recording:
-    """What many configurations scored on the same cases after each of some numbers of epochs."""
+    """The scores of many configurations on the same cases after each of some numbers of epochs."""
 
     scores: NDArray[np.generic]
     """(C, E, N): any numbers that order the cases of a fold as the scores do; NaN where nothing was measured."""

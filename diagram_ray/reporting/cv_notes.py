@@ -52,7 +52,7 @@ def nested(study_data: StudyData) -> str:
         f"The search was made again without each of the {folds} folds, and what it found was measured on the fold left "
         f"out: AUC {estimate.auc.value:.3f}, 95% interval {interval_text(estimate.auc)}.{_beside(study_data)} "
         f"This is the figure of such a search, not of trial {study_data.number}: the winners were the trials "
-        f"{winners}. {_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, "
+        f"{winners}. {_who(count, trials)} In each outer fold the ladder was applied anew on the {folds - 1} others, "
         f"because the study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two "
         "folds out served both."
     )

@@ -1,4 +1,4 @@
-"""What a study's files hold, checked or brought into Python's own types."""
+"""Values from a study's files, checked or brought into Python's own types."""
 
 from typing import Any
 

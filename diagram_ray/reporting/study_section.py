@@ -26,7 +26,7 @@ SHOWN_FAILURES = 20
 
 
 def study_page(study_data: StudyData) -> dict[str, Any]:
-    """Everything the page says about one study."""
+    """The values that the page shows of one study."""
     complete = winner(study_data, study_data.estimates) if study_data.estimates is not None else None
     return {
         "name": study_data.name,

@@ -1,4 +1,4 @@
-"""What a study may spend beside its trials and its time.
+"""Budgets of a study beside its trials and its time.
 
 `fold_epochs` keeps a study a function of its seed: trial i starts if the trials before it have cost less, each up to
 the rung at which it ended, so whoever is faster changes nothing. Where that is not known yet the trial waits. What runs
@@ -23,12 +23,12 @@ LONGEST_TICK = 60.0
 
 
 class BudgetConfig(Frozen):
-    """What a study may spend, beside `trials` and `time_budget`."""
+    """Limits on what a study may spend, beside `trials` and `time_budget`."""
 
     fold_epochs: int | None = Field(default=None, ge=1)
     """Epochs of one fold: no trial starts once the trials before it have cost so many."""
     cost_per_worker_hour: float | None = Field(default=None, gt=0.0)
-    """What a worker costs in an hour, in any currency."""
+    """Cost of a worker in an hour, in any currency."""
     cost: float | None = Field(default=None, gt=0.0)
     """Money that may be spent, in the same currency. Paid are the workers of the trials that run, while they run; the
     control is not counted."""

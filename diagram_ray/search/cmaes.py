@@ -23,7 +23,7 @@ Merit = tuple[float, ...]
 
 
 def merit(trial: Trial, excess: float = 0.0) -> Merit | None:
-    """What trials are ordered by, the better the greater; None for one that says nothing.
+    """The value by which trials are ordered, the better the greater; None for one that says nothing.
 
     CMA-ES needs the order of the trials only. One that reached a higher rung is better, of equals the one with the
     greater AUC; all that break the study's constraints come behind, by how far (`excess`).
@@ -59,7 +59,7 @@ class Evolution:
                 self._optimizer = self._begin()
 
     def ask(self, seed: int) -> dict[str, Any]:
-        """Returns a proposal that depends on the trials told so far and on `seed`."""
+        """Returns a proposal that depends on the trials so far and on `seed`."""
         self._optimizer.reseed_rng(seed)
         point = np.minimum(self._optimizer.ask(), math.nextafter(1.0, 0.0))
         return {key: values.at(float(u)) for (key, values), u in zip(self._space.items(), point, strict=True)}

@@ -51,12 +51,12 @@ def among(value: Any, allowed: Sequence[Value]) -> bool:
 
 
 def configurations(space: Space) -> Iterator[dict[str, Any]]:
-    """Every configuration of an `ordered` space without real ranges, once."""
+    """Yields every configuration of an `ordered` space without real ranges, once."""
     yield from _extended(list(space.items()), {})
 
 
 def grid_size(space: Space, where: str) -> int:
-    """How many configurations there are. Raises ConfigError if there is no end of them."""
+    """The number of configurations. Raises ConfigError if there is no end of them."""
     for key, values in space.items():
         if values.points() is None:
             raise ConfigError(f"{where}: space.{key}: a grid needs a step, or choices")

@@ -50,7 +50,7 @@ class ConstraintsConfig(Frozen):
 
 @dataclass(frozen=True)
 class Goals:
-    """What a study wants of a trial, besides that it is good."""
+    """The objectives and bounds of a study."""
 
     objectives: tuple[str, ...] = (AUC,)
     bounds: Mapping[str, float] = field(default_factory=dict)

@@ -59,9 +59,9 @@ def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
     """The default rungs: one fold after a third of the epochs, at half of them further folds by fifths of all, all
     folds at the end.
 
-    Earlier epochs tell little: where all configurations were trained in full (benchmarks/search_cost.py), the best in
+    Earlier epochs say little: where all configurations were trained in full (benchmarks/search_cost.py), the best in
     the end could be anywhere before a quarter of the epochs. From there on a further fold at a time costs least for
-    what it tells.
+    what it shows.
 
     >>> [str(rung) for rung in make_rungs(5, 30)][:3]
     ['1 folds x 10 epochs', '2 folds x 15 epochs', '3 folds x 15 epochs']

@@ -32,7 +32,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the decisions depend on, besides the results."""
+    """The settings that the decisions depend on, besides the results."""
 
     trials: int
     parallel: int
@@ -79,7 +79,7 @@ class CaseScoreSource(Protocol):
 
 
 class Device(NamedTuple):
-    """What a process trains on: the address of its machine, and the number of a GPU there if it has one."""
+    """A device that a process trains on: the address of its machine, and the number of a GPU there if it has one."""
 
     machine: str
     gpu: str = ""

@@ -7,7 +7,7 @@ of having been selected.
 
 Which configurations may enter: all that were proposed *without a look at any result* (`study.nested_plan.blind`). A
 configuration that TPE proposed was proposed from scores of the very images that an outer fold holds out, and one that
-the study's ladder let go on was let go on by them; so the guided proposals are left out, and the ladder is climbed anew
+the study's ladder let go on was let go on by them; so the guided proposals are left out, and the ladder is applied anew
 in each outer fold. Where the study was guided, the estimate is therefore of a search over its unguided part.
 
 A model that was trained without the folds i and j serves twice: as the outer fold i's model that is tested on j, and

@@ -1,8 +1,8 @@
 """Optuna through ask and tell, so that trial i's parameters depend on (seed, i, trials 0..i - lookback) alone.
 
 The stock integrations tell Optuna what arrives when it arrives. Here it is told trial j just before trial j + lookback
-is asked, in number order, and the sampler starts from a seed of its own for each trial. What it is told is the truth:
-COMPLETE with its values, PRUNED with what it scored at each rung, FAIL, and by how much the study's bounds were broken.
+is asked, in number order, and the sampler starts from a seed of its own for each trial. It is told the
+truth: COMPLETE with its values, PRUNED with what it scored at each rung, FAIL, and by how much bounds were broken.
 """
 
 import heapq

@@ -30,18 +30,18 @@ class RaceConfig(Frozen):
     """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
 
     rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "bbcd"
-    """How they are compared. `bbcd`: by a bootstrap of the patients; `delong`: by DeLong's variance; `wilcoxon`: by the
-    ranks of the folds; `forgiving`, `aggressive`: with the worst and with the mean of the best trial's folds."""
+    """Rule of the comparison. `bbcd`: by a bootstrap of the patients; `delong`: by DeLong's variance; `wilcoxon`: by
+    the ranks of the folds; `forgiving`, `aggressive`: with the worst and with the mean of the best trial's folds."""
     alpha: float = Field(default=0.05, ge=0.0, lt=1.0)
     """A trial is dropped if the chance that it is the better one is below this. For `forgiving` and `aggressive`: the
     AUC by which it may fall short."""
     resamples: int = Field(default=500, ge=100, le=100_000)
-    """bbcd: how often the patients are drawn."""
+    """Number of resamples of the patients, for bbcd."""
 
 
 @dataclass(frozen=True)
 class FoldScore:
-    """What one model scored on the test images of its fold, as far as races need it."""
+    """The scores of one model on the test images of its fold, as far as races need them."""
 
     auc: float
     draws: Floats
@@ -183,7 +183,7 @@ def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
 
 
 def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """One-sided p of the signed-rank test over folds that the challenger is worse; 1 before 2 folds or if it leads.
+    """The one-sided p of the signed-rank test over folds that the challenger is worse; 1 before 2 folds or if it leads.
 
     What Optuna's WilcoxonPruner asks. With 3 folds p cannot be below 1/8, so at 0.1 it cannot act before the fourth.
     """

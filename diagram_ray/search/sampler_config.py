@@ -15,13 +15,14 @@ LEAST_NUMBERS = 2
 
 
 class SamplerConfig(Frozen):
-    """Who proposes the configurations."""
+    """The sampler, which proposes the configurations."""
 
     name: Literal["tpe", "cmaes", "random", "qmc", "grid"] = "tpe"
     """`tpe`: multivariate tree-structured Parzen estimator. `cmaes`: CMA-ES for the numbers that every configuration
     has, tpe for the rest. `qmc`: a scrambled Sobol sequence. `grid`: every configuration there is, in random order."""
     startup_trials: int = Field(default=5, ge=1)
-    """tpe: trials drawn at random before the model is asked. cmaes: the same, for what is left to tpe."""
+    """Number of trials drawn at random before tpe's model proposes. With cmaes: the same, for the settings that are
+    left to tpe."""
 
 
 def numbers_of(space: Space) -> dict[str, FloatRange | IntRange]:

@@ -1,8 +1,8 @@
 """The search's decisions, without any I/O: what may start now, and whether a trial goes on.
 
-Whoever runs trials asks `next_start`, reports `measured` and `failed`, and does as told. Ray Tune is one such runner,
-the tests' made-up clock another. Whatever the speed and the order in which results come, trial i gets the same
-parameters and the same decisions, because it sees the trials up to i - lookback and no others.
+A runner of trials calls `next_start`, reports by `measured` and `failed`, and follows the answers. Ray Tune is one
+such runner, the tests' simulated clock another. Whatever the speed and the order in which results come, trial i gets
+the same parameters and the same decisions, because it sees the trials up to i - lookback and no others.
 """
 
 import bisect
@@ -37,9 +37,9 @@ class StudyState:
         self.running: set[int] = set()
         """Trials that have been started and have not ended."""
         self.stopping = ""
-        """Why nothing may start any more; empty while it may."""
+        """Reason why nothing may start any more; empty while it may."""
         self.decisions: dict[int, str] = {}
-        """Trial that has not ended -> what was decided about it at its last rung in this run, and why."""
+        """Trial that has not ended -> the decision at its last rung in this run, with its reason."""
         self.refused: list[int] = []
         """Trials that broke the study's bounds and ended instead of starting; whoever reports them empties the list."""
         self._proposer = proposer
@@ -70,7 +70,7 @@ class StudyState:
 
     @property
     def short(self) -> str:
-        """Why the study has fewer trials than it might have; empty if it has not."""
+        """Reason why the study has fewer trials than it might have; empty if it has not."""
         return self.stopping or (FOLD_EPOCHS if len(self.trials) < self.rules.trials and self._spent else "")
 
     def stop(self, why: str) -> None:

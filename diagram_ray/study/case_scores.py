@@ -1,4 +1,4 @@
-"""What trials scored case by case, from the files that they leave at each rung."""
+"""Case scores of trials, from the files that they leave at each rung."""
 
 from functools import lru_cache
 

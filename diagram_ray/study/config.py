@@ -35,7 +35,7 @@ RungPair = Annotated[tuple[int, int], Strict(False)]
 
 
 class LadderConfig(Frozen):
-    """Where trials are compared, and how many of them go on."""
+    """The rungs at which trials are compared, and how many of them go on."""
 
     rungs: Annotated[tuple[RungPair, ...], Strict(False)] | None = None
     """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: one fold after a third of the
@@ -51,10 +51,10 @@ class LadderConfig(Frozen):
 
 
 class ParallelConfig(Frozen):
-    """How many trials run at once."""
+    """The number of trials that run at once, and their resources."""
 
     trials: int | None = Field(default=None, ge=1)
-    """How many run at once. None: as many as the cluster has CPUs (GPUs, where it has any)."""
+    """Number of trials that run at once. None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
     """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: twice the
     trials that run at once, and more where each worker gets more than 8 of them (search/ladder.py: usual_lookback)."""
@@ -76,10 +76,11 @@ class ParallelConfig(Frozen):
 
 
 class ScalingConfig(Frozen):
-    """How many processes train one trial."""
+    """The processes that train one trial."""
 
     workers: int = Field(default=1, ge=1)
-    """1: a trial is trained by one process on one device. More: by a group of so many, with a device each."""
+    """Number of processes of a trial. 1: it is trained by one process on one device. More: by a group of so many, with
+    a device each."""
     folds_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Folds of a trial that are trained side by side: each on an equal part of the workers, or, where they are more,
     several in each worker by threads. auto: as many as the workers, and in a worker with a GPU as many of its folds as
@@ -108,14 +109,16 @@ class ScalingConfig(Frozen):
 
 
 class ControlConfig(Frozen):
-    """What the winner is trained on once more, to know what its score is worth."""
+    """Further trainings of the winner, which show what its score is worth."""
 
     shuffles: int = Field(default=1, ge=0)
-    """The no-signal control: labels shuffled by patient, so often. It must score 0.5."""
+    """Number of no-signal controls, each with the labels shuffled by patient. They must score 0.5."""
     leakage: bool = False
-    """Folds assigned by image, with patients on both sides: what that adds to the AUC."""
+    """Whether the price of leakage is measured: what folds assigned by image, with patients on both sides, add to the
+    AUC."""
     nested: bool = False
-    """Nested cross-validation: the search made again without each fold, and measured on it; see search/nested.py."""
+    """Whether there is nested cross-validation: the search made again without each fold, and measured on it; see
+    search/nested.py."""
 
 
 class PageConfig(Frozen):
@@ -139,15 +142,15 @@ class StudyConfig(Frozen):
     base: dict[str, Any] = Field(default={})
     """Settings of the configuration that all trials share, by dotted key or nested."""
     space: dict[str, FloatRange | IntRange | Choices]
-    """What is searched: dotted key of the configuration -> its range."""
+    """Ranges of the searched settings: dotted key of the configuration -> its range."""
     first: list[dict[str, str | int | float | bool | None]] = Field(default=[])
     """Configurations that the first trials shall have. What one leaves open is proposed by the sampler."""
     folds: int = Field(default=5, ge=2)
     """Parts of the patients for cross-validation; a patient is in one only."""
     trials: int = Field(default=16, ge=1)
-    """How many configurations are tried."""
+    """Number of configurations that are tried."""
     repeats: int = Field(default=1, ge=1, le=100)
-    """How often the winner is cross-validated, each time on folds assigned anew. The search knows the first."""
+    """Number of cross-validations of the winner, each on folds assigned anew. The search knows the first."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()
@@ -161,7 +164,7 @@ class StudyConfig(Frozen):
     scaling: ScalingConfig = ScalingConfig()
     control: ControlConfig = ControlConfig()
     pixels: Literal["auto", "memory", "disk"] = "auto"
-    """Where each machine keeps the dataset's pixels for all its trials: in shared memory, or in a file that is
+    """Place where each machine keeps the dataset's pixels for all its trials: in shared memory, or in a file that is
     mapped. auto: on the disk where they take more than a quarter of the memory."""
     page: PageConfig = PageConfig()
     mlflow: MlflowConfig = MlflowConfig()
@@ -250,7 +253,7 @@ def seconds(text: str, where: str) -> float:
 
 
 def assign(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Puts one setting of --set where it belongs in the study's mapping. Raises ConfigError for an unknown key."""
+    """Sets one setting of --set where it belongs in the study's mapping. Raises ConfigError for an unknown key."""
     study_keys, config_keys = dotted_keys(StudyConfig), dotted_keys(ExperimentConfig)
     if key in study_keys:
         *sections, name = key.split(".")

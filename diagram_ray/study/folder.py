@@ -92,7 +92,7 @@ def check_free(out: Place) -> None:
 def new_document(
     plan: Plan, dataset: Mapping[str, Any], classes: tuple[str, ...], initial: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike.
+    """The content of study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike.
 
     `initial` says with which weights the trials start, if they do not start anew.
     """

@@ -6,7 +6,8 @@
 Objects cannot be appended to, so an event is written as the next number, on the condition that there is no object of
 that number (`If-None-Match: *`). What that guarantees, on machines whose clocks may differ:
 
-* Of two drivers that write number N the store takes one; the other is told and ends. Nothing is overwritten or lost.
+* Of two drivers that write number N the store takes one; the other gets an error and ends. Nothing is overwritten or
+  lost.
 * A driver first writes an event that says it is here. From then on no other driver that was at work before, however
   slow or cut off it was, can write another event: its next number is taken.
 * A second driver is refused while the first is alive: the lock changes while it is watched. If the first has died, on

@@ -1,4 +1,4 @@
-"""Who takes part in nested cross-validation, and what it costs: known before anything is trained.
+"""The candidates of nested cross-validation and its cost, known before anything is trained.
 
 The cross-validation itself is in `search.nested`.
 """
@@ -71,14 +71,14 @@ def inner_ladder(ladder: Ladder) -> Ladder:
 
 @dataclass(frozen=True)
 class Price:
-    """What nested cross-validation costs, in epochs of one fold. Each is trained on K - 2 of the K folds."""
+    """The price of nested cross-validation, in epochs of one fold. Each is trained on K - 2 of the K folds."""
 
     candidates: int
     largest: int
-    """If nothing is dropped early, and no outer winner's model is there already."""
+    """Fold-epochs if nothing is dropped early, and no outer winner's model is there already."""
     expected: int
-    """If exactly 1/reduction pass each rung in each outer fold, whatever the others do. They mostly agree, and models
-    serve twice the more often for it, so it is rather less; a race makes it less again."""
+    """Fold-epochs if exactly 1/reduction pass each rung in each outer fold, whatever the others do. They mostly agree,
+    and models serve twice the more often for it, so it is rather less; a race makes it less again."""
     times: float
     """`expected` as a multiple of the same figure for the study's own search."""
 

@@ -6,8 +6,8 @@
       - {name: model, train: ddsm}
       - {name: inbreast, study: inbreast_transfer.yaml, data: inbreast, init_from: ddsm}
 
-`data` are names, which the command is told the places of. A stage may start from, or train the winner of, a study that
-stands before it. `stages.yaml` in the folder of all stages holds what was asked, so that it can be gone on with.
+`data` are names; the command line says where they are. A stage may start from, or train the winner of, a study that
+stands before it. `stages.yaml` in the folder of all stages holds them as they are run, for --resume.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""docs/study.schema.json, by which editors complete and check a study file or a file of stages: a JSON schema.
+"""The JSON schema docs/study.schema.json, by which editors complete and check a study file or a file of stages.
 
 It says which keys and values there are. What depends on two of them is checked by `tune` alone.
 """

@@ -1,4 +1,4 @@
-"""docs/settings.md, the page of all settings. `make docs` makes it and docs/study.schema.json from the code."""
+"""The page of all settings, docs/settings.md. `make docs` makes it and docs/study.schema.json from the code."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""Warm start: what earlier studies found is told to the sampler before the first trial.
+"""Warm start: the sampler learns from the trials of earlier studies before the first trial of the new one.
 
 That is what their trials scored, and which of them break a bound of the new study. Those need no score; without them
 the sampler would find the bound only by running into it again.

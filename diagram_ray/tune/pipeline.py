@@ -60,7 +60,7 @@ def run_stages(config: StagesConfig, folder: Place | None) -> dict[str, Any]:
     from diagram_ray.report import write_report
 
     for uri in config.data.values():
-        read_info(uri)  # a wrong path is told before anything starts
+        read_info(uri)  # a wrong path is reported before anything starts
     if folder is None or not (folder / DOCUMENT).is_file():
         folder = make_folder(folder, config.name)
         write_stages(folder, config)

@@ -22,7 +22,7 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
     if not make_phantom:
         from diagram_ray.data.parquet.layout import read_info
 
-        read_info(plan.data)  # a wrong path is told before torch and Ray are imported
+        read_info(plan.data)  # a wrong path is reported before torch and Ray are imported
     from diagram_ray.distributed.driver import run_study
     from diagram_ray.distributed.session import ray_session
     from diagram_ray.distributed.supervision import INTERRUPTED

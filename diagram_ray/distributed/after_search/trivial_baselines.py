@@ -22,8 +22,7 @@ def run_baselines(study: EndedStudy, cluster: Cluster) -> None:
 
 def _measured(study: EndedStudy, cluster: Cluster) -> Baselines | None:
     inputs = study.inputs
-    asked = question(inputs.data, inputs.splits, inputs.manifest, study.base.data)
-    return measure(asked, cluster.stopping)
+    return measure(question(inputs.data, inputs.splits, inputs.manifest, study.base.data), cluster.stopping)
 
 
 def _files(study: EndedStudy) -> ComparisonFiles:

@@ -30,11 +30,11 @@ class GroupChannel:
         self._job: Job | None = None
         self._failures = 0
         self._closed = False
-        self._round: TrialReport | None = None  # told, and not yet fetched
+        self._round: TrialReport | None = None  # handed over, and not yet fetched
         self._turn = 0  # a worker that waits goes on when this rises
         self._place: Any = None
 
-    # --- for the process that asks ---
+    # --- for the process that wants trials trained ---
 
     async def begin(self, job: Job) -> None:
         """Sets the next job; whatever was going on before is to stop."""

@@ -4,7 +4,7 @@ Ray Train starts the processes, joins them by torch.distributed, watches over th
 lost. The first of them leads (`training.parallel.leader`): it runs the trial exactly as a single warm worker does, with
 the others at its side. Between trials the group stays, because starting it takes many seconds.
 
-The group ends when it is told to, so that Ray Train itself takes its placement group and its helpers away.
+The group ends when the channel is closed, so that Ray Train itself takes its placement group and its helpers away.
 """
 
 import os
@@ -62,7 +62,7 @@ class GroupArgs:
 
 
 class WorkerGroup:
-    """A group of processes, seen from the process that has asked for it. Starts at once, in the background.
+    """A worker group, as the process that started it sees it. It starts at once, in the background.
 
     `name` is what Ray calls it; no other group may have it that writes into `scratch` at the same time.
     """
