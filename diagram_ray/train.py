@@ -145,7 +145,7 @@ def _new_request(
 
 
 def _experiment(study: Place | None, init_from: str | None) -> ExperimentConfig:
-    """The configuration that --set is applied to: of --from, else of fine-tuning where there is --init-from, else the
+    """The base of --set: the configuration of --from, else of fine-tuning if there is --init-from, else the
     defaults."""
     if study is not None:
         from diagram_ray.training.checkpoints.model_folder import read_card

@@ -17,8 +17,7 @@ def gone() -> int:
 
 
 class DrainNotice:
-    """Whether one of `nodes` (Ray's ids) has been asked to leave: a spot machine, one that is drained or scaled
-    away."""
+    """Whether one of `nodes` (Ray's ids) has been asked to leave: a spot machine, one drained or scaled away."""
 
     def __init__(self, nodes: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._nodes = frozenset(nodes)

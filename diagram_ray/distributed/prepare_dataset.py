@@ -149,15 +149,13 @@ class _Run:
 
     def _take_up(self) -> None:
         """Finds what an earlier run has left."""
-        earlier = read_entries(self._area.files, self._area.pieces)
+        old = read_entries(self._area.files, self._area.pieces)
         identities = {image.identity for image in self.images}
-        self._entries = {entry.identity: entry for entry in earlier if entry.identity in identities}
+        self._entries = {entry.identity: entry for entry in old if entry.identity in identities}
         if self._entries:
             log.info("%d of %d images are there from an earlier run", len(self._entries), len(self.images))
-        elif earlier:
-            log.info(
-                "%d images of an earlier run are of no use: their files, or this program, have changed", len(earlier)
-            )
+        elif old:
+            log.info("%d images of an earlier run are of no use: their files, or this program, have changed", len(old))
 
     def _decode(self, kept: Collection[str]) -> None:
         """Decodes what is neither there nor `kept`. Lost images are tried alone, then alone on the whole cluster."""

@@ -59,12 +59,11 @@ def divide_resources(
     if cpus <= 0:
         raise UsageError("the cluster has no CPU for trials; give parallel.elastic=true if it will have some later")
     own_cpus = parallel.cpus_per_trial or _part(cpus, count)
-    for name, per_trial, available in (("gpus", part or 0.0, gpus), ("cpus", own_cpus, cpus)):
-        if count * per_trial > available:
+    for name, need, room in (("gpus", part or 0.0, gpus), ("cpus", own_cpus, cpus)):
+        if count * need > room:
             raise UsageError(
-                f"parallel.{name}_per_trial {per_trial:g}: {count} trials at once need {count * per_trial:g} "
-                f"{name[:-1].upper()}s; there are {available:g}. Give a smaller parallel.trials, or "
-                "parallel.elastic=true if the cluster grows"
+                f"parallel.{name}_per_trial {need:g}: {count} trials at once need {count * need:g} {name[:-1].upper()}s"
+                f"; there are {room:g}. Give a smaller parallel.trials, or parallel.elastic=true if the cluster grows"
             )
     return TrialResources(count, own_cpus, part if part else _part(gpus, count), folds_at_once=_at_once(scaling))
 
@@ -87,13 +86,12 @@ def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: Sca
     count = parallel.trials or max(1, int((gpus / own_gpus if own_gpus else cpus) / scaling.workers))
     own_cpus = scaling.cpus_per_worker or _part(cpus - count * COORDINATOR_CPUS, count * least)
     share = TrialResources(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
-    for name, per_worker, available in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
-        if count * least * per_worker > available or (name == "CPU" and per_worker <= 0):
+    for name, need, room in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
+        if count * least * need > room or (name == "CPU" and need <= 0):
             raise UsageError(
-                f"scaling.workers {scaling.workers}: {count} trials at once of at least {least} workers with "
-                f"{per_worker:g} {name} each need {count * least * per_worker:g} {name}; the cluster has "
-                f"{cluster.get(name, 0.0):g}, and {COORDINATOR_CPUS:g} CPU a trial is for the process that "
-                "asks them. Give fewer workers, a smaller "
+                f"scaling.workers {scaling.workers}: {count} trials at once of at least {least} workers with {need:g} "
+                f"{name} each need {count * least * need:g} {name}; the cluster has {cluster.get(name, 0.0):g}, and "
+                f"{COORDINATOR_CPUS:g} CPU a trial is for the process that asks them. Give fewer workers, a smaller "
                 f"scaling.{name.lower()}s_per_worker or a smaller parallel.trials"
             )
     return share

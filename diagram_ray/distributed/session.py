@@ -67,8 +67,7 @@ def _join() -> None:
 
 
 def _about_the_token() -> str:
-    """Advice for the case that the token was wrong. A refusal and a cluster that does not answer look alike to Ray's
-    client."""
+    """Advice if the token was wrong. A refusal and a cluster that does not answer look alike to Ray's client."""
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return (
             "no token was sent: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"

@@ -1,5 +1,4 @@
-"""Supervision of a search that runs: what stops it, what shows it, and what ends the process when Ray does not let go
-of it."""
+"""Supervision of a search: what stops it, what shows it, and what ends the process when Ray does not let go of it."""
 
 import logging
 import os
@@ -37,8 +36,7 @@ TICK = 0.02
 
 
 class Interruption:
-    """An interruption by Ctrl-C or SIGTERM: the search is stopped, and the process ended if Ray does not let go of
-    it."""
+    """An interruption by Ctrl-C or SIGTERM: stops the search, and ends the process if Ray does not let go of it."""
 
     def __init__(self, session: StudySession) -> None:
         self._session = session

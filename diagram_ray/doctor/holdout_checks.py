@@ -52,8 +52,7 @@ class _Context:
 
 
 def examine_held_out(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """Yields all findings in the files of controls, repeats and nested cross-validation. `trials` are those of the
-    study's ledger, and nobody writes meanwhile."""
+    """Yields all findings in these files. `trials` are those of the study's ledger, and nobody writes meanwhile."""
     context = _Context(folder, trials, study, ladder)
     yield from _nested(context)
     yield from _repeats(context)
@@ -242,8 +241,7 @@ def _rests_on(context: _Context, where: str, fold: int, rows: pd.DataFrame, mode
 
 
 def _own_scores(context: _Context, trial: Trial, fold: int) -> dict[str, float] | None:
-    """The scores of the trial's own model without this fold, by image; None if they cannot be read, which is reported
-    elsewhere."""
+    """The scores of the trial's own model without this fold, by image; None if they cannot be read."""
     path = TrialFiles.of(context.folder, trial.number).predictions
     try:
         table = read_table(path).to_pandas()

@@ -138,8 +138,7 @@ def _after(measured: Measurement) -> str:
 
 
 def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """Compares the trials that went on with the ladder's rule. Where a race decided as well, it may have dropped
-    more."""
+    """Compares the trials that went on with the ladder's rule. Where a race decided too, it may have dropped more."""
     for rung in range(ladder.top):
         scores: list[float] = []  # ascending, of those that a trial is compared with
         seen = 0

@@ -19,8 +19,7 @@ def live_page(snapshot: StudySnapshot, nonce: str) -> str:
 
 
 def _shade(auc: float) -> str:
-    """The style of a square: from nothing at 0.5 to blue at 1; below 0.5 towards orange. The page's background, light
-    or dark, shows through."""
+    """The style of a square: from nothing at 0.5 to blue at 1; below 0.5 towards orange, in light and dark pages."""
     part = min(1.0, abs(auc - 0.5) * 2)
     red, green, blue = (0, 114, 178) if auc >= 0.5 else (213, 94, 0)
     return f"background: rgb({red} {green} {blue} / {part * 0.85:.2f}); color: {'#fff' if part > 0.9 else 'inherit'}"

@@ -137,14 +137,14 @@ def _describe(client: Any, parent: str, document: Mapping[str, Any], trials: Map
 
 def _experiment(client: Any, name: str) -> str:
     """The id of MLflow's experiment, which is made if it does not exist. Raises UsageError if it has been deleted."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
         return str(client.create_experiment(name))
-    if experiment.lifecycle_stage != "active":
+    if existing.lifecycle_stage != "active":
         raise UsageError(
-            f"mlflow.experiment: {name!r} is {experiment.lifecycle_stage} there; restore it, or name another"
+            f"mlflow.experiment: {name!r} is {existing.lifecycle_stage} there; restore it, or name another"
         )
-    return str(experiment.experiment_id)
+    return str(existing.experiment_id)
 
 
 def _client(config: MlflowConfig) -> Any:

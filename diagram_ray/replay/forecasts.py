@@ -1,5 +1,4 @@
-"""Forecasts of how long a search would take, and what it would cost, on a cluster that is not there: from a
-recording."""
+"""Forecasts from a recording: how long a search would take on a cluster, and what it would cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,13 +44,8 @@ class Line:
 
     def row(self) -> dict[str, Any]:
         """The line as plain values."""
-        forecast = self.forecast
-        return {
-            "lookback": self.lookback,
-            "auc_lost": self.lost,
-            "hours": forecast.hours,
-            "use": forecast.use,
-        } | asdict(forecast)
+        hours, use = self.forecast.hours, self.forecast.use
+        return {"lookback": self.lookback, "auc_lost": self.lost, "hours": hours, "use": use} | asdict(self.forecast)
 
 
 def read_cluster(text: str) -> ClusterConfig:
@@ -63,18 +57,14 @@ def read_scenario(source: Place, assignments: Sequence[str]) -> Scenario:
     """Reads the complete trials of the study in a folder, or a file of benchmarks/record.py; `assignments` change the
     ladder and the race. Raises UsageError, ConfigError and DataError."""
     if source.is_file():
-        ladder_config, race_config = changed({}, assignments)
+        ladders, race = changed({}, assignments)
         with on_disk(source) as path:
-            recording = read_recording(path, _resamples(race_config))
-        return Scenario(
-            recording, ladder_config.make(recording.folds, recording.top.epochs), make_race(race_config), None
-        )
+            recording = read_recording(path, _resamples(race))
+        return Scenario(recording, ladders.make(recording.folds, recording.top.epochs), make_race(race), None)
     plan, raw = read_plan(source), read_yaml(source / DOCUMENT)["study"]
-    ladder_config, race_config = changed(raw, assignments)
-    ladder = ladder_config.make(plan.study.folds, plan.base.training.epochs)
-    return Scenario(
-        recording_of(source, _resamples(race_config)), ladder, make_race(race_config), _pace(read_ledger(source))
-    )
+    ladders, race = changed(raw, assignments)
+    ladder = ladders.make(plan.study.folds, plan.base.training.epochs)
+    return Scenario(recording_of(source, _resamples(race)), ladder, make_race(race), _pace(read_ledger(source)))
 
 
 def _resamples(race: RaceConfig) -> int:
@@ -82,8 +72,8 @@ def _resamples(race: RaceConfig) -> int:
 
 
 def forecasts(scenario: Scenario, cluster: ClusterConfig) -> Iterator[Line]:
-    """Yields a line for each lookback: the cluster's own; or half, once, twice and four times its workers, and the
-    default one.
+    """Yields a line for each lookback: the cluster's own; or half, once, twice, four times its workers, and the
+    default.
 
     The configurations come in a random order. Where more trials are wanted than were recorded, the others are drawn
     from them again. Raises UsageError if the seconds are unknown, or for a ladder that was not recorded.
@@ -117,9 +107,6 @@ def _lost(trials: Mapping[int, Trial], recording: Recording, order: Sequence[int
 
 def _pace(trials: Mapping[int, Trial]) -> float | None:
     """Seconds of an epoch of one fold."""
-    measurements = [trial.last for trial in trials.values() if trial.last]
-    spent, trained = (
-        sum(measurement.seconds for measurement in measurements),
-        sum(measurement.folds * measurement.epochs for measurement in measurements),
-    )
+    measured = [trial.last for trial in trials.values() if trial.last]
+    spent, trained = sum(m.seconds for m in measured), sum(m.folds * m.epochs for m in measured)
     return spent / trained if trained and spent > 0 else None

@@ -85,8 +85,7 @@ def read_recording(path: Path, resamples: int = 500) -> Recording:
 
 
 def recording_of(folder: Place, resamples: int = 500) -> Recording:
-    """The recording of the complete trials of the study in `folder`, after each number of epochs the folds of the
-    highest rung there.
+    """The recording of a study's complete trials, after each number of epochs the folds of the highest rung there.
 
     Raises DataError if there are fewer than two, or if a file is missing or damaged.
     """
@@ -98,9 +97,7 @@ def recording_of(folder: Place, resamples: int = 500) -> Recording:
     folds = table["fold"].to_numpy(dtype=np.int64)
     cases = Cases(table["label"].to_numpy(dtype=np.int64), folds, pd.factorize(table["patient_id"])[0], resamples)
     measurements = trials[0].measurements
-    rungs = {
-        measurement.epochs: rung for rung, measurement in enumerate(measurements)
-    }  # of the same epochs the last has most folds
+    rungs = {m.epochs: rung for rung, m in enumerate(measurements)}  # of the same epochs the last has most folds
     measured = tuple(measurements[rung].folds for rung in rungs.values())
     scores = np.stack([[_scores(folder, trial, rung, folds) for rung in rungs.values()] for trial in trials])
     return Recording(scores, tuple(rungs), cases, tuple(trial.params for trial in trials), measured)
@@ -108,14 +105,12 @@ def recording_of(folder: Place, resamples: int = 500) -> Recording:
 
 def _scores(folder: Place, trial: Trial, rung: int, folds: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N,) scores of a trial at a rung."""
-    stored, predicted = (
-        read_scores(TrialFiles.of(folder, trial.number).scores(rung)),
-        folds < trial.measurements[rung].folds,
-    )
-    if len(stored) != predicted.sum():
+    values = read_scores(TrialFiles.of(folder, trial.number).scores(rung))
+    tested = folds < trial.measurements[rung].folds
+    if len(values) != tested.sum():
         raise DataError(
-            f"{folder}: trial {trial.number} has {len(stored)} scores of the {predicted.sum()} images predicted"
+            f"{folder}: trial {trial.number} has {len(values)} scores of the {tested.sum()} images predicted"
         )
     scores = np.full(len(folds), np.nan)
-    scores[predicted] = stored
+    scores[tested] = values
     return scores

@@ -13,19 +13,18 @@ AUDIT = "python -m diagram_ray.audit"
 
 
 def audit_note(study_data: StudyData) -> dict[str, Any]:
-    """The note on the audit: `state`: missing, stale, clean, warning or serious; `sentence`; findings that are `loud`,
-    and `quiet` ones.
+    """The audit as `state` (missing, stale, clean, warning, serious), `sentence`, and `loud` and `quiet` findings.
 
     A study that recorded no audit of its dataset gets the one that lies beside the dataset, if it fits.
     """
     recorded = mapping(study_data.dataset.get("audit")) or _beside(study_data)
     uri, fingerprint = study_data.dataset.get("uri", "DATASET"), study_data.dataset.get("fingerprint")
-    findings = [
-        {name: str(mapping(finding).get(name)) for name in ("severity", "sentence")}
-        for finding in recorded.get("findings") or []
+    findings = [mapping(finding) for finding in recorded.get("findings") or []]
+    rows = [
+        {"severity": str(finding.get("severity")), "sentence": str(finding.get("sentence"))} for finding in findings
     ]
-    loud = [finding for finding in findings if finding["severity"] != Severity.INFO]
-    note = {"loud": loud, "quiet": [finding for finding in findings if finding["severity"] == Severity.INFO]}
+    loud = [row for row in rows if row["severity"] != Severity.INFO]
+    note = {"loud": loud, "quiet": [row for row in rows if row["severity"] == Severity.INFO]}
     if not recorded:
         sentence = (
             "Nobody has audited this data set: it may hold pictures of one patient under two names, or give the label "
@@ -35,9 +34,7 @@ def audit_note(study_data: StudyData) -> dict[str, Any]:
     if recorded.get("fingerprint") != fingerprint:
         sentence = f"The data set has changed since it was audited; {AUDIT} {uri} looks again."
         return {"state": "stale", "sentence": sentence, **note}
-    state = next(
-        (kind for kind in ("serious", "warning") if kind in {finding["severity"] for finding in loud}), "clean"
-    )
+    state = next((kind for kind in ("serious", "warning") if kind in {row["severity"] for row in loud}), "clean")
     return {"state": state, "sentence": _sentence(state, study_data), **note}
 
 

@@ -16,8 +16,8 @@ SHOWN_ROWS = 30
 
 
 def goals(study_data: StudyData) -> dict[str, Any] | None:
-    """Sentences on the goals, and of several objectives the front as pictures and rows; None if the study has nothing
-    of these."""
+    """Sentences on the goals, and of several objectives the front as pictures and rows; None if there is nothing of
+    these."""
     words = [*_bounds(study_data), *_conditions(study_data)]
     minimised = [name for name in study_data.study.objectives if name in SIZES and name in study_data.trials]
     if not minimised:

@@ -16,7 +16,7 @@ PREDICTION_COLUMNS = ["trial", "repeat", "fold", "image_id", "patient_id", "labe
 BASELINE_COLUMNS = ["group", "fold", "image_id", "patient_id", "label", "score"]
 
 
-def with_columns(table: pd.DataFrame, columns: list[str], path: Place) -> pd.DataFrame:
+def checked(table: pd.DataFrame, columns: list[str], path: Place) -> pd.DataFrame:
     """The table of the file `path` as it is. Raises DataError if one of these columns is missing."""
     missing = [name for name in columns if name not in table]
     if missing:

@@ -17,14 +17,8 @@ from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.evaluation.repeated_cv import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.verdict import Grade, grade
-from diagram_ray.reporting.recorded_values import (
-    BASELINE_COLUMNS,
-    CURVE_COLUMNS,
-    PREDICTION_COLUMNS,
-    TRIAL_COLUMNS,
-    mapping,
-    with_columns,
-)
+from diagram_ray.reporting import recorded_values as recorded
+from diagram_ray.reporting.recorded_values import checked, mapping
 from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES, Study, TrialState
 from diagram_ray.search.importance import Importance, importances
 from diagram_ray.search.ladder import Ladder, Rung, make_rungs
@@ -47,7 +41,7 @@ class StudyData:
         self.config: dict[str, Any] = self.document["study"]
         self.dataset: dict[str, Any] = self.document["dataset"]
         self.name = str(self.config.get("name", study.path.name))
-        self.trials = with_columns(study.trials, TRIAL_COLUMNS, study.path / "trials.parquet")
+        self.trials = checked(study.trials, recorded.TRIAL_COLUMNS, study.path / "trials.parquet")
 
     @cached_property
     def classes(self) -> tuple[str, str]:
@@ -65,7 +59,7 @@ class StudyData:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """The predictions of all complete trials on the study's own folds, each in the fold of its patient."""
-        every = with_columns(self.study.predictions, PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
+        every = checked(self.study.predictions, recorded.PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
         table = every[every["repeat"] == 0]
         assigned = self.study.splits.get("patients", {})
         wrong = table[table["patient_id"].map(assigned) != table["fold"]]
@@ -109,7 +103,7 @@ class StudyData:
         """Scores from trivial features; None if they were not measured."""
         if self.unmeasured:
             return None
-        return with_columns(self.study.baseline_predictions, BASELINE_COLUMNS, self.study.path / BASELINE_SCORES)
+        return checked(self.study.baseline_predictions, recorded.BASELINE_COLUMNS, self.study.path / BASELINE_SCORES)
 
     @cached_property
     def unmeasured(self) -> str:
@@ -126,7 +120,7 @@ class StudyData:
         """Scores of the reference network; None if it was not measured."""
         if self.unreferenced:
             return None
-        return with_columns(self.study.reference_predictions, BASELINE_COLUMNS, self.study.path / REFERENCE_SCORES)
+        return checked(self.study.reference_predictions, recorded.BASELINE_COLUMNS, self.study.path / REFERENCE_SCORES)
 
     @cached_property
     def unreferenced(self) -> str:
@@ -152,15 +146,15 @@ class StudyData:
         if self.study.nested is None or "failed" in self.study.nested:
             return None
         path = self.study.path / "nested" / "predictions.parquet"
-        columns = [name for name in PREDICTION_COLUMNS if name != "repeat"]
-        return nested_estimate(with_columns(self.study.nested_predictions, columns, path))
+        columns = [name for name in recorded.PREDICTION_COLUMNS if name != "repeat"]
+        return nested_estimate(checked(self.study.nested_predictions, columns, path))
 
     @cached_property
     def units(self) -> list[UnitEstimate]:
         """The best trial's AUC by image, breast (if the images' sides are recorded) and patient."""
         if self.study.images is None:
             return unit_estimates(self.of_best, None)
-        table = with_columns(self.study.images, ["image_id", "laterality"], self.study.path / "images.parquet").dropna()
+        table = checked(self.study.images, ["image_id", "laterality"], self.study.path / "images.parquet").dropna()
         return unit_estimates(self.of_best, dict(zip(table["image_id"], table["laterality"], strict=True)))
 
     @cached_property
@@ -219,8 +213,8 @@ class StudyData:
     def curves(self) -> pd.DataFrame:
         """The curves of all trials; empty if no trial finished an epoch."""
         if not (self.study.path / "curves.parquet").is_file():
-            return pd.DataFrame(columns=CURVE_COLUMNS)
-        return with_columns(self.study.curves, CURVE_COLUMNS, self.study.path / "curves.parquet")
+            return pd.DataFrame(columns=recorded.CURVE_COLUMNS)
+        return checked(self.study.curves, recorded.CURVE_COLUMNS, self.study.path / "curves.parquet")
 
     @property
     def curves_of_best(self) -> pd.DataFrame:
@@ -272,10 +266,10 @@ class StudyData:
         """Contradictions that do not make the report impossible."""
         sentences = []
         if self.best is not None and self.estimates is not None:
-            computed, recorded = self.estimates.fold_mean.value, float(self.best["auc_mean"])
-            if not np.isclose(computed, recorded, atol=1e-6):
+            computed, stored = self.estimates.fold_mean.value, float(self.best["auc_mean"])
+            if not np.isclose(computed, stored, atol=1e-6):
                 sentences.append(
-                    f"trials.parquet says AUC {recorded:.4f} for the best trial; its predictions give {computed:.4f}."
+                    f"trials.parquet says AUC {stored:.4f} for the best trial; its predictions give {computed:.4f}."
                 )
         if not self.control_is_of_best:
             sentences.append("The no-signal control was run for another trial than the one that is the best now.")

@@ -10,8 +10,7 @@ COLUMNS = ["fold", "epoch", "training_auc", "auc"]
 
 
 def last_epochs(study_data: StudyData) -> pd.DataFrame:
-    """The table `fold, epoch, training_auc, auc` after the last epoch in which each fold was trained; empty if not
-    recorded.
+    """The table `fold, epoch, training_auc, auc` after each fold's last epoch of training; empty if not recorded.
 
     After training has stopped early there are epochs in which nothing is trained.
     """

@@ -81,8 +81,7 @@ def power_words(study_data: StudyData) -> str:
 
 
 def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
-    """Comparisons of each study's winner with each other's, where both were measured on the same images, labels and
-    folds."""
+    """Comparisons of the studies' winners, where they were measured on the same images, labels and folds."""
     comparisons = []
     for first, second in itertools.combinations([study for study in studies if study.best is not None], 2):
         if _place(first) == _place(second):
@@ -93,8 +92,7 @@ def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
 
 
 def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
-    """The number of assignments of folds that both trials have, and the comparison on these. The study's own folds are
-    the same."""
+    """The number of assignments of folds that both have, at least the study's own, and the comparison on these."""
     shared = [0]
     for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
         folds = [

@@ -7,8 +7,7 @@ from diagram_ray.reporting.study_data import StudyData
 
 
 def verdict_of(study_data: StudyData) -> str:
-    """The verdict: what the images are shown to teach the model, what it fits of its training images, and what was not
-    measured."""
+    """The verdict: what the images teach the model, what it fits of its training images, and what was not measured."""
     if study_data.best is None or study_data.estimates is None:
         return f"No trial is complete ({study_data.states}), so there is nothing to say about the images yet."
     sentences = [verdict(study_data.estimates.corrected.auc, study_data.control, study_data.estimates.margin)]

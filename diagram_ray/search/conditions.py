@@ -21,8 +21,7 @@ LARGEST_GRID = 1_000_000
 
 
 def ordered(space: Space) -> Space:
-    """The space sorted by name, but each key after those that its conditions name. The order in the file must not
-    matter."""
+    """The space sorted by name, but each key after those that its conditions name: the file's order must not matter."""
     arranged: Space = {}
     remaining = dict(sorted(space.items()))
     while remaining:

@@ -1,5 +1,4 @@
-"""Importance of the searched settings: which of them made the difference, by Optuna's PED-ANOVA (Watanabe et al., IJCAI
-2023)."""
+"""Importance of the searched settings, by Optuna's PED-ANOVA (Watanabe et al., IJCAI 2023)."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,9 +29,8 @@ class Importance:
 
 
 def importances(trials: pd.DataFrame, curves: pd.DataFrame, space: Space, rungs: Sequence[Rung]) -> Importance:
-    """The importance of each setting, from the study's tables. The trials are compared at the highest rung that ten of
-    them and half of them reached: AUC of different rungs cannot be compared, and the complete trials alone are few
-    survivors."""
+    """The importance of each setting. The trials are compared at the highest rung that ten of them and half of them
+    reached: AUC of different rungs cannot be compared, and the complete trials alone are few survivors."""
     usable = {name: values for name, values in space.items() if f"params.{name}" in trials and not values.when}
     partial = [name for name, values in space.items() if values.when]
     left_out = f"; not compared, because only some trials have them: {', '.join(partial)}" if partial else ""

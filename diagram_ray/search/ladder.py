@@ -56,8 +56,7 @@ class Ladder:
 
 
 def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
-    """The default rungs: one fold after a third of the epochs, at half of them further folds by fifths of all, all
-    folds at the end.
+    """The default rungs: a fold after a third of the epochs, at half of them fifths of all folds, all folds at the end.
 
     Earlier epochs say little: where all configurations were trained in full (benchmarks/search_cost.py), the best in
     the end could be anywhere before a quarter of the epochs. From there on a further fold at a time costs least for
@@ -72,8 +71,7 @@ def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
 
 
 def usual_lookback(at_once: int, trials: int) -> int:
-    """The default lookback for `at_once` trials at a time: twice as many, and more where there are many for each
-    worker.
+    """The default lookback: twice the trials `at_once`, and more where there are many for each worker.
 
     Trials last very differently, and workers wait for the longest; the more trials, the less is lost by comparing with
     somewhat earlier ones. Simulated clusters did well with it (benchmarks/RESULTS.md). A single worker

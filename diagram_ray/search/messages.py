@@ -51,8 +51,7 @@ class Proposer(Protocol):
     """Gives trial `number` its parameters."""
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
-        """Returns the parameters of trial `number`: a function of `number` and of `trials` 0..number - lookback
-        only."""
+        """Returns the parameters, which depend on `number` and on `trials` 0..number - lookback only."""
 
 
 class Journal(Protocol):
@@ -61,8 +60,7 @@ class Journal(Protocol):
     trials: dict[int, Trial]
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
-        """Records that trial `number` exists from now on. `sizes` are given where the study has bounds or objectives on
-        them."""
+        """Records a new trial. `sizes` are given where the study has bounds or objectives on them."""
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
         """Records that trial `number` reached the next rung."""
@@ -105,13 +103,11 @@ class TrialReport:
     failed: str = ""
     """Reason why the trial cannot go on; empty if it can."""
     storage_failure: str = ""
-    """Reason why no trial can go on: what they leave cannot be written. The study ends, and goes on when it is
-    resumed."""
+    """Reason why no trial can go on: the store cannot be written. The study ends, and goes on when it is resumed."""
     begun_at: int = field(default=0, compare=False)
     """Fold-epochs that the worker found done when it took the trial."""
     draining: bool = False
-    """Whether the worker's machine has been asked to leave: all is saved, and the worker ends. Another one takes the
-    trial."""
+    """Whether the worker's machine must leave: all is saved, and the worker ends. Another one takes the trial."""
     seconds: float = field(default=0.0, compare=False)
     """Duration of the round, with all that had to be done before and after it."""
     devices: tuple[Device, ...] = field(default=(), compare=False)

@@ -50,8 +50,7 @@ class Scores(Protocol):
     """A source of the scores of held-out models."""
 
     def of(self, model: HeldOutModel, fold: int) -> "Floats | Failed | None":
-        """The model's scores of the images of `fold`, which it was trained without, in the order of the data. None: not
-        trained."""
+        """The scores of the images of `fold`, unseen by the model, in the order of the data. None: not trained."""
 
 
 def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:

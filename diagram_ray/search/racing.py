@@ -77,8 +77,7 @@ class Cases:
         return cls(data.labels, folds, patients, resamples, seed)
 
     def case_scores(self, folds: int, scores: Floats) -> "list[FoldScore]":
-        """The fold scores from the (n,) scores of the first `folds` folds, one fold after the other. Raises
-        DataError."""
+        """The fold scores from the (n,) scores of the first `folds` folds in their order. Raises DataError."""
         rows = [self.rows(fold) for fold in range(folds)]
         ends = np.cumsum([len(positions) for positions in rows])
         if scores.shape != (ends[-1],):
@@ -90,8 +89,8 @@ class Cases:
         return np.flatnonzero(self.folds == fold)
 
     def measure(self, fold: int, scores: Floats) -> FoldScore:
-        """The fold score from the (n,) scores of a fold's images, in the order of `rows`. Raises DataError as
-        `metrics.auc` does.
+        """The fold score from the (n,) scores of a fold's images, ordered as `rows`. Raises DataError as `metrics.auc`
+        does.
 
         The patients that are drawn are the same for all trials: their draws are paired.
         """
@@ -155,8 +154,7 @@ def interval(case_scores: CaseScores) -> Interval:
 
 
 def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """The chance that the challenger is better: the part of the resamples of the patients in which its mean over the
-    folds is higher, ties half.
+    """The part of the resamples of the patients in which the challenger's mean over the folds is higher, ties half.
 
     This is the rule of the bootstrap bias-corrected CV with dropping (Tsamardinos et al. 2018, Sect. 4), with patients
     in the place of cases. 1/2 if no resample has both classes in every fold.
@@ -167,8 +165,7 @@ def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
 
 
 def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """The chance that the challenger is better, from DeLong's variance of the paired difference, added up over the
-    folds; images are cases."""
+    """The chance that the challenger is better by DeLong's variance of the paired difference; images are cases."""
     pairs = list(zip(challenger, incumbent, strict=False))
     difference = math.fsum(one.auc - other.auc for one, other in pairs)
     variance = sum(

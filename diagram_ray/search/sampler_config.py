@@ -21,13 +21,11 @@ class SamplerConfig(Frozen):
     """`tpe`: multivariate tree-structured Parzen estimator. `cmaes`: CMA-ES for the numbers that every configuration
     has, tpe for the rest. `qmc`: a scrambled Sobol sequence. `grid`: every configuration there is, in random order."""
     startup_trials: int = Field(default=5, ge=1)
-    """Number of trials drawn at random before tpe's model proposes. With cmaes: the same, for the settings that are
-    left to tpe."""
+    """Number of trials drawn at random before tpe's model proposes. cmaes: the same, for what is left to tpe."""
 
 
 def numbers_of(space: Space) -> dict[str, FloatRange | IntRange]:
-    """The parameters that CMA-ES can search: those that are numbers, have more than one value, and exist in every
-    configuration."""
+    """The parameters that CMA-ES can search: numbers with more than one value that exist in every configuration."""
     return {
         key: values
         for key, values in sorted(space.items())

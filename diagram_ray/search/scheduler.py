@@ -118,8 +118,7 @@ class StudyState:
         return self._spending.spent(self.trials, self._ended_prefix())
 
     def measured(self, number: int, rung: int, measurement: Measurement) -> bool:
-        """Takes the measurement of trial `number` at `rung`, and returns whether it goes on. False: it has ended, and
-        its worker is free.
+        """Takes a measurement, and returns whether the trial goes on. False: it has ended, and its worker is free.
 
         A rung may come again, from a worker that was started anew; what was measured first stands.
         """
@@ -178,15 +177,12 @@ class StudyState:
         return self._race(number, rung, self._history.best(seen)) or decision if decision.go_on else decision
 
     def _race(self, number: int, rung: int, incumbent: Trial | None) -> Decision | None:
-        """The decision of a race against the best of the trials that had ended before this one could start; None: no
-        race."""
+        """The decision of a race against the best trial that had ended before this one could start; None: no race."""
         race, score_source = self.rules.race, self._score_source
         if race is None or score_source is None or incumbent is None:
             return None
-        challenger_scores, incumbent_scores = (
-            score_source.case_scores(trial, rung) for trial in (number, incumbent.number)
-        )
-        return race.judge(self.rules.ladder.rungs[rung], challenger_scores, incumbent_scores, incumbent.number)
+        challenger, best = (score_source.case_scores(trial, rung) for trial in (number, incumbent.number))
+        return race.judge(self.rules.ladder.rungs[rung], challenger, best, incumbent.number)
 
     def _ended_prefix(self) -> int:
         while self._ended in self.trials and self.trials[self._ended].state is not TrialState.RUNNING:
@@ -195,8 +191,7 @@ class StudyState:
 
 
 class History:
-    """The scores of `trials` by rung, and the best of them. The trials may grow: each new score is passed to
-    `measured`."""
+    """The scores of `trials` by rung, and the best trial. New scores are passed to `measured`."""
 
     def __init__(self, trials: Mapping[int, Trial], rungs: int) -> None:
         self._trials = trials

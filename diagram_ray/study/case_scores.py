@@ -19,7 +19,7 @@ class CaseScoreReader:
         self._remembered = lru_cache(REMEMBERED)(self._read)
 
     def case_scores(self, number: int, rung: int) -> tuple[FoldScore, ...]:
-        """The case scores of trial `number` at a rung that it has reached. Raises DataError if its file is damaged or
+        """The case scores of a trial at a rung that it has reached. Raises DataError if the file is damaged or
         missing."""
         return self._remembered(number, rung)
 

@@ -79,8 +79,7 @@ class ScalingConfig(Frozen):
     """The processes that train one trial."""
 
     workers: int = Field(default=1, ge=1)
-    """Number of processes of a trial. 1: it is trained by one process on one device. More: by a group of so many, with
-    a device each."""
+    """Number of processes that train a trial. 1: on one device. More: as a group, with a device each."""
     folds_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Folds of a trial that are trained side by side: each on an equal part of the workers, or, where they are more,
     several in each worker by threads. auto: as many as the workers, and in a worker with a GPU as many of its folds as
@@ -114,10 +113,10 @@ class ControlConfig(Frozen):
     shuffles: int = Field(default=1, ge=0)
     """Number of no-signal controls, each with the labels shuffled by patient. They must score 0.5."""
     leakage: bool = False
-    """Whether the price of leakage is measured: what folds assigned by image, with patients on both sides, add to the
+    """Whether the winner is trained on folds assigned by image, with patients on both sides: what that adds to the
     AUC."""
     nested: bool = False
-    """Whether there is nested cross-validation: the search made again without each fold, and measured on it; see
+    """Whether the search is made again without each fold, and measured on it: nested cross-validation,
     search/nested.py."""
 
 
@@ -170,8 +169,7 @@ class StudyConfig(Frozen):
     mlflow: MlflowConfig = MlflowConfig()
     """Whether the trials become runs of an MLflow tracking server as well (monitoring/mlflow.py)."""
     time_budget: str | None = None
-    """Longest duration of the search, for example 2h, 90m or 1h30m: no trial starts after it, and those that run are
-    put aside for --resume."""
+    """Time such as 2h, 90m or 1h30m after which no trial starts; those that run are put aside for --resume."""
 
     budget: BudgetConfig = BudgetConfig()
     warm_start: list[str] = Field(default=[])

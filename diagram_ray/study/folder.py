@@ -138,8 +138,8 @@ def versions() -> dict[str, str]:
 SCRATCH = ".tune-"
 """Prefix of the folders for what Ray insists on writing."""
 OF_DISKS = (".best.*", "page.url", "**/.*.[0-9]*-*")
-"""Patterns of models half put in place, a page's address, drafts of files. No study in an object store makes them; a
-copy may."""
+"""Patterns of models half put in place, a page's address, drafts. No study in an object store makes them; a copy
+may."""
 
 
 def leftovers(folder: Place) -> list[Place]:
@@ -148,8 +148,8 @@ def leftovers(folder: Place) -> list[Place]:
 
 
 def clear(folder: Place) -> None:
-    """Removes what killed processes have left. In an object store only Ray's folders: the rest would need a list of
-    every object."""
+    """Removes what killed processes have left. In an object store only Ray's folders: else it would list every
+    object."""
     for place in leftovers(folder) if isinstance(folder, Path) else _found(folder, f"{SCRATCH}*"):
         discard(place)
 

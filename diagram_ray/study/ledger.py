@@ -48,13 +48,11 @@ class Ledger:
         self.trials = trials
         """The trials recorded so far, by number."""
         self.check = check
-        """Function that raises DiagramError if another driver has taken the study over, which can happen in an object
-        store only."""
+        """Raises DiagramError if another driver has taken the study over, which can happen in an object store only."""
         self._append = append
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
-        """Records that the sampler proposed `params` for trial `number`; `sizes` are its model's, where the study needs
-        them."""
+        """Records the proposal for trial `number`; `sizes` are its model's, where the study needs them."""
         optional = {"sizes": sizes} if sizes is not None else {}
         self._write({"event": "asked", "trial": number, "params": params, **optional})
 
@@ -130,8 +128,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def torn(folder: Place) -> int:
-    """The number of bytes at the end of the ledger in `folder` that are a write which was cut off. Raises DataError: no
-    ledger.
+    """The length of a write at the ledger's end that was cut off, in bytes. Raises DataError: no ledger.
 
     0 in an object store, where an event is there or is not.
     """

@@ -24,9 +24,7 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     lookback. A configuration that the study's file sets as a whole depends on none either. Where the study is warmed by
     earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
     """
-    prescribed = [
-        number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()
-    ]
+    fixed = [number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()]
     if study.sampler.name in UNGUIDED:
         count = study.trials
     elif study.warm_start:
@@ -34,12 +32,11 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     else:
         startup = study.sampler.startup_trials if study.sampler.name == "tpe" else 1
         count = min(study.trials, startup + lookback - 1)
-    return tuple(sorted({*range(count), *prescribed}))
+    return tuple(sorted({*range(count), *fixed}))
 
 
 def candidates(study: StudyConfig, trials: Mapping[int, Trial], lookback: int) -> list[int]:
-    """The trials that take part, by number. One that broke the study's bounds was not trained, and would not be in any
-    search."""
+    """The trials that take part. One that broke the study's bounds was not trained, and would not be in any search."""
     blind_trials = {number: trials.get(number) for number in blind(study, lookback)}
     return [
         number
@@ -90,8 +87,7 @@ class Price:
 
 
 def price(study: StudyConfig, ladder: Ladder, lookback: int) -> Price:
-    """The price of nested cross-validation in a study with this ladder, before anything is trained. Raises ConfigError
-    as `check_nested`."""
+    """The price of nested cross-validation, before anything is trained. Raises ConfigError as `check_nested`."""
     check_nested(study)
     inner, folds = inner_ladder(ladder), study.folds
     count, whole = len(blind(study, lookback)), ladder.rungs[-1].epochs

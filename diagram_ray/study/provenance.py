@@ -23,8 +23,7 @@ def commit() -> str | None:
 
 
 def _of_the_job() -> str | None:
-    """The commit that the job's metadata name. They are what somebody typed: what does not look like a commit is
-    none."""
+    """The commit in the job's metadata, which somebody typed: what does not look like a commit is none."""
     try:
         text = json.loads(os.environ[JOB])["metadata"]["commit"]
     except (KeyError, TypeError, ValueError):

@@ -13,8 +13,7 @@ from diagram_ray.study.holdout_files import CONTROL, LEAKAGE, NESTED_RESULT, REP
 
 
 def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of the study in `folder`, whose study.yaml is `document`. Raises DiagramError if no trial is
-    complete."""
+    """The result of the study, whose study.yaml is `document`. Raises DiagramError if no trial is complete."""
     best = best_of(trials)
     if best is None and not document["interrupted"]:
         ended = [trial for trial in trials.values() if trial.state is TrialState.FAIL or not trial.measurements]

@@ -43,8 +43,7 @@ def _repeats(folder: Place, trial: int) -> list[pa.Table]:
 
 
 def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:
-    """The table of trials, one row each, ordered by number. `fold_epochs`: number -> epochs of one fold that it has
-    trained."""
+    """The table of trials, one row each, by number. `fold_epochs`: number -> epochs of one fold that it has trained."""
     ordered = [trial for _, trial in sorted(trials.items())]
     last = [trial.last for trial in ordered]
     floats, lists = pa.float64(), pa.list_(pa.float64())

@@ -149,14 +149,8 @@ def _at(ladder: Ladder, trial: Trial) -> tuple[Measurement, ...]:
 
 def _trial(row: Mapping[str, Any]) -> Trial:
     measured = tuple(
-        Measurement(
-            **{
-                **measurement,
-                "fold_auc": tuple(measurement["fold_auc"]),
-                "fold_accuracy": tuple(measurement["fold_accuracy"]),
-            }
-        )
-        for measurement in row["measurements"]
+        Measurement(**{**entry, "fold_auc": tuple(entry["fold_auc"]), "fold_accuracy": tuple(entry["fold_accuracy"])})
+        for entry in row["measurements"]
     )
     state, sizes = TrialState(row["state"]), dict(row["sizes"])
     return Trial(int(row["number"]), dict(row["params"]), state, str(row["reason"]), measured, sizes)

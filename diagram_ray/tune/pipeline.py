@@ -53,8 +53,7 @@ def show_stages(config: StagesConfig) -> dict[str, Any]:
 
 
 def run_stages(config: StagesConfig, folder: Place | None) -> dict[str, Any]:
-    """Runs all stages, and writes a report that has all studies on one page. Raises what a study raises; --resume goes
-    on."""
+    """Runs all stages, and writes a report of all studies on one page. Raises what a study raises; --resume goes on."""
     from diagram_ray.data.parquet.layout import read_info
     from diagram_ray.distributed.session import ray_session
     from diagram_ray.report import write_report
@@ -105,8 +104,7 @@ def _built(stage: Stage, config: StagesConfig, folder: Place) -> Plan:
 
 
 def _start(source: str) -> ExperimentConfig:
-    """The configuration that fine-tuning starts from; of a stage that has not run yet, one that is not known in
-    full."""
+    """The configuration that fine-tuning starts from, as far as it is known before the stage has run."""
     from diagram_ray.training.transfer import starting_config_to_come
 
     return fine_tuning(source) if (place_at(source) / STUDY).is_file() else starting_config_to_come()

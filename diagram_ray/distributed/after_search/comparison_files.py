@@ -57,8 +57,7 @@ class ComparisonFiles:
             self._write(result, began)
 
     def _write(self, result: Baselines | str, began: float) -> None:
-        """Writes the scores, and last the figures; where `result` is text it is why there are none. `began`: monotonic
-        time."""
+        """Writes the scores, and last the figures; `result` as text is why there are none. `began`: monotonic time."""
         figures: dict[str, Any] = {"identity": self.identity, "groups": [], "absent": [], "unmeasured": ""}
         if isinstance(result, Baselines):
             write_table(self.scores, pa.Table.from_pandas(result.scores, preserve_index=False))

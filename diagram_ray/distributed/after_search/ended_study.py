@@ -43,7 +43,7 @@ class EndedStudy:
         return override(self.base, self.trials[trial].params, f"trial {trial}")
 
     def identity(self, splits: Splits, data: TrainingData) -> dict[str, Any]:
-        """The identity that models on these folds of `data`, the study's own or changed ones, share besides their
+        """The identity of models on these folds of `data`, the study's own or changed ones, without their
         configuration."""
         initial = self.inputs.initial
         return identity_of(self.base, data, splits, initial=initial and initial.digest)

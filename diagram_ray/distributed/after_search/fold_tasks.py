@@ -132,8 +132,7 @@ def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidat
 
 
 def _scores_at_marks(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
-    """Yields the scores at each mark that is not there yet. The model is saved at a mark before its scores are
-    yielded."""
+    """Yields the scores at each mark that is not there yet, after saving the model."""
     marks = [mark for mark in task.marks if mark <= task.epochs and not task.file(mark).is_file()]
     if not marks:  # the worker died after its work was done
         return

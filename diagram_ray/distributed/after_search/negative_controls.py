@@ -15,7 +15,7 @@ from typing import Any
 from diagram_ray.data.splits import forget_patients, make_splits, shuffle_patients
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, Variant
-from diagram_ray.distributed.after_search.winner_cv import WinnerCV, cross_validate, result_row
+from diagram_ray.distributed.after_search.winner_cv import WinnerCV, as_row, cross_validate
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.paths import Place, remove
 from diagram_ray.study.holdout_files import CONTROL, CONTROLS, LEAKAGE
@@ -47,9 +47,7 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     if results is None:
         return None
     changed = [run.variant.change(study.inputs.data) for run in runs]
-    shuffles = [
-        {"seed": seed} | result_row(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)
-    ]
+    shuffles = [{"seed": seed} | as_row(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)]
     values = [value for shuffle in shuffles for value in shuffle.get("fold_auc", [])]
     mean = statistics.fmean(values) if values else None
     return _write(study.folder / CONTROL, {"trial": winner, "auc_mean": mean, "shuffles": shuffles}, place)
@@ -62,14 +60,13 @@ def run_leaky(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any
     results = cross_validate(study, winner, [WinnerCV("folds by image", place, variant)], cluster)
     if results is None:
         return None
-    result = result_row(variant.change(study.inputs.data), results[0])
+    result = as_row(variant.change(study.inputs.data), results[0])
     mean = statistics.fmean(result["fold_auc"]) if "fold_auc" in result else None
     return _write(study.folder / LEAKAGE, {"trial": winner, "auc_mean": mean} | result, place)
 
 
 def _changed(study: EndedStudy, change: Any) -> Variant:
-    """The variant with changed data and folds that are assigned anew, as they would be if the data had come like
-    this."""
+    """The variant with changed data, and folds assigned anew, as they would be if the data had come like this."""
     return Variant(make_splits(change(study.inputs.data), study.config.folds, study.config.seed), change)
 
 

@@ -97,8 +97,7 @@ def _check_initial(study: EndedStudy) -> None:
 
 
 class _Store:
-    """The scores of the study's models, from its own folds and the files of held-out models
-    (`search.nested.Scores`)."""
+    """The scores of the study's models, from its own folds and from files (`search.nested.Scores`)."""
 
     def __init__(self, study: EndedStudy) -> None:
         self._study = study

@@ -11,7 +11,7 @@ import numpy as np
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, Variant
-from diagram_ray.distributed.after_search.winner_cv import WinnerCV, cross_validate, result_row
+from diagram_ray.distributed.after_search.winner_cv import WinnerCV, as_row, cross_validate
 from diagram_ray.evaluation.predictions import FoldPredictions, check_predictions, predictions_table
 from diagram_ray.search.nested import Failed
 from diagram_ray.storage.atomic import write_atomic
@@ -75,4 +75,4 @@ def _repeat_row(
         table = predictions_table(data, folds, trial=[winner] * len(folds), repeat=[repeat] * len(folds))
         check_predictions(table.drop_columns("repeat"), data.image_ids, data.patient_ids)
         write_table(repeat_file(study.folder, winner, repeat), table)
-    return {"repeat": repeat, "seed": splits.seed} | result_row(data, folds)
+    return {"repeat": repeat, "seed": splits.seed} | as_row(data, folds)

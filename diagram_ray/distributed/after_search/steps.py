@@ -40,8 +40,7 @@ class Step:
 
 
 def tell_price(study: EndedStudy) -> None:
-    """Logs the price of repeats and of nested cross-validation, before the search begins. Raises ConfigError for a
-    study that cannot be nested."""
+    """Logs what repeats and nested cross-validation will cost. Raises ConfigError for a study that cannot be nested."""
     further = study.config.repeats - 1
     if further:
         cost = further * study.ladder.rungs[-1].fold_epochs

@@ -26,7 +26,7 @@ class WinnerCV:
     variant: Variant
 
 
-def result_row(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
+def as_row(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
     """The entry in a file of results: `fold_auc`, or `failed`, which fold failed and why."""
     if isinstance(folds, Failed):
         return {"failed": folds.reason}

@@ -1,5 +1,4 @@
-"""The channel between the process that asked for trials and the worker group that trains them: one job out, rounds
-back, one at a time.
+"""The channel between Ray Tune's process and the worker group that trains: one job out, rounds back, one at a time.
 
 An actor, so that it outlives the workers: a group that lost a worker is started anew and takes the same job again. It
 belongs to the process that asked, and dies with it; then the group's first worker ends, and with it the group.

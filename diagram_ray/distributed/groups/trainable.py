@@ -13,8 +13,7 @@ from diagram_ray.storage.paths import Place
 
 
 class GroupWorker(tune.Trainable):
-    """A trainable that serves one trial after another, as `tune.trainable.Worker` does, with a group that stays between
-    them.
+    """A trainable that serves one trial after another, with a worker group that stays between them.
 
     The group has the study's name and the number of its first trial: so Ray calls it.
     """

@@ -67,8 +67,7 @@ class Bridge:
         return str(self._guard(lambda: self._result(report)) or TrialScheduler.STOP)
 
     def died(self, trial_id: str) -> None:
-        """Handles the death of the trial's worker: another one takes the trial, unless this has happened once too
-        often."""
+        """Handles the death of a worker: another one takes the trial, unless this has happened once too often."""
         number = self._numbers.pop(trial_id, None)
         if number is None or number not in self.state.running:
             return

@@ -47,8 +47,7 @@ class Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one round. After the last one on a machine that leaves, the process ends: Ray starts none there any
-        more."""
+        """Trains one round. After the last one on a machine that leaves, the process ends: Ray starts no more there."""
         assert self._run is not None  # noqa: S101 - set in `setup`
         if self._left:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
