@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Picture = tuple[str, NDArray[np.uint16]]
 
 SUFFIXES = ("", ".dcm", ".dicom", ".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-"""Of the files that are taken from a folder; a DICOM file often has none."""
+"""Suffixes of the files that are taken from a folder; a DICOM file often has none."""
 BATCH = 16
 
 app = cli.new_app()
@@ -82,7 +82,7 @@ def predict(
 
         source, target = reached(model), reached(out)
         cli.check_free(target)
-        sources = [_source(given) for given in inputs]
+        sources = [_source(name) for name in inputs]
         return _predict_all(load(source, device), sources, target, Allowed(any_modality, for_processing), heatmaps)
 
     cli.run(work, as_json=as_json, debug=debug)
@@ -92,23 +92,23 @@ class _Rejects(list[dict[str, str]]):
     """Files that could not be used, and why."""
 
 
-def _source(given: str) -> str | list[str]:
+def _source(source: str) -> str | list[str]:
     """A prepared dataset as it was given, or the image files that a file or folder stands for. Raises UsageError."""
-    check_uri(given)
-    place = Path(given)
-    if "://" in given:
-        return [given] if place.suffix.lower() in SUFFIXES[1:] else given
+    check_uri(source)
+    place = Path(source)
+    if "://" in source:
+        return [source] if place.suffix.lower() in SUFFIXES[1:] else source
     if place.is_file():
-        return [given]
+        return [source]
     if not place.is_dir():
-        raise UsageError(f"{given}: no such file or folder")
+        raise UsageError(f"{source}: no such file or folder")
     if (place / "dataset.json").is_file():
-        return given
+        return source
     files = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
     images = sorted(str(file) for file in files if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
     if not images:
         raise UsageError(
-            f"{given}: no image file in it; taken are those ending in {', '.join(SUFFIXES[1:])}, or in none"
+            f"{source}: no image file in it; taken are those ending in {', '.join(SUFFIXES[1:])}, or in none"
         )
     return images
 

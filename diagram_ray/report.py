@@ -41,11 +41,11 @@ def report(studies: Studies, out: Out = None, as_json: Json = False, debug: Debu
     def work() -> dict[str, Any]:
         from diagram_ray.reporting.report import make_report
 
-        path, found = make_report(studies, out)
-        for each in found:
-            typer.echo(f"{each['name']}: {each['verdict']}")
+        path, figures = make_report(studies, out)
+        for study in figures:
+            typer.echo(f"{study['name']}: {study['verdict']}")
         typer.echo(f"report: {path}")
-        return {"report": str(path), "studies": found}
+        return {"report": str(path), "studies": figures}
 
     cli.run(work, as_json=as_json, debug=debug)
 

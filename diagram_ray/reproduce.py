@@ -37,26 +37,26 @@ def reproduce(
         from diagram_ray.training.runs.reproduction import reproduce
 
         with cli.progress_bar("epochs", between_lines=5.0) as report:
-            found = reproduce(reached(study), trial, fold, device, report)
-        same = found.same
-        for line in _words(found):
+            result = reproduce(reached(study), trial, fold, device, report)
+        same = result.same
+        for line in _words(result):
             typer.echo(line)
-        return {"trial": trial, "fold": fold, "epochs": found.epochs, "same": same, "largest": found.largest}
+        return {"trial": trial, "fold": fold, "epochs": result.epochs, "same": same, "largest": result.largest}
 
     cli.run(work, as_json=as_json, debug=debug)
     raise typer.Exit(0 if same else 1)
 
 
-def _words(found: "Reproduction") -> list[str]:
-    what = f"trial {found.trial}, fold {found.fold}, {found.epochs} epochs trained again"
-    if found.same:
-        return [f"{what}: {', '.join(found.largest)} are the same to the last bit"]
+def _words(result: "Reproduction") -> list[str]:
+    what = f"trial {result.trial}, fold {result.fold}, {result.epochs} epochs trained again"
+    if result.same:
+        return [f"{what}: {', '.join(result.largest)} are the same to the last bit"]
     lines = [f"{what}: not the same", "largest differences:"]
-    lines += [f"  {name:18} {value:.3g}" for name, value in found.largest.items()]
-    if found.first:
-        lines.append(f"the first: {found.first[1]} after epoch {found.first[0]}")
-    lines += [f"{name} was {then}, is {now}" for name, (then, now) in found.other_versions.items()]
-    if found.shared_batches:
+    lines += [f"  {name:18} {value:.3g}" for name, value in result.largest.items()]
+    if result.first:
+        lines.append(f"the first: {result.first[1]} after epoch {result.first[0]}")
+    lines += [f"{name} was {then}, is {now}" for name, (then, now) in result.other_versions.items()]
+    if result.shared_batches:
         lines.append("several workers had trained this fold together: their sums have another order")
     return lines
 

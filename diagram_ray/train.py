@@ -5,9 +5,10 @@
     python -m diagram_ray.train --data runs/inbreast --init-from runs/ddsm_study --fold 0 --out runs/fine-tuned
     python -m diagram_ray.train --resume runs/model
 
-How good the model is cannot be measured on the images it was trained on: the cross-validation of `tune` tells that, or
---fold for one fold. Leaves config.yaml and model.safetensors; beside them curves.parquet, tensorboard/ and generated/,
-pictures of the patches that G made. Ctrl-C ends the training after the epoch, and --resume goes on with it.
+How good the model is cannot be measured on the images it was trained on: the cross-validation of `tune` measures that,
+or --fold for one fold. Leaves config.yaml and model.safetensors; beside them curves.parquet, tensorboard/ and
+generated/, pictures of the patches that G made. Ctrl-C ends the training after the epoch, and --resume goes on with
+it.
 """
 
 import threading
@@ -63,7 +64,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as train.yaml keeps it."""
+    """The arguments of a training, as train.yaml keeps them."""
 
     data: str
     experiment: ExperimentConfig
@@ -109,8 +110,8 @@ def train(
 
 
 def train_best(study: Place, data: str, out: Place) -> dict[str, Any]:
-    """The best configuration of a study on all of its data; goes on with what is in `out`. Returns what the command
-    prints. Raises DiagramError."""
+    """Trains the best configuration of a study on all of its data; goes on with what is in `out`. Returns what the
+    command prints. Raises DiagramError."""
     cli.configure_logging(debug=False)
     if (out / FINISHED).is_file():
         return {"out": str(out)}
@@ -123,7 +124,7 @@ def train_best(study: Place, data: str, out: Place) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _How:
-    """What does not change the result."""
+    """Options that do not change the result."""
 
     out: Place
     device: str
@@ -144,7 +145,8 @@ def _new_request(
 
 
 def _experiment(study: Place | None, init_from: str | None) -> ExperimentConfig:
-    """What --set is applied to: of --from, else of fine-tuning where there is --init-from, else the defaults."""
+    """The base of --set: the configuration of --from, else of fine-tuning if there is --init-from, else the
+    defaults."""
     if study is not None:
         from diagram_ray.training.checkpoints.model_folder import read_card
 
@@ -178,8 +180,8 @@ def _read_request(folder: Place, data: str | None, checkpoints: str | None) -> R
         raise DataError(f"{path}: cannot be resumed: {error!r} is missing or of the wrong kind") from None
 
 
-def _refuse(given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
+def _refuse(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
         if value or value == 0:
             raise UsageError(f"{name} cannot be given with --resume: the training goes on as it was begun")
 
@@ -215,7 +217,7 @@ def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Tas
     data = open_training_data(request.data, request.experiment.data)
     splits = None if request.fold is None else _splits(data, request, out, study, folds)
     if splits is not None and request.fold is not None:
-        splits.fold(data, request.fold)  # a fold that there is not is told before anything else
+        splits.fold(data, request.fold)  # a fold that there is not is reported before anything else
     initial = None
     if request.init_from is not None:
         config = fit_to_data(request.experiment, data)
@@ -229,7 +231,7 @@ def _task(request: Request, out: Place, study: Place | None, folds: int) -> "Tas
 
 
 def _splits(data: "TrainingData", request: Request, out: Place, study: Place | None, folds: int) -> "Splits":
-    """Those the training was begun with, else those of the study, else new ones."""
+    """The folds that the training was begun with, else those of the study, else new ones."""
     from diagram_ray.data.splits import Splits, make_splits
 
     for path in (out / SPLITS, *([study / SPLITS] if study is not None else [])):

@@ -1,1 +1,1 @@
-"""Everything that touches Ray, and nothing else does."""
+"""All that touches Ray; no other package does."""

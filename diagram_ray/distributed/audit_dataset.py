@@ -58,10 +58,10 @@ def audit_dataset(uri: str) -> tuple[Audit, Pictures]:
     classes = tuple(str(name) for name in info["classes"])
     with _scheduler(info):
         images, of_patches, counts = _read(manifest, files, root, info)
-        told = images.drop(columns=["patient_id", "label", "digest"]).merge(manifest, on="image_id")
-        found, scores, unasked = _compare(images, told, classes, str(info["fingerprint"]))
+        table = images.drop(columns=["patient_id", "label", "digest"]).merge(manifest, on="image_id")
+        duplicates, scores, unasked = _compare(images, table, classes, str(info["fingerprint"]))
     findings = [
-        *duplicate_findings(images, found),
+        *duplicate_findings(images, duplicates),
         *image_findings(images, manifest),
         *of_patches,
         *label_findings(manifest, images, classes),
@@ -69,10 +69,10 @@ def audit_dataset(uri: str) -> tuple[Audit, Pictures]:
         *shortcut_findings(scores, unasked),
     ]
     audit = new_audit(
-        info, findings, as_rows(found), counts=counts, statistics=statistics(told, classes),
-        histograms=histograms(told, classes), shortcuts={"groups": as_groups(scores), "unasked": unasked},
+        info, findings, as_rows(duplicates), counts=counts, statistics=statistics(table, classes),
+        histograms=histograms(table, classes), shortcuts={"groups": as_groups(scores), "unasked": unasked},
     )  # fmt: skip
-    return audit, read_pictures(images, chain.from_iterable(pair.images for pair in found[:SHOWN]), files)
+    return audit, read_pictures(images, chain.from_iterable(pair.images for pair in duplicates[:SHOWN]), files)
 
 
 def _read(
@@ -84,8 +84,8 @@ def _read(
     whole = delayed(manifest, traverse=False)
     flaws = patches.map_partitions(patch_flaws, whole, str(info["classes"][-1]), meta=FLAW_META)
     table = dd.from_pandas(countable(manifest), npartitions=1 + len(manifest) // ROWS)
-    cells = {field: table.groupby([field, "label"]) for field in COUNTED if field in table.columns}
-    sizes = {field: (cell.size(), cell["patient_id"].nunique()) for field, cell in cells.items()}
+    grouped = {field: table.groupby([field, "label"]) for field in COUNTED if field in table.columns}
+    sizes = {field: (group.size(), group["patient_id"].nunique()) for field, group in grouped.items()}
     images = pd.concat([META, *compute(*described)], ignore_index=True)
     flawed, there, counted = compute(flaws, patches["patch_id"].count(), sizes)
     counts = {field: count_rows(size, people, field) for field, (size, people) in counted.items()}
@@ -93,17 +93,17 @@ def _read(
 
 
 def _compare(
-    images: pd.DataFrame, told: pd.DataFrame, classes: tuple[str, ...], fingerprint: str
+    images: pd.DataFrame, table: pd.DataFrame, classes: tuple[str, ...], fingerprint: str
 ) -> tuple[list[Pair], list[Score], str]:
     """Duplicates across patients; the scores of the shortcut check, or why there are none."""
     looks = prints(images)
-    question = ask(told, classes, fingerprint)
-    pictures, asked = delayed(looks, traverse=False), delayed(question, traverse=False)
+    question = ask(table, classes, fingerprint)
+    pictures, shared_question = delayed(looks, traverse=False), delayed(question, traverse=False)
     near = [delayed(near_of)(pictures, start, stop) for start, stop in blocks(len(looks.rows))]
-    scores = [delayed(score)(asked, group) for group in groups()] if isinstance(question, Question) else []
-    found, measured = compute(near, scores)
+    scores = [delayed(score)(shared_question, group) for group in groups()] if isinstance(question, Question) else []
+    near_pairs, measured = compute(near, scores)
     unasked = question if isinstance(question, str) else ""
-    return pairs(images, looks, list(chain.from_iterable(found))), list(measured), unasked
+    return pairs(images, looks, list(chain.from_iterable(near_pairs))), list(measured), unasked
 
 
 def _parts(files: Any, root: str, folder: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Many independent jobs as tasks of Ray Data, which runs as many at a time as the cluster has processors.
 
-A job whose worker dies is not tried again here: the caller is told which jobs came to nothing, and can part them.
+A job whose worker dies is not tried again here: the caller sees which jobs came to nothing, and can split them.
 """
 
 import logging
@@ -19,12 +19,12 @@ Answer = TypeVar("Answer")
 
 UNLIMITED = -1
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
-"""For workers: the C library keeps the memory of one film for the next. Otherwise the kernel clears it anew for every
-array, which is a third of the time that a film takes."""
+"""Environment variables of workers: the C library keeps the memory of one film for the next. Otherwise the kernel
+clears it anew for every array, which is a third of the time that a film takes."""
 
 
 def processors() -> int:
-    """How many the cluster has now."""
+    """The number of processors that the cluster has now."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
 
 
@@ -35,7 +35,7 @@ def run_tasks(
     at_a_time: int | None = None,
     losses: int = UNLIMITED,
 ) -> Iterator[tuple[Job, Answer]]:
-    """Each job with its answer, as they come. Those whose worker has died are missing, and are at most `losses`.
+    """Yields each job with its answer, as they come. Those whose worker has died are missing, and are at most `losses`.
 
     `name` is what Ray's dashboard calls all of it. `work`, the jobs and the answers travel between machines. Raises
     DiagramError if `work` raises, or too many workers die. Needs an open Ray session.
@@ -59,8 +59,8 @@ def _dataset(
         try:
             return {"number": row["number"], "answer": work(row["job"]), "failure": ""}
         except Exception as error:  # an error of ours, which must not be taken for a dead worker
-            told = f"{type(error).__name__}: {' '.join(str(error).split())[-400:]}"
-            return {"number": row["number"], "answer": None, "failure": told}
+            failure = f"{type(error).__name__}: {' '.join(str(error).split())[-400:]}"
+            return {"number": row["number"], "answer": None, "failure": failure}
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -76,7 +76,7 @@ def _dataset(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Ray Data's own log, and without the raylet's remarks, on standard output, on workers that have died."""
+    """Silences Ray Data's own log, and the raylet's remarks, on standard output, on workers that have died."""
     log, worker = logging.getLogger("ray.data"), ray._private.worker
     level, shown = log.level, worker._worker_logs_enabled
     log.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""A whole study on a cluster: opened, searched, measured once more, closed. What `tune` does with checked arguments."""
+"""A whole study on a cluster: opened, searched, measured once more, closed."""
 
 import logging
 from contextlib import suppress
@@ -52,7 +52,7 @@ def run_study(
 
 
 def _run(session: StudySession, console: Console) -> dict[str, Any]:
-    """The search, what follows it, and the tables."""
+    """Runs the search and the steps after it, and writes the tables."""
     _introduce(session)
     study = _ended(session)
     with supervised(session, console) as (progress, interruption):
@@ -68,7 +68,7 @@ def _run(session: StudySession, console: Console) -> dict[str, Any]:
 
 
 def _introduce(session: StudySession) -> None:
-    """Says which data and which code this is, for the log and the page."""
+    """Logs which data and which code this is."""
     about = {
         "fingerprint": session.inputs.data.fingerprint,
         "commit": session.document["versions"].get("commit"),

@@ -14,7 +14,7 @@ from diagram_ray.monitoring.snapshot import StudySnapshot
 from diagram_ray.search.messages import Device
 
 EVERY = 5.0
-"""Seconds."""
+"""Seconds between two updates of the metrics."""
 STATES = ("complete", "pruned", "fail", "running")
 
 GAUGES = {
@@ -39,35 +39,35 @@ class Telemetry:
     """The metrics of one study."""
 
     def __init__(self, study: str, images_per_fold_epoch: float) -> None:
-        def made(kind: type[Metric], name: str, text: str, *tags: str) -> Metric:
+        def make(kind: type[Metric], name: str, text: str, *tags: str) -> Metric:
             metric = kind(f"diagram_ray_{name}", text, tag_keys=("study", *tags))
             metric.set_default_tags({"study": study})
             return metric
 
         self._images = images_per_fold_epoch
-        self._told = 0
+        self._reported = 0
         self._places: set[Place] = set()
-        self._gauges = {name: made(Gauge, name, text) for name, text in GAUGES.items()}
-        self._trials = made(Gauge, "trials", "Trials in each state", "state")
-        self._at = made(
+        self._gauges = {name: make(Gauge, name, text) for name, text in GAUGES.items()}
+        self._trials = make(Gauge, "trials", "Trials in each state", "state")
+        self._at = make(
             Gauge, "trial_device", "1 while the trial is trained there; ip and GpuIndex are those of Ray's own metrics",
             "trial", "ip", "GpuIndex",
         )  # fmt: skip
-        self._epochs = made(Counter, "fold_epochs", "Epochs of one fold that were trained")
-        self._seen = made(Counter, "images", "Training images that were drawn")
+        self._epochs = make(Counter, "fold_epochs", "Epochs of one fold that were trained")
+        self._seen = make(Counter, "images", "Training images that were drawn")
 
-    def show(self, sight: StudySnapshot) -> None:
-        """Sets all of them; those of which nothing is known are not there."""
+    def show(self, snapshot: StudySnapshot) -> None:
+        """Sets all metrics; those of which nothing is known are not there."""
         for state in STATES:
-            self._trials.set(sum(row.state == state for row in sight.rows), {"state": state})
-        for name, value in _values(sight).items():
+            self._trials.set(sum(row.state == state for row in snapshot.rows), {"state": state})
+        for name, value in _values(snapshot).items():
             if value is not None:
                 self._gauges[name].set(value)
-        self._show_places({(row.number, device) for row in sight.rows for device in row.devices})
-        if (more := sight.fold_epochs - self._told) > 0:
+        self._show_places({(row.number, device) for row in snapshot.rows for device in row.devices})
+        if (more := snapshot.fold_epochs - self._reported) > 0:
             self._epochs.inc(more)
             self._seen.inc(more * self._images)
-            self._told = sight.fold_epochs
+            self._reported = snapshot.fold_epochs
 
     def _show_places(self, places: set[Place]) -> None:
         for number, device in places | self._places:
@@ -76,20 +76,20 @@ class Telemetry:
         self._places = places
 
 
-def _values(sight: StudySnapshot) -> dict[str, float | None]:
-    best = sight.best or {}
+def _values(snapshot: StudySnapshot) -> dict[str, float | None]:
+    best = snapshot.best or {}
     return {
-        "trials_planned": sight.trials,
+        "trials_planned": snapshot.trials,
         "best_auc": best.get("mean"),
         "best_auc_low": best.get("low"),
         "best_auc_high": best.get("high"),
-        "seconds_to_first_report": sight.first_report,
-        "seconds_left": sight.seconds_left,
-        "worker_hours": sight.worker_hours,
-        "worker_hours_left": sight.worker_hours_left,
-        "cost": sight.cost,
-        "cost_left": sight.cost_left,
-        "restarts": sight.restarts,
+        "seconds_to_first_report": snapshot.first_report,
+        "seconds_left": snapshot.seconds_left,
+        "worker_hours": snapshot.worker_hours,
+        "worker_hours_left": snapshot.worker_hours_left,
+        "cost": snapshot.cost,
+        "cost_left": snapshot.cost_left,
+        "restarts": snapshot.restarts,
     }
 
 

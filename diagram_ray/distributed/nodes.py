@@ -1,4 +1,4 @@
-"""Machines that come and go: how many have gone, and which have been told to go."""
+"""Machines that come and go: how many have left, and which have been asked to leave."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,25 +12,25 @@ EVERY = 1.0
 
 
 def gone() -> int:
-    """How many machines have left the cluster so far, in whatever way."""
+    """The number of machines that have left the cluster so far, in whatever way."""
     return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
 class DrainNotice:
-    """Whether one of `nodes` (Ray's ids) has been told to leave: a spot machine, one that is drained or scaled away."""
+    """Whether one of `nodes` (Ray's ids) has been asked to leave: a spot machine, one drained or scaled away."""
 
     def __init__(self, nodes: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._nodes = frozenset(nodes)
         self._clock = clock
-        self._asked = -EVERY
-        self._given = False
+        self._asked_at = -EVERY
+        self._noticed = False
 
     def __call__(self) -> bool:
-        """As it was a second ago at most. Once given, a notice stands."""
-        if not self._given and self._clock() - self._asked >= EVERY:
-            self._asked = self._clock()
-            self._given = not self._nodes.isdisjoint(_draining())
-        return self._given
+        """The notice as it was a second ago at most. Once there, it stands."""
+        if not self._noticed and self._clock() - self._asked_at >= EVERY:
+            self._asked_at = self._clock()
+            self._noticed = not self._nodes.isdisjoint(_draining())
+        return self._noticed
 
 
 def _draining() -> Iterable[str]:
@@ -44,6 +44,6 @@ def here() -> DrainNotice:
 
 
 def own_device() -> Device:
-    """What this process computes on, as Ray gave it to it."""
+    """The device that this process computes on, as Ray assigned it."""
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return Device(ray.util.get_node_ip_address(), ",".join(map(str, gpus)))  # type: ignore[no-untyped-call]

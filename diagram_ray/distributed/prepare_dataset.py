@@ -44,13 +44,13 @@ log = logging.getLogger("diagram_ray")
 KILLERS = 50
 """Files that may kill their worker. More are no matter of single files, but of the machine's memory or of a decoder."""
 UNTOLD = ("key", "negative", "root")
-"""Options that dataset.json does not give: a secret, what the classes say, and a place on somebody's disk."""
+"""Options that are left out of dataset.json: a secret, what the classes say, and a place on somebody's disk."""
 KILLED = "its decoding killed the worker"
 
 
 Progress = Callable[[PreparationProgress], None]
 Decoded = tuple[list[Entry], list[tuple[str, Reject]]]
-"""What became of a piece: its images, and the identities of its rejects."""
+"""The result of a piece: its images, and the identities of its rejects."""
 
 
 def prepare_dataset(
@@ -79,14 +79,14 @@ def prepare_dataset(
 
 
 def _settings(index: Index, options: Options, source_format: str) -> dict[str, Any]:
-    """How a dataset is made, as dataset.json says it. What was made otherwise is not mixed with it."""
-    told = {name: value for name, value in dataclasses.asdict(options).items() if name not in UNTOLD}
-    told |= {"classes": index.classes, "key_id": keyed_hash(options.key, "which key this is")}
-    return dict(json.loads(json.dumps({"source_format": source_format, **told})))
+    """The settings by which a dataset is made, as in dataset.json. What was made otherwise is not mixed with it."""
+    settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in UNTOLD}
+    settings |= {"classes": index.classes, "key_id": keyed_hash(options.key, "which key this is")}
+    return dict(json.loads(json.dumps({"source_format": source_format, **settings})))
 
 
 class _Run:
-    """One preparation: what is wanted, and what has become of it so far."""
+    """A preparation: the images that are wanted, and what has become of them so far."""
 
     def __init__(self, area: WorkArea, index: Index, options: Options, progress: Progress) -> None:
         self._area, self._index, self._options, self._progress = area, index, options, progress
@@ -149,13 +149,13 @@ class _Run:
 
     def _take_up(self) -> None:
         """Finds what an earlier run has left."""
-        left = read_entries(self._area.files, self._area.pieces)
-        mine = {image.identity for image in self.images}
-        self._entries = {entry.identity: entry for entry in left if entry.identity in mine}
+        old = read_entries(self._area.files, self._area.pieces)
+        identities = {image.identity for image in self.images}
+        self._entries = {entry.identity: entry for entry in old if entry.identity in identities}
         if self._entries:
             log.info("%d of %d images are there from an earlier run", len(self._entries), len(self.images))
-        elif left:
-            log.info("%d images of an earlier run are of no use: their files, or this program, have changed", len(left))
+        elif old:
+            log.info("%d images of an earlier run are of no use: their files, or this program, have changed", len(old))
 
     def _decode(self, kept: Collection[str]) -> None:
         """Decodes what is neither there nor `kept`. Lost images are tried alone, then alone on the whole cluster."""
@@ -189,8 +189,8 @@ class _Run:
         self._progress(PreparationProgress("preparing images", done, len(self.images), rejects, self._megapixels))
 
     def _all_rejects(self) -> list[Reject]:
-        mine = [self._rejects[image.identity] for image in self.images if image.identity in self._rejects]
-        return [*self._left_out, *mine]
+        rejects = [self._rejects[image.identity] for image in self.images if image.identity in self._rejects]
+        return [*self._left_out, *rejects]
 
     def _unchanged(self) -> bool:
         """Whether there is a dataset already that is what this run would make."""
@@ -252,5 +252,5 @@ def _decode(files: Any, folder: str, options: Options, piece: list[SourceImage])
 
 
 def _megapixels(entry: Entry) -> float:
-    told = entry.manifest_row
-    return float(told.get("rows", 0) * told.get("columns", 0)) / 1e6
+    row = entry.manifest_row
+    return float(row.get("rows", 0) * row.get("columns", 0)) / 1e6

@@ -16,7 +16,7 @@ from diagram_ray.study.folder import SCRATCH
 
 @contextmanager
 def scratch(folder: Place) -> Iterator[Place]:
-    """A new folder in a study's, removed at the end."""
+    """Makes a new folder in a study's, which is removed at the end."""
     if isinstance(folder, StorePath):
         path: Place = folder / f"{SCRATCH}{secrets.token_hex(4)}"
     else:
@@ -33,7 +33,7 @@ def scratch(folder: Place) -> Iterator[Place]:
 
 
 def storage(place: Place) -> dict[str, Any]:
-    """The arguments that tell Ray of it."""
+    """The arguments by which Ray gets the place of its files."""
     if isinstance(place, Path):
         return {"storage_path": str(place)}
     files, path = place.opened

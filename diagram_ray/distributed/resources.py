@@ -1,4 +1,4 @@
-"""What each trial gets of the cluster."""
+"""The division of the cluster's resources among trials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,27 +7,27 @@ from diagram_ray.errors import UsageError
 from diagram_ray.study.config import ParallelConfig, ScalingConfig
 
 COORDINATOR_CPUS = 0.01
-"""Of the process that asks a worker group for rounds; it sleeps."""
+"""CPUs of the process that asks a worker group for rounds; it sleeps."""
 GRAIN = 10_000
-"""Ray counts in ten-thousandths."""
+"""Parts of a CPU or GPU: Ray counts in ten-thousandths."""
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What a trial gets of the cluster."""
+    """The resources that each trial has of the cluster."""
 
     trials: int
-    """That run at once."""
+    """Number of trials that run at once."""
     cpus: float
-    """For each worker."""
+    """CPUs of each worker."""
     gpus: float
-    """For each worker."""
+    """GPUs of each worker."""
     workers: int = 1
     """Processes that train one trial together."""
     min_workers: int | None = None
-    """So few are enough when there is no room for more; None: all are needed."""
+    """Fewest workers when there is no room for more; None: all are needed."""
     folds_at_once: int | None = 1
-    """Of a trial; None: planned by what the first ones take."""
+    """Folds of a trial that are trained side by side; None: planned by what the first ones take."""
 
     @property
     def device(self) -> str:
@@ -58,18 +58,18 @@ def divide_resources(
     count = parallel.trials or max(1, int(gpus / part if part else gpus or cpus))
     if cpus <= 0:
         raise UsageError("the cluster has no CPU for trials; give parallel.elastic=true if it will have some later")
-    own = parallel.cpus_per_trial or _part(cpus, count)
-    for name, each, there in (("gpus", part or 0.0, gpus), ("cpus", own, cpus)):
-        if count * each > there:
+    own_cpus = parallel.cpus_per_trial or _part(cpus, count)
+    for name, need, room in (("gpus", part or 0.0, gpus), ("cpus", own_cpus, cpus)):
+        if count * need > room:
             raise UsageError(
-                f"parallel.{name}_per_trial {each:g}: {count} trials at once need {count * each:g} {name[:-1].upper()}s"
-                f"; there are {there:g}. Give a smaller parallel.trials, or parallel.elastic=true if the cluster grows"
+                f"parallel.{name}_per_trial {need:g}: {count} trials at once need {count * need:g} {name[:-1].upper()}s"
+                f"; there are {room:g}. Give a smaller parallel.trials, or parallel.elastic=true if the cluster grows"
             )
-    return TrialResources(count, own, part if part else _part(gpus, count), folds_at_once=_at_once(scaling))
+    return TrialResources(count, own_cpus, part if part else _part(gpus, count), folds_at_once=_at_once(scaling))
 
 
 def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -> TrialResources:
-    """What each trial gets of a cluster that may have no machines yet."""
+    """The resources of each trial in a cluster that may have no machines yet."""
     if scaling.workers == 1:
         own_cpus, own_gpus = parallel.cpus_per_trial or 1.0, parallel.gpus_per_trial or 0.0
         return TrialResources(trials, own_cpus, own_gpus, folds_at_once=_at_once(scaling))
@@ -79,18 +79,18 @@ def _when_large(trials: int, parallel: ParallelConfig, scaling: ScalingConfig) -
 
 
 def _groups(cluster: Mapping[str, float], parallel: ParallelConfig, scaling: ScalingConfig) -> TrialResources:
-    """Trials of several workers each: with a GPU each if there are GPUs, or else with a CPU each."""
+    """The resources of trials of several workers each: with a GPU each if there are GPUs, or else with a CPU each."""
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     least = scaling.min_workers or scaling.workers
     own_gpus = float(gpus >= 1.0 if scaling.gpus_per_worker is None else scaling.gpus_per_worker)
     count = parallel.trials or max(1, int((gpus / own_gpus if own_gpus else cpus) / scaling.workers))
     own_cpus = scaling.cpus_per_worker or _part(cpus - count * COORDINATOR_CPUS, count * least)
     share = TrialResources(count, own_cpus, own_gpus, scaling.workers, scaling.min_workers, _at_once(scaling))
-    for name, own, there in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
-        if count * least * own > there or (name == "CPU" and own <= 0):
+    for name, need, room in (("GPU", own_gpus, gpus), ("CPU", own_cpus, cpus - count * COORDINATOR_CPUS)):
+        if count * least * need > room or (name == "CPU" and need <= 0):
             raise UsageError(
-                f"scaling.workers {scaling.workers}: {count} trials at once of at least {least} workers with {own:g} "
-                f"{name} each need {count * least * own:g} {name}; the cluster has {cluster.get(name, 0.0):g}, and "
+                f"scaling.workers {scaling.workers}: {count} trials at once of at least {least} workers with {need:g} "
+                f"{name} each need {count * least * need:g} {name}; the cluster has {cluster.get(name, 0.0):g}, and "
                 f"{COORDINATOR_CPUS:g} CPU a trial is for the process that asks them. Give fewer workers, a smaller "
                 f"scaling.{name.lower()}s_per_worker or a smaller parallel.trials"
             )
@@ -102,5 +102,5 @@ def _at_once(scaling: ScalingConfig) -> int | None:
 
 
 def _part(total: float, count: int) -> float:
-    """At most 1 each; rounded down to what Ray can count."""
+    """An equal part of `total` for each of `count`: at most 1, rounded down to what Ray can count."""
     return min(1.0, int(total / count * GRAIN) / GRAIN)

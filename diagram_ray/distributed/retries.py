@@ -19,7 +19,7 @@ class _Trial:
 
 
 class RetryPolicy:
-    """Counts them. `gone` tells how many machines have left the cluster so far.
+    """A count of lost workers. `gone` returns how many machines have left the cluster so far.
 
     A trial may be what kills its workers, so it does not start again for ever. But a machine that goes is not its
     fault: each that went since the trial first started excuses one death.
@@ -27,19 +27,19 @@ class RetryPolicy:
 
     def __init__(self, gone: Callable[[], int]) -> None:
         self.workers = 0
-        """That were lost, and whose trials started again."""
+        """Number of workers that were lost, and whose trials started again."""
         self.fold_epochs = 0
-        """That had to be trained once more."""
+        """Number of fold-epochs that had to be trained once more."""
         self._gone = gone
         self._trials: dict[int, _Trial] = {}
 
     def started(self, number: int) -> None:
-        """Trial `number` was given to a worker."""
+        """Notes that trial `number` was given to a worker."""
         if number not in self._trials:
             self._trials[number] = _Trial(self._gone())
 
     def advanced(self, report: TrialReport) -> None:
-        """A worker told this."""
+        """Notes a worker's report."""
         trial = self._trials[report.number]
         if trial.lost:
             self.fold_epochs += max(0, trial.reached - report.begun_at)
@@ -48,7 +48,7 @@ class RetryPolicy:
             trial.reached, trial.deaths = report.fold_epochs, 0
 
     def died(self, number: int) -> bool:
-        """Trial `number` lost its worker. Whether it may start again."""
+        """Notes that trial `number` lost its worker. Returns whether it may start again."""
         trial = self._trials[number]
         trial.deaths += not trial.left
         trial.lost = trial.deaths - (self._gone() - trial.gone) <= RETRIES
@@ -56,5 +56,5 @@ class RetryPolicy:
         return trial.lost
 
     def ended(self, number: int) -> None:
-        """Trial `number` needs no worker any more."""
+        """Forgets trial `number`, which needs no worker any more."""
         self._trials.pop(number, None)

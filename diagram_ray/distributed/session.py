@@ -67,7 +67,7 @@ def _join() -> None:
 
 
 def _about_the_token() -> str:
-    """What to do if it was for the token. A refusal and a cluster that does not answer look alike to Ray's client."""
+    """Advice if the token was wrong. A refusal and a cluster that does not answer look alike to Ray's client."""
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return (
             "no token was sent: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
@@ -150,7 +150,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def run_remote(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What `work(*arguments)` returns. Raises what it raises; Ctrl-C stops it as it would stop it here."""
+    """Returns what `work(*arguments)` returns. Raises what it raises; Ctrl-C stops it as it would stop it here."""
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(work).remote(*arguments)
     try:

@@ -40,7 +40,7 @@ class StudySession:
     """A study under way. Nobody else works on its folder while the ledger is open."""
 
     plan: Plan
-    """With all that was left to be found out: trials at once, lookback, classes."""
+    """The plan of the study, with all that was left open filled in: trials at once, lookback, classes."""
     folder: Place
     inputs: StudyInputs
     share: TrialResources
@@ -49,15 +49,15 @@ class StudySession:
     state: StudyState
     score_source: CaseScoreReader
     document: dict[str, Any]
-    """study.yaml"""
+    """The content of study.yaml."""
     meter: Meter
     retries: RetryPolicy
     began: float
-    """On the monotonic clock."""
+    """Time on the monotonic clock when the study was opened."""
 
     @property
     def origin(self) -> str:
-        """Which data and which code this is, in one line."""
+        """The fingerprint of the data and the commit of the code, in one line."""
         commit_ = self.document["versions"].get("commit") or "unknown"
         return f"dataset {self.inputs.data.fingerprint[:12]}, commit {commit_}"
 
@@ -114,7 +114,7 @@ def _check_trials(plan: Plan, folder: Place, ledger: Ledger) -> None:
 
 
 def _size_estimator(plan: Plan, inputs: StudyInputs) -> SizeEstimator | None:
-    """What tells the sizes of a trial's networks, where the study asks for them."""
+    """The function that estimates the sizes of a trial's networks, where the study needs them."""
     if not plan.study.goals.need_sizes:
         return None
     from diagram_ray.training.model_size import size_estimator  # PyTorch, which most drivers need not load
@@ -139,7 +139,7 @@ def _earlier(plan: Plan, folder: Place, inputs: StudyInputs, mapper: Mapper) -> 
 
 
 def _document(plan: Plan, folder: Place, inputs: StudyInputs, sources: list[Source]) -> dict[str, Any]:
-    """study.yaml; of a resumed study the old one, with the new budget."""
+    """The content of study.yaml; of a resumed study the old one, with the new budget."""
     if not plan.resume:
         write_atomic(folder / SPLITS, inputs.splits.to_json())
         started = inputs.initial.describe() if inputs.initial is not None else None

@@ -1,4 +1,4 @@
-"""Around a search that runs: what stops it, what shows it, and what ends the process when Ray does not let go of it."""
+"""Supervision of a search: what stops it, what shows it, and what ends the process when Ray does not let go of it."""
 
 import logging
 import os
@@ -31,12 +31,12 @@ log = logging.getLogger("diagram_ray")
 INTERRUPTED = "interrupted"
 INTERRUPTED_EXIT = 130
 GRACE = 25.0
-"""Seconds that Ray is given to stop. It takes up to 15 where a worker is in the middle of a long round."""
+"""Seconds that Ray has to stop. It takes up to 15 where a worker is in the middle of a long round."""
 TICK = 0.02
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM: the search is stopped, and the process ended if Ray does not let go of it."""
+    """An interruption by Ctrl-C or SIGTERM: stops the search, and ends the process if Ray does not let go of it."""
 
     def __init__(self, session: StudySession) -> None:
         self._session = session
@@ -53,7 +53,7 @@ class Interruption:
         threading.Thread(target=self._abandon, daemon=True).start()
 
     def over(self) -> None:
-        """Nothing of the study runs any more."""
+        """Notes that nothing of the study runs any more."""
         self._over.set()
 
     def _abandon(self) -> None:
@@ -96,7 +96,7 @@ def _progress(session: StudySession, console: Console) -> Progress:
 
 
 def _show(stack: ExitStack, session: StudySession, progress: Progress) -> None:
-    """Metrics, and the study's page, for as long as `stack` is open."""
+    """Shows metrics, and the study's page, for as long as `stack` is open."""
     study, inputs = session.plan.study, session.inputs
     images, top = len(inputs.data.labels), session.state.rules.ladder.top
     dataset = f"{inputs.info.get('name', '')}, {images} images"

@@ -1,4 +1,4 @@
-"""What a worker is given to train: the cross-validation of one trial, real or a stand-in."""
+"""The work of a worker: the cross-validation of one trial, real or a stand-in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ def cross_validation(
 
 @dataclass(frozen=True)
 class Work:
-    """What the workers need, besides a trial's parameters."""
+    """The inputs of the workers, besides a trial's parameters."""
 
     study: str
-    """Its name, for Ray's own views."""
+    """Name of the study, for Ray's own views."""
     folder: Place
     base: ExperimentConfig
     ladder: Ladder

@@ -1,1 +1,1 @@
-"""What is wrong in a study's folder, and what puts it right: `python -m diagram_ray.doctor`."""
+"""The doctor of a study's folder: finds what is wrong, and puts it right: `python -m diagram_ray.doctor`."""

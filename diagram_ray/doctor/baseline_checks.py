@@ -1,4 +1,4 @@
-"""What is wrong with trivial baselines and a reference network's scores in a study's folder.
+"""Checks of the scores of trivial baselines and of a reference network in a study's folder.
 
 All of it can be measured anew, without training.
 """
@@ -18,11 +18,11 @@ from diagram_ray.storage.tables import read_table
 
 SPLITS = "splits.json"
 WHAT = {"the baselines": (BASELINES, BASELINE_SCORES), "the reference network": (REFERENCE, REFERENCE_SCORES)}
-"""Files of figures and of scores."""
+"""The files of figures and of scores of each."""
 
 
 def examine_baselines(folder: Place) -> Iterator[Finding]:
-    """The scores against the figures told of them and the study's folds. Studies without either are sound."""
+    """Compares the scores with the recorded figures and with the study's folds. Studies without either are sound."""
     for what, files in WHAT.items():
         repair = partial(_forget, folder, files)
         for finding in _examine(folder, *files):
@@ -30,22 +30,22 @@ def examine_baselines(folder: Place) -> Iterator[Finding]:
 
 
 def _examine(folder: Place, figures: str, scores: str) -> Iterator[Finding]:
-    there = [name for name in (figures, scores) if (folder / name).is_file()]
-    if there == [scores]:
+    present = [name for name in (figures, scores) if (folder / name).is_file()]
+    if present == [scores]:
         yield Finding(figures, f"missing, but {scores} is there")
-    if figures not in there:
+    if figures not in present:
         return
     try:
-        found = json.loads((folder / figures).read_text(encoding="utf-8"))
-        if found["unmeasured"]:
+        document = json.loads((folder / figures).read_text(encoding="utf-8"))
+        if document["unmeasured"]:
             return
-        if scores not in there:
+        if scores not in present:
             yield Finding(scores, f"missing, but {figures} is there")
             return
         assigned = json.loads((folder / SPLITS).read_text(encoding="utf-8"))["patients"]
         table = read_table(folder / scores).to_pandas()
         yield from _on_folds(scores, table, assigned)
-        for group in found["groups"]:
+        for group in document["groups"]:
             yield from _agree(scores, table[table["group"] == group["name"]], group["fold_auc"], figures)
     except StoreError:
         raise
@@ -61,10 +61,10 @@ def _on_folds(scores: str, table: pd.DataFrame, assigned: dict[str, int]) -> Ite
         yield Finding(scores, f"has patient {row['patient_id']} in fold {row['fold']}, unlike {SPLITS}")
 
 
-def _agree(scores: str, mine: pd.DataFrame, fold_auc: list[float], figures: str) -> Iterator[Finding]:
-    """A group's scores have the AUC that is told."""
+def _agree(scores: str, rows: pd.DataFrame, fold_auc: list[float], figures: str) -> Iterator[Finding]:
+    """Whether a group's scores have the AUC that is recorded."""
     for fold, recorded in enumerate(fold_auc):
-        yield from check_auc(scores, fold, mine[mine["fold"] == fold], recorded, figures)
+        yield from check_auc(scores, fold, rows[rows["fold"] == fold], recorded, figures)
 
 
 def _forget(folder: Place, files: tuple[str, ...]) -> None:

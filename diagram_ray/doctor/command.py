@@ -49,28 +49,28 @@ def _examine(folder: Place, fix: bool) -> dict[str, Any]:
     with open_ledger(folder) as ledger:  # nobody else may write meanwhile
         if cut:
             cli.log.info("the last %d bytes of the ledger were a write that was cut off: they are removed", cut)
-        found = examine(folder, ledger.trials, plan.study, ladder)
+        findings = examine(folder, ledger.trials, plan.study, ladder)
         if fix:
-            _repair(found)
+            _repair(findings)
         states = [trial.state.value for trial in ledger.trials.values()]
-    _tell(found, fix)
-    mended = [fix and finding.repair is not None for finding in found]
-    typer.echo(f"{folder}: {len(states)} trials, {len(found)} findings, {sum(mended)} put right")
-    told = [
+    _tell(findings, fix)
+    mended = [fix and finding.repair is not None for finding in findings]
+    typer.echo(f"{folder}: {len(states)} trials, {len(findings)} findings, {sum(mended)} put right")
+    described = [
         {"where": finding.where, "what": finding.what, "mended": done}
-        for finding, done in zip(found, mended, strict=True)
+        for finding, done in zip(findings, mended, strict=True)
     ]
-    return {"study": str(folder), "trials": len(states), "findings": told, "open": len(found) - sum(mended)}
+    return {"study": str(folder), "trials": len(states), "findings": described, "open": len(findings) - sum(mended)}
 
 
-def _repair(found: "list[Finding]") -> None:
+def _repair(findings: "list[Finding]") -> None:
     """Puts right what can be; findings may share what does it."""
-    for repair in dict.fromkeys(finding.repair for finding in found if finding.repair is not None):
+    for repair in dict.fromkeys(finding.repair for finding in findings if finding.repair is not None):
         repair()
 
 
-def _tell(found: "list[Finding]", fix: bool) -> None:
-    for finding in found:
+def _tell(findings: "list[Finding]", fix: bool) -> None:
+    for finding in findings:
         if finding.repair is not None:
             fate = "put right: " if fix else "--fix puts it right: "
         else:

@@ -1,4 +1,4 @@
-"""What an examination of a study's folder finds: where, what, and what would put it right."""
+"""Findings of an examination of a study's folder: where, what, and what would put it right."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be."""
+    """A fault in a study's folder."""
 
     where: str
     what: str
     repair: Repair | None = None
-    """Puts it right; None: it cannot be put right from what is there."""
+    """Function that puts it right; None: it cannot be put right from what is there."""
 
 
 def inside(folder: Place, path: Place) -> str:
@@ -31,21 +31,21 @@ def inside(folder: Place, path: Place) -> str:
 
 
 def superfluous(folder: Place, path: Place, why: str) -> Finding:
-    """A file or folder that is to be removed."""
+    """The finding that a file or folder is to be removed."""
     return Finding(inside(folder, path), f"left over: {why}", partial(discard, path))
 
 
-def check_auc(where: str, fold: int, mine: pd.DataFrame, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
+def check_auc(where: str, fold: int, rows: pd.DataFrame, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
     """Whether the scores of a fold's images, which are at `where`, have the AUC that `by` says."""
     try:
-        found = auc(mine["label"].to_numpy(), mine["score"].to_numpy())
+        computed = auc(rows["label"].to_numpy(), rows["score"].to_numpy())
     except DataError as error:
         yield Finding(where, f"fold {fold}: {error}")
         return
-    yield from check_same(where, fold, found, recorded, by, when)
+    yield from check_same(where, fold, computed, recorded, by, when)
 
 
-def check_same(where: str, fold: int, found: float, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
+def check_same(where: str, fold: int, computed: float, recorded: float, by: str, when: str = "") -> Iterator[Finding]:
     """Whether a fold's AUC is the one that `by` says."""
-    if abs(found - recorded) > CLOSE:
-        yield Finding(where, f"fold {fold} has the AUC {found:.6f}{when}; {by} says {recorded:.6f}")
+    if abs(computed - recorded) > CLOSE:
+        yield Finding(where, f"fold {fold} has the AUC {computed:.6f}{when}; {by} says {recorded:.6f}")

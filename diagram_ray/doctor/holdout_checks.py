@@ -1,4 +1,4 @@
-"""What is wrong with controls, nested and repeated cross-validation in a study's folder (`study.holdout_files`).
+"""Checks of controls, nested and repeated cross-validation in a study's folder (`study.holdout_files`).
 
 A model's scores that cannot be read are removed as long as no result rests on them: the model is trained again then. A
 result that cannot be read is removed, because it is made anew from the models' scores when the study is resumed.
@@ -32,8 +32,8 @@ ANEW = "; tune --resume makes it anew from the models' scores"
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What the files are judged by."""
+class _Context:
+    """The study that the files are compared with."""
 
     folder: Place
     trials: Trials
@@ -41,7 +41,7 @@ class _Known:
     ladder: Ladder
 
     def trial_of(self, name: str) -> Trial | None:
-        """Whose folder has this name."""
+        """The trial whose folder has this name, if there is one."""
         trial = self.trials.get(int(name)) if re.fullmatch(r"\d{4,9}", name) else None
         return trial if trial is not None and name == f"{trial.number:04d}" else None
 
@@ -52,131 +52,131 @@ class _Known:
 
 
 def examine_held_out(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """All findings of these kinds. `trials` are those of the study's ledger, and nobody writes meanwhile."""
-    known = _Known(folder, trials, study, ladder)
-    yield from _nested(known)
-    yield from _repeats(known)
-    yield from _controls(known)
+    """Yields all findings in these files. `trials` are those of the study's ledger, and nobody writes meanwhile."""
+    context = _Context(folder, trials, study, ladder)
+    yield from _nested(context)
+    yield from _repeats(context)
+    yield from _controls(context)
 
 
-def _nested(known: _Known) -> Iterator[Finding]:
-    path = known.folder / holdout_files.NESTED_RESULT
+def _nested(context: _Context) -> Iterator[Finding]:
+    path = context.folder / holdout_files.NESTED_RESULT
     recorded = _recorded(path)
     if recorded is None:
         yield Finding(path.name, f"cannot be read{ANEW}", _removal(path))
-    mine = candidates(known.study, known.trials, known.study.parallel.lookback or 1)
-    done = recorded is not None and recorded.get("candidates") == mine
-    for place in _entries(known.folder / holdout_files.NESTED):
-        trial = known.trial_of(place.name)
+    expected = candidates(context.study, context.trials, context.study.parallel.lookback or 1)
+    done = recorded is not None and recorded.get("candidates") == expected
+    for place in _entries(context.folder / holdout_files.NESTED):
+        trial = context.trial_of(place.name)
         if trial is not None:
-            yield from _models(known, place, trial, 2, path.is_file(), done)
+            yield from _models(context, place, trial, 2, path.is_file(), done)
         elif place.name != holdout_files.PREDICTIONS:
-            yield superfluous(known.folder, place, UNKNOWN)
+            yield superfluous(context.folder, place, UNKNOWN)
     if recorded and "failed" not in recorded:
-        yield from _nested_result(known, recorded, _removal(path))
+        yield from _nested_result(context, recorded, _removal(path))
 
 
-def _repeats(known: _Known) -> Iterator[Finding]:
-    path = known.folder / holdout_files.REPEATS_RESULT
+def _repeats(context: _Context) -> Iterator[Finding]:
+    path = context.folder / holdout_files.REPEATS_RESULT
     recorded = _recorded(path)
     if recorded is None:
         yield Finding(path.name, f"cannot be read{ANEW}", _removal(path))
     of, assignments = _assignments_of(recorded or {})
-    for place in _entries(known.folder / holdout_files.REPEATS):
-        trial = known.trial_of(place.name)
+    for place in _entries(context.folder / holdout_files.REPEATS):
+        trial = context.trial_of(place.name)
         if trial is None:
-            yield superfluous(known.folder, place, UNKNOWN)
+            yield superfluous(context.folder, place, UNKNOWN)
         else:
-            yield from _assignments(known, place, trial, assignments if trial.number == of else {})
+            yield from _assignments(context, place, trial, assignments if trial.number == of else {})
     for repeat in assignments:
-        table = known.folder / holdout_files.REPEATS / f"{of:04d}" / f"repeat-{repeat}.parquet"
+        table = context.folder / holdout_files.REPEATS / f"{of:04d}" / f"repeat-{repeat}.parquet"
         if not table.is_file():
-            yield Finding(inside(known.folder, table), f"missing{ANEW}", _removal(path))
+            yield Finding(inside(context.folder, table), f"missing{ANEW}", _removal(path))
 
 
 def _assignments(
-    known: _Known, place: Place, trial: Trial, recorded: Mapping[int, Sequence[float]]
+    context: _Context, place: Place, trial: Trial, recorded: Mapping[int, Sequence[float]]
 ) -> Iterator[Finding]:
-    """All that is in the folder of a trial's repeats."""
+    """Findings in the folder of a trial's repeats."""
     for path in _entries(place):
-        found = re.fullmatch(r"repeat-([1-9]\d{0,8})(\.parquet)?", path.name)
-        if found is None:
-            yield superfluous(known.folder, path, "it belongs to no repeat")
-        elif found[2]:
-            models = place / f"repeat-{found[1]}"
-            yield from _assignment(known, path, models, recorded.get(int(found[1])))
+        match = re.fullmatch(r"repeat-([1-9]\d{0,8})(\.parquet)?", path.name)
+        if match is None:
+            yield superfluous(context.folder, path, "it belongs to no repeat")
+        elif match[2]:
+            models = place / f"repeat-{match[1]}"
+            yield from _assignment(context, path, models, recorded.get(int(match[1])))
         else:
             rests = (place / f"{path.name}.parquet").is_file()
-            yield from _models(known, path, trial, 1, rests, rests)
+            yield from _models(context, path, trial, 1, rests, rests)
 
 
-def _controls(known: _Known) -> Iterator[Finding]:
-    """The models of a control that is not done; they are removed when it is."""
-    for place in _entries(known.folder / holdout_files.CONTROLS):
+def _controls(context: _Context) -> Iterator[Finding]:
+    """Findings in the models of a control that is not done; they are removed when it is."""
+    for place in _entries(context.folder / holdout_files.CONTROLS):
         of = re.fullmatch(r"(shuffles|leaky)-(\d{4,9})", place.name)
-        trial = known.trial_of(of[2]) if of else None
+        trial = context.trial_of(of[2]) if of else None
         if of is None or trial is None:
-            yield superfluous(known.folder, place, UNKNOWN)
+            yield superfluous(context.folder, place, UNKNOWN)
             continue
-        result = known.folder / (holdout_files.CONTROL if of[1] == "shuffles" else holdout_files.LEAKAGE)
+        result = context.folder / (holdout_files.CONTROL if of[1] == "shuffles" else holdout_files.LEAKAGE)
         if result.is_file():
-            yield superfluous(known.folder, place, f"{result.name} is written")
+            yield superfluous(context.folder, place, f"{result.name} is written")
             continue
         for models in _entries(place) if of[1] == "shuffles" else [place]:
-            yield from _models(known, models, trial, 1, rests=False, done=False)
+            yield from _models(context, models, trial, 1, rests=False, done=False)
 
 
-def _models(known: _Known, place: Place, trial: Trial, most: int, rests: bool, done: bool) -> Iterator[Finding]:
-    """All models of a trial in one folder, each without at most `most` folds. `rests`: a result was made from them;
-    `done`: nobody goes on from them."""
+def _models(context: _Context, place: Place, trial: Trial, most: int, rests: bool, done: bool) -> Iterator[Finding]:
+    """Findings in all models of a trial in one folder, each without at most `most` folds. `rests`: a result was made
+    from them; `done`: nobody goes on from them."""
     for path in _entries(place):
-        found = re.fullmatch(r"without-(\d{1,4})(?:-(\d{1,4}))?", path.name)
-        without = tuple(int(fold) for fold in found.groups() if fold is not None) if found else ()
-        ordered = sorted({fold for fold in without if fold < known.study.folds})
+        match = re.fullmatch(r"without-(\d{1,4})(?:-(\d{1,4}))?", path.name)
+        without = tuple(int(fold) for fold in match.groups() if fold is not None) if match else ()
+        ordered = sorted({fold for fold in without if fold < context.study.folds})
         if not without or list(without) != ordered or len(without) > most:
-            yield superfluous(known.folder, path, "it is the folder of no model")
+            yield superfluous(context.folder, path, "it is the folder of no model")
         else:
-            yield from _model(known, path, {**trial.params, "without": list(without)}, rests, done)
+            yield from _model(context, path, {**trial.params, "without": list(without)}, rests, done)
 
 
-def _model(known: _Known, place: Place, identity: Mapping[str, Any], rests: bool, done: bool) -> Iterator[Finding]:
-    rungs = {scores_file(place, rung.epochs).name: rung.epochs for rung in known.ladder.rungs}
+def _model(context: _Context, place: Place, identity: Mapping[str, Any], rests: bool, done: bool) -> Iterator[Finding]:
+    rungs = {scores_file(place, rung.epochs).name: rung.epochs for rung in context.ladder.rungs}
     for path in _entries(place):
-        where = inside(known.folder, path)
+        where = inside(context.folder, path)
         if path.name not in rungs:
             if path.name != CHECKPOINT:
-                yield superfluous(known.folder, path, "it has the scores of no rung")
+                yield superfluous(context.folder, path, "it has the scores of no rung")
             continue
         try:
-            cell = read_held_out(path)
+            file = read_held_out(path)
         except DataError as error:
             yield Finding(where, str(error).removeprefix(f"{path}: "), None if rests else _removal(path))
             continue
-        done = done or bool(cell.failed) or rungs[path.name] == known.top
-        if wrong := _wrong(cell, identity):
+        done = done or bool(file.failed) or rungs[path.name] == context.top
+        if wrong := _wrong(file, identity):
             yield Finding(where, wrong)
     if done and (place / CHECKPOINT).exists():
-        yield superfluous(known.folder, place / CHECKPOINT, "nobody goes on from it")
+        yield superfluous(context.folder, place / CHECKPOINT, "nobody goes on from it")
 
 
-def _wrong(cell: HeldOutFile, identity: Mapping[str, Any]) -> str:
+def _wrong(file: HeldOutFile, identity: Mapping[str, Any]) -> str:
     """What is wrong with a model's scores that can be read; empty if nothing is."""
     for key, value in identity.items():
-        if key not in cell.identity or cell.identity[key] != value:
-            return f"is of another model: {key} is {cell.identity.get(key)!r} there; by the ledger it is {value!r}"
-    if len(set(cell.image_ids)) < len(cell.image_ids):
+        if key not in file.identity or file.identity[key] != value:
+            return f"is of another model: {key} is {file.identity.get(key)!r} there; by the ledger it is {value!r}"
+    if len(set(file.image_ids)) < len(file.image_ids):
         return "has an image twice"
-    return "" if np.isfinite(cell.scores).all() else "has scores that are no numbers"
+    return "" if np.isfinite(file.scores).all() else "has scores that are no numbers"
 
 
-def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Repair) -> Iterator[Finding]:
+def _nested_result(context: _Context, recorded: Mapping[str, Any], anew: Repair) -> Iterator[Finding]:
     """nested.json against its predictions, and those against the scores of the models that won."""
-    path = known.folder / holdout_files.NESTED / holdout_files.PREDICTIONS
-    where = inside(known.folder, path)
+    path = context.folder / holdout_files.NESTED / holdout_files.PREDICTIONS
+    where = inside(context.folder, path)
     try:
         parts, folds = (
             _parts(path),
-            [(int(each["fold"]), known.trials[int(each["winner"])], float(each["auc"])) for each in recorded["folds"]],
+            [(int(row["fold"]), context.trials[int(row["winner"])], float(row["auc"])) for row in recorded["folds"]],
         )
     except StoreError:
         raise
@@ -184,22 +184,22 @@ def _nested_result(known: _Known, recorded: Mapping[str, Any], anew: Repair) -> 
         yield Finding(where, f"cannot be read: {one_line(error)}{ANEW}", anew)
         return
     for fold, winner, value in folds:
-        mine = parts.get(fold)
-        if mine is None or set(mine["trial"]) != {winner.number}:
+        rows = parts.get(fold)
+        if rows is None or set(rows["trial"]) != {winner.number}:
             named = f"fold {fold} is not of trial {winner.number}"
             yield Finding(where, f"{named}, which {holdout_files.NESTED_RESULT} says has won")
             continue
-        yield from check_auc(where, fold, mine, value, holdout_files.NESTED_RESULT)
+        yield from check_auc(where, fold, rows, value, holdout_files.NESTED_RESULT)
         if winner.state is TrialState.COMPLETE:
-            yield from _has_scores(where, fold, mine, _own_scores(known, winner, fold))
+            yield from _has_scores(where, fold, rows, _own_scores(context, winner, fold))
         else:
-            models = known.folder / holdout_files.NESTED / f"{winner.number:04d}"
-            yield from _rests_on(known, where, fold, mine, model_folder(models, (fold,)))
+            models = context.folder / holdout_files.NESTED / f"{winner.number:04d}"
+            yield from _rests_on(context, where, fold, rows, model_folder(models, (fold,)))
 
 
-def _assignment(known: _Known, path: Place, models: Place, recorded: Sequence[float] | None) -> Iterator[Finding]:
+def _assignment(context: _Context, path: Place, models: Place, recorded: Sequence[float] | None) -> Iterator[Finding]:
     """The out-of-fold scores of a repeat against the models' scores, and against what repeats.json says, if it does."""
-    where, result = inside(known.folder, path), known.folder / holdout_files.REPEATS_RESULT
+    where, result = inside(context.folder, path), context.folder / holdout_files.REPEATS_RESULT
     try:
         parts = _parts(path)
     except StoreError:
@@ -208,14 +208,14 @@ def _assignment(known: _Known, path: Place, models: Place, recorded: Sequence[fl
         repair = _removal(path, result) if recorded is not None else _removal(path)
         yield Finding(where, f"cannot be read: {one_line(error)}{ANEW}", repair)
         return
-    for fold in range(known.study.folds):
-        mine = parts.get(fold)
-        if mine is None:
+    for fold in range(context.study.folds):
+        rows = parts.get(fold)
+        if rows is None:
             yield Finding(where, f"has no fold {fold}")
             continue
         if recorded is not None:
-            yield from check_auc(where, fold, mine, recorded[fold], result.name)
-        yield from _rests_on(known, where, fold, mine, model_folder(models, (fold,)))
+            yield from check_auc(where, fold, rows, recorded[fold], result.name)
+        yield from _rests_on(context, where, fold, rows, model_folder(models, (fold,)))
 
 
 def _parts(path: Place) -> dict[int, pd.DataFrame]:
@@ -227,36 +227,36 @@ def _parts(path: Place) -> dict[int, pd.DataFrame]:
     return {int(str(fold)): part for fold, part in table.groupby("fold")}
 
 
-def _rests_on(known: _Known, where: str, fold: int, mine: pd.DataFrame, model: Place) -> Iterator[Finding]:
-    """Whether a fold's scores are those of the model that was trained without it."""
-    path = scores_file(model, known.top)
+def _rests_on(context: _Context, where: str, fold: int, rows: pd.DataFrame, model: Place) -> Iterator[Finding]:
+    """Compares a fold's scores with those of the model that was trained without it."""
+    path = scores_file(model, context.top)
     if not path.is_file():
-        yield Finding(inside(known.folder, path), f"missing; fold {fold} of {where} rests on it")
+        yield Finding(inside(context.folder, path), f"missing; fold {fold} of {where} rests on it")
         return
     try:
-        cell = read_held_out(path)
-    except DataError:  # told of already
+        file = read_held_out(path)
+    except DataError:  # reported already
         return
-    yield from _has_scores(where, fold, mine, dict(zip(cell.image_ids, cell.scores.tolist(), strict=True)))
+    yield from _has_scores(where, fold, rows, dict(zip(file.image_ids, file.scores.tolist(), strict=True)))
 
 
-def _own_scores(known: _Known, trial: Trial, fold: int) -> dict[str, float] | None:
-    """Of the trial's own model without this fold; None if that cannot be read, which is told of where it belongs."""
-    path = TrialFiles.of(known.folder, trial.number).predictions
+def _own_scores(context: _Context, trial: Trial, fold: int) -> dict[str, float] | None:
+    """The scores of the trial's own model without this fold, by image; None if they cannot be read."""
+    path = TrialFiles.of(context.folder, trial.number).predictions
     try:
         table = read_table(path).to_pandas()
-        mine = table[table["fold"] == fold]
-        return dict(zip(mine["image_id"], mine["score"], strict=True))
+        rows = table[table["fold"] == fold]
+        return dict(zip(rows["image_id"], rows["score"], strict=True))
     except StoreError:
         raise
     except Exception:  # damaged files raise many kinds
         return None
 
 
-def _has_scores(where: str, fold: int, mine: pd.DataFrame, model: Mapping[str, float] | None) -> Iterator[Finding]:
+def _has_scores(where: str, fold: int, rows: pd.DataFrame, model: Mapping[str, float] | None) -> Iterator[Finding]:
     if model is None:
         return
-    others = {*model.items()} ^ {*zip(mine["image_id"], mine["score"], strict=True)}
+    others = {*model.items()} ^ {*zip(rows["image_id"], rows["score"], strict=True)}
     if others:
         count = len({image for image, _ in others})
         yield Finding(where, f"fold {fold} has other scores of {count} images than the model that they are from")
@@ -264,8 +264,8 @@ def _has_scores(where: str, fold: int, mine: pd.DataFrame, model: Mapping[str, f
 
 def _assignments_of(recorded: Mapping[str, Any]) -> tuple[int, dict[int, list[float]]]:
     """repeats.json: the trial, and the AUC of each fold of the repeats that did not fail."""
-    good = [each for each in recorded.get("repeats", []) if "failed" not in each]
-    return int(recorded.get("trial", 0)), {int(each["repeat"]): [*map(float, each["fold_auc"])] for each in good}
+    good = [repeat for repeat in recorded.get("repeats", []) if "failed" not in repeat]
+    return int(recorded.get("trial", 0)), {int(repeat["repeat"]): [*map(float, repeat["fold_auc"])] for repeat in good}
 
 
 def _recorded(path: Place) -> dict[str, Any] | None:
@@ -282,8 +282,8 @@ def _recorded(path: Place) -> dict[str, Any] | None:
 
 def _entries(place: Place) -> list[Place]:
     """What is in a folder. Drafts of processes that were killed are looked for everywhere (`doctor.study_checks`)."""
-    found: list[Place] = [*place.iterdir()] if place.is_dir() else []
-    return sorted((path for path in found if not path.name.startswith(".")), key=str)
+    places: list[Place] = [*place.iterdir()] if place.is_dir() else []
+    return sorted((path for path in places if not path.name.startswith(".")), key=str)
 
 
 def _removal(*paths: Place) -> Repair:

@@ -1,7 +1,7 @@
-"""What is wrong in a study's folder: what is missing, left over, or says something else than the ledger.
+"""Checks of a study's folder: what is missing, left over, or says something else than the ledger.
 
 Every finding names its place. One that can be put right from what is there has a `repair`; nothing that only this
-folder knows is ever removed or changed: no ledger line, no file of a trial that the ledger tells of.
+folder knows is ever removed or changed: no ledger line, no file of a trial in the ledger.
 """
 
 import re
@@ -26,11 +26,11 @@ from diagram_ray.study.tables import Trials, write_tables
 from diagram_ray.study.trial_files import MODEL, TrialFiles, read_scores
 
 LEDGER = "the ledger"
-"""What a trial's own files are compared with."""
+"""Name of what a trial's own files are compared with."""
 
 
 def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -> list[Finding]:
-    """All findings of the study in `folder`. `trials` are those of its ledger, and nobody writes meanwhile."""
+    """Returns all findings of the study in `folder`. `trials` are those of its ledger, and nobody writes meanwhile."""
     parts = (
         _leftovers(folder, trials),
         _trial_files(folder, trials, ladder),
@@ -44,11 +44,11 @@ def examine(folder: Place, trials: Trials, study: StudyConfig, ladder: Ladder) -
 
 
 def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
-    """What nobody will ask for again: of killed drivers and workers, or of trials that have ended."""
+    """Findings of what nobody needs any more: of killed drivers and workers, or of trials that have ended."""
     for path in leftovers(folder):
         yield superfluous(folder, path, "a process that was killed has left it")
     for kind in ("trials", "checkpoints"):
-        for path in _found(folder / kind, "*"):
+        for path in _matching(folder / kind, "*"):
             trial = trials.get(int(path.name)) if re.fullmatch(r"\d+", path.name) else None
             if trial is None:
                 yield superfluous(folder, path, "the ledger knows no such trial")
@@ -64,7 +64,7 @@ def _leftovers(folder: Place, trials: Trials) -> Iterator[Finding]:
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def _found(folder: Place, pattern: str) -> list[Place]:
+def _matching(folder: Place, pattern: str) -> list[Place]:
     return sorted(folder.glob(pattern), key=str)
 
 
@@ -118,11 +118,11 @@ def _curves_agree(trial: Trial, curves: pd.DataFrame) -> Iterator[Finding]:
     by_place = curves.set_index(["fold", "epoch"])["auc"].to_dict()
     for measured in trial.measurements:
         for fold, recorded in enumerate(measured.fold_auc):
-            found = by_place.get((fold, measured.epochs))
-            if found is None:
+            curve_auc = by_place.get((fold, measured.epochs))
+            if curve_auc is None:
                 yield Finding(where, f"has no row for epoch {measured.epochs} of fold {fold}")
             else:
-                yield from check_same(where, fold, found, recorded, LEDGER, _after(measured))
+                yield from check_same(where, fold, curve_auc, recorded, LEDGER, _after(measured))
 
 
 def _predictions_agree(trial: Trial, table: pd.DataFrame) -> Iterator[Finding]:
@@ -138,7 +138,7 @@ def _after(measured: Measurement) -> str:
 
 
 def _decisions(trials: Trials, study: StudyConfig, ladder: Ladder) -> Iterator[Finding]:
-    """Whether the ladder let go on whom it should. Where a race decided as well, it may have dropped more."""
+    """Compares the trials that went on with the ladder's rule. Where a race decided too, it may have dropped more."""
     for rung in range(ladder.top):
         scores: list[float] = []  # ascending, of those that a trial is compared with
         seen = 0
@@ -174,13 +174,13 @@ def _tables(folder: Place, trials: Trials) -> Iterator[Finding]:
     except Exception as error:  # pandas and pyarrow raise many kinds at damaged files
         yield Finding(path.name, f"cannot be read: {one_line(error)}", again)
         return
-    said = (
+    recorded = (
         {}
         if table is None
         else dict(zip(table.index, zip(table["state"], table["auc_mean"], strict=True), strict=True))
     )
     for number, trial in sorted(trials.items()):
-        state, value = said.get(number, ("missing", float("nan")))
+        state, value = recorded.get(number, ("missing", float("nan")))
         score = trial.last.auc_mean if trial.last else float("nan")
         if state != trial.state or (value != score and not (pd.isna(value) and pd.isna(score))):
             what = (

@@ -77,11 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "diagram_ray", ""
 
     def do_GET(self) -> None:
-        """The page, or state.json."""
+        """Answers with the page, or with state.json."""
         url = urlsplit(self.path)
-        given = parse_qs(url.query).get("token", [""])[0]
-        if given and self._is_token(given):
-            cookie = f"{COOKIE}={given}; Path=/; HttpOnly; SameSite=Strict"
+        token = parse_qs(url.query).get("token", [""])[0]
+        if token and self._is_token(token):
+            cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
             self._answer(HTTPStatus.SEE_OTHER, "", "text/plain", {"Location": url.path, "Set-Cookie": cookie})
         elif not self._is_token(self._cookie()):
             self._answer(HTTPStatus.FORBIDDEN, "The address with the token is in page.url in the study's folder.\n")
@@ -95,17 +95,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, "There are / and /state.json.\n")
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: requests have the token in them."""
+        """Logs nothing: requests have the token in them."""
 
     def _cookie(self) -> str:
         try:
-            found = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
         except CookieError:
             return ""
-        return found.value if found else ""
+        return cookie.value if cookie else ""
 
-    def _is_token(self, given: str) -> bool:
-        return secrets.compare_digest(given.encode(), self.server.token.encode())
+    def _is_token(self, text: str) -> bool:
+        return secrets.compare_digest(text.encode(), self.server.token.encode())
 
     def _answer(
         self, status: HTTPStatus, text: str, kind: str = "text/plain", more: dict[str, str] | None = None

@@ -22,21 +22,21 @@ from diagram_ray.results import Trial, TrialState, best_of
 from diagram_ray.study.integrations import MlflowConfig
 
 STUDY, TRIAL, STATE, REASON = (f"diagram_ray.{name}" for name in ("study", "trial", "state", "reason"))
-"""Tags. STUDY is the `id` in study.yaml; the study's own run has no TRIAL."""
+"""Tags of runs. STUDY is the `id` in study.yaml; the study's own run has no TRIAL."""
 RUN_NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 LONGEST = 5000
-"""Characters of a tag's value that every server takes."""
+"""Most characters of a tag's value that every server takes."""
 PAGE = 1000
 QUIET = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-"""Where nothing else is said: with MLflow's own seven a server that is not there is noticed after minutes, and it
-prints two lines for each run."""
+"""Settings of MLflow's client, unless they are set: with its own seven retries a server that is not there is noticed
+after minutes, and it prints two lines for each run."""
 
 
 def check_mlflow(config: MlflowConfig) -> None:
     """Raises UsageError if a study is to be logged and cannot be: MLflow is not installed, or does not answer."""
     if config.tracking_uri is not None:
-        with _asking(config, UsageError):
+        with _one_sentence_errors(config, UsageError):
             _experiment(_client(config), config.experiment)
 
 
@@ -48,13 +48,13 @@ def write_mlflow(config: MlflowConfig, document: Mapping[str, Any], trials: Mapp
     """
     if config.tracking_uri is None:
         return
-    with _asking(config, DiagramError):
+    with _one_sentence_errors(config, DiagramError):
         client = _client(config)
         place = _Place(client, _experiment(client, config.experiment), str(document.get("id") or document["started"]))
-        known = place.runs()
-        parent = known[None].info.run_id if None in known else place.begin(document["study"]["name"], {})
+        runs = place.runs()
+        parent = runs[None].info.run_id if None in runs else place.begin(document["study"]["name"], {})
         for number, trial in sorted(trials.items()):
-            run = known.get(number)
+            run = runs.get(number)
             if trial.state not in STATUS or (run is not None and run.info.status != "RUNNING"):
                 continue
             if run is not None:
@@ -65,34 +65,34 @@ def write_mlflow(config: MlflowConfig, document: Mapping[str, Any], trials: Mapp
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the runs of one study are."""
+    """The place of the runs of one study."""
 
     client: Any
     experiment: str
-    """Its id."""
+    """Id of MLflow's experiment."""
     study: str
 
     def runs(self) -> dict[int | None, Any]:
-        """Those that are there, by the trial's number; the study's own by None."""
-        found: dict[int | None, Any] = {}
+        """The runs that are there, by the trial's number; the study's own by None."""
+        runs: dict[int | None, Any] = {}
         token = None
         while True:
             query = f"tags.`{STUDY}` = '{self.study}'"
             page = self.client.search_runs([self.experiment], query, max_results=PAGE, page_token=token)
             for run in page:
                 number = run.data.tags.get(TRIAL)
-                found[None if number is None else int(number)] = run
+                runs[None if number is None else int(number)] = run
             token = page.token
             if not token:
-                return found
+                return runs
 
     def begin(self, name: str, tags: Mapping[str, str]) -> str:
-        """A new run; its id."""
+        """Begins a new run; returns its id."""
         run = self.client.create_run(self.experiment, tags={RUN_NAME: name, STUDY: self.study, **tags})
         return str(run.info.run_id)
 
     def write(self, trial: Trial, parent: str) -> None:
-        """A trial that has ended: whole once it is terminated."""
+        """Writes the run of a trial that has ended: it is whole once it is terminated."""
         from mlflow.entities import Metric, Param
 
         number = str(trial.number)
@@ -105,7 +105,7 @@ class _Place:
 
 
 def _figures(trial: Trial) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step: the rung, from 0. The last ones are the trial's own."""
+    """The name, value and step of each figure: the step is the rung, from 0. The last ones are the trial's own."""
     for rung, measured in enumerate(trial.measurements):
         yield "auc", measured.auc_mean, rung
         yield "auc_sd", measured.auc_sd, rung
@@ -120,7 +120,7 @@ def _figures(trial: Trial) -> Iterator[tuple[str, float, int]]:
 
 
 def _describe(client: Any, parent: str, document: Mapping[str, Any], trials: Mapping[int, Trial]) -> None:
-    """The study's own run, as it stands now."""
+    """Writes the study's own run, as it stands now."""
     best, dataset = best_of(trials), document["dataset"]
     tags = {
         "diagram_ray.dataset": str(dataset.get("fingerprint")),
@@ -136,13 +136,15 @@ def _describe(client: Any, parent: str, document: Mapping[str, Any], trials: Map
 
 
 def _experiment(client: Any, name: str) -> str:
-    """Its id; it is made if it does not exist. Raises UsageError if it has been deleted."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    """The id of MLflow's experiment, which is made if it does not exist. Raises UsageError if it has been deleted."""
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
         return str(client.create_experiment(name))
-    if found.lifecycle_stage != "active":
-        raise UsageError(f"mlflow.experiment: {name!r} is {found.lifecycle_stage} there; restore it, or name another")
-    return str(found.experiment_id)
+    if existing.lifecycle_stage != "active":
+        raise UsageError(
+            f"mlflow.experiment: {name!r} is {existing.lifecycle_stage} there; restore it, or name another"
+        )
+    return str(existing.experiment_id)
 
 
 def _client(config: MlflowConfig) -> Any:
@@ -157,8 +159,8 @@ def _client(config: MlflowConfig) -> Any:
 
 
 @contextmanager
-def _asking(config: MlflowConfig, kind: type[DiagramError]) -> Iterator[None]:
-    """What MLflow raises becomes one sentence."""
+def _one_sentence_errors(config: MlflowConfig, kind: type[DiagramError]) -> Iterator[None]:
+    """Turns what MLflow raises into a DiagramError of one sentence."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:

@@ -34,7 +34,7 @@ STATES = {
 def write_optuna_file(
     folder: Place, name: str, space: Space, trials: Mapping[int, Trial], goals: Goals | None = None
 ) -> None:
-    """Puts the trials that have ended into STUDY/optuna.journal, by their numbers, in place of the old one.
+    """Writes the trials that have ended into STUDY/optuna.journal, by their numbers, in place of the old one.
 
     The intermediate values are the mean AUC at each rung, by epoch. A pruned trial has no value: Optuna's own rule is
     to give it its last intermediate one. A study of several objectives has no intermediate values in Optuna.
@@ -65,22 +65,22 @@ def _replacing(path: Place) -> Iterator[Path]:
 
 
 def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], goals: Goals) -> FrozenTrial:
-    known = {key: distribution for key, distribution in distributions.items() if key in trial.params}
+    present = {key: distribution for key, distribution in distributions.items() if key in trial.params}
     curve = {measured.epochs: measured.auc_mean for measured in trial.measurements}
-    made = optuna.trial.create_trial(
+    frozen = optuna.trial.create_trial(
         state=STATES[trial.state],
-        params={key: trial.params[key] for key in known},
-        distributions=known,
+        params={key: trial.params[key] for key in present},
+        distributions=present,
         values=goals.values(trial) if trial.last and trial.state is TrialState.COMPLETE else None,
         intermediate_values=curve if len(goals.objectives) == 1 else None,
         constraints=goals.excess(trial.sizes),
         user_attrs=_attributes(trial),
     )
-    made.datetime_start = made.datetime_complete = datetime.now(UTC).replace(tzinfo=None)
-    return made
+    frozen.datetime_start = frozen.datetime_complete = datetime.now(UTC).replace(tzinfo=None)
+    return frozen
 
 
 def _attributes(trial: Trial) -> dict[str, object]:
     last = trial.last
-    found: dict[str, object] = {"number": trial.number, "reason": trial.reason, **trial.sizes}
-    return found | ({"fold_auc": list(last.fold_auc), "seconds": last.seconds} if last else {})
+    attributes: dict[str, object] = {"number": trial.number, "reason": trial.reason, **trial.sizes}
+    return attributes | ({"fold_auc": list(last.fold_auc), "seconds": last.seconds} if last else {})

@@ -1,4 +1,4 @@
-"""A search as it stands, in plain values, for a page that shows it."""
+"""A snapshot of a search that runs, in plain values, for a page that shows it."""
 
 import time
 from collections import Counter
@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from diagram_ray.evaluation.resampling import Interval
-from diagram_ray.monitoring.terminal import Progress, duration, short
+from diagram_ray.monitoring.terminal import Progress
+from diagram_ray.reporting.formatting import rough_duration, short
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.messages import Device, TrialReport
 
 Span = Callable[[Trial], Interval]
-"""A complete trial -> its mean AUC with the 95 % interval."""
+"""Function from a complete trial to its mean AUC with the 95 % interval."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A trial."""
+    """A trial in the snapshot."""
 
     number: int
     state: str
@@ -26,19 +27,19 @@ class Row:
     """AUC of each fold at the last rung."""
     mean: float | None
     rung: int
-    """Rungs behind it."""
+    """Number of rungs that it has reached."""
     epoch: int
     reason: str
-    """Why it was dropped; of a trial that runs, why it went on."""
+    """Reason why it was dropped; of a trial that runs, why it went on."""
     devices: tuple[Device, ...] = ()
-    """That train it now."""
+    """Devices that train it now."""
     training_auc: float | None = None
-    """At the last rung: mean over the folds, on some of their training images."""
+    """Mean AUC over the folds at the last rung, on some of their training images."""
 
 
 @dataclass(frozen=True)
 class StudySnapshot:
-    """What there is to see."""
+    """The state of a study that runs."""
 
     name: str
     dataset: str
@@ -48,38 +49,38 @@ class StudySnapshot:
     done: int
     counts: dict[str, int]
     best: dict[str, Any] | None
-    """`number`, `mean`, `sd`, `low`, `high`."""
+    """The best complete trial: `number`, `mean`, `sd`, `low`, `high`."""
     fold_epochs: int
     restarts: int
     """Workers that were lost, and whose trials started again."""
     pace: float | None
-    """Fold-epochs a minute."""
+    """Fold-epochs trained in a minute."""
     seconds_left: float | None
     left: str
     """Guess of the time left, in words; empty before there is one."""
     rungs: tuple[str, ...]
     rows: tuple[Row, ...]
-    """The newest first."""
+    """The trials, the newest first."""
     time: float
     origin: str = ""
-    """Which data exactly, and which code."""
+    """Fingerprint of the data, and commit of the code."""
     first_report: float | None = None
     """Seconds until the first round was done."""
     worker_hours: float = 0.0
-    """That workers have trained in this run."""
+    """Hours that workers have trained in this run."""
     worker_hours_left: float | None = None
-    """A guess."""
+    """A guess of the hours that workers have yet to train."""
     price: float | None = None
-    """Of a worker-hour."""
+    """Price of a worker-hour."""
 
     @property
     def cost(self) -> float | None:
-        """Of the worker-hours; None where the price is not known."""
+        """Cost of the worker-hours; None where the price is not known."""
         return None if self.price is None else self.price * self.worker_hours
 
     @property
     def cost_left(self) -> float | None:
-        """A guess, or None."""
+        """A guess of the cost to come, or None."""
         return None if self.price is None or self.worker_hours_left is None else self.price * self.worker_hours_left
 
     @property
@@ -88,14 +89,14 @@ class StudySnapshot:
         return dict(sorted(Counter(str(device) for row in self.rows for device in row.devices).items()))
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """The snapshot as plain values, for JSON."""
         return asdict(self) | {"cost": self.cost, "cost_left": self.cost_left, "devices": self.devices}
 
 
 def take_snapshot(
     progress: Progress, name: str, dataset: str, span: Span, origin: str = "", price: float | None = None
 ) -> StudySnapshot:
-    """What `progress` knows now. May be called from another thread than the search's."""
+    """The snapshot of `progress` now. May be called from another thread than the search's."""
     state, best = progress.state, progress.best
     trials, rounds, left = dict(state.trials), dict(progress.rounds), progress.seconds_left()
     work_left, decisions = progress.work_left(), dict(state.decisions)
@@ -116,7 +117,7 @@ def take_snapshot(
         restarts=progress.restarts,
         pace=progress.pace,
         seconds_left=left,
-        left=f"about {duration(left)}" if left is not None and progress.done < state.rules.trials else "",
+        left=f"about {rough_duration(left)}" if left is not None and progress.done < state.rules.trials else "",
         rungs=tuple(map(str, state.rules.ladder.rungs)),
         rows=rows,
         time=time.time(),
@@ -146,5 +147,5 @@ def _row(trial: Trial, report: TrialReport | None, decision: str) -> Row:
 
 
 def _best(trial: Trial, span: Span) -> dict[str, Any]:
-    found, sd = span(trial), trial.last.auc_sd if trial.last else 0.0
-    return {"number": trial.number, "mean": found.value, "sd": sd, "low": found.low, "high": found.high}
+    interval, sd = span(trial), trial.last.auc_sd if trial.last else 0.0
+    return {"number": trial.number, "mean": interval.value, "sd": sd, "low": interval.low, "high": interval.high}

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a live table in a terminal, plain lines elsewhere."""
+"""Display of a search that runs: a live table in a terminal, plain lines elsewhere."""
 
 import logging
 import time
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diagram_ray.logs import EVENT, event
+from diagram_ray.reporting.formatting import rough_duration, short
 from diagram_ray.results import Trial, TrialState, best_of, better
 from diagram_ray.search.messages import TrialReport
 from diagram_ray.search.scheduler import StudyState
@@ -23,19 +24,19 @@ REFRESH = 0.25
 
 
 class Listener:
-    """Is told what happens, to show it. All calls come from the thread that runs the search."""
+    """A listener to a search, which shows what happens. All calls come from the thread that runs the search."""
 
     def started(self, trial: Trial) -> None:
-        """A trial was given to a worker."""
+        """Called when a trial was given to a worker."""
 
     def advanced(self, report: TrialReport) -> None:
-        """A trial finished a round."""
+        """Called when a trial finished a round."""
 
     def lost(self, trial: Trial) -> None:
-        """A trial lost its worker, and starts again where it was saved."""
+        """Called when a trial lost its worker; it starts again where it was saved."""
 
     def ended(self, trial: Trial) -> None:
-        """A trial ended."""
+        """Called when a trial ended."""
 
     def tick(self) -> None:
         """Called some ten times a second."""
@@ -47,15 +48,15 @@ class Progress(Listener):
     def __init__(self, state: StudyState, where: str) -> None:
         self.state = state
         self.where = where
-        """Devices that the search uses, in words."""
+        """Devices that the search uses, as text."""
         self.best = best_of(state.trials)
         self.counts: Counter[TrialState] = Counter(
             trial.state for trial in state.trials.values() if trial.state is not TrialState.RUNNING
         )
         self.rounds: dict[int, TrialReport] = {}
-        """Latest round of each trial that runs."""
+        """Latest round of each trial that runs, by number."""
         self.restarts = 0
-        """Workers that were lost, and whose trials started again."""
+        """Number of workers that were lost, and whose trials started again."""
         self.first_report: float | None = None
         """Seconds until the first round was done."""
         self.worked = 0.0
@@ -85,7 +86,7 @@ class Progress(Listener):
         self.rounds[report.number] = report
 
     def ended(self, trial: Trial) -> None:
-        """Counts the trial."""
+        """Counts the trial that has ended."""
         report = self.rounds.pop(trial.number, None)  # none: it broke a bound, and has not started
         self._costs.append(report.fold_epochs if report is not None else 0)
         self.counts[trial.state] += 1
@@ -93,17 +94,17 @@ class Progress(Listener):
             self.best = trial
 
     def lost(self, trial: Trial) -> None:
-        """It waits for another worker."""
+        """Counts the loss; the trial waits for another worker."""
         self.restarts += 1
         self.rounds.pop(trial.number)
 
     def announce(self, text: str) -> None:
-        """Something else begins."""
+        """Notes that something else begins, which `text` names."""
         self.where = text
 
     @property
     def done(self) -> int:
-        """Trials that have ended."""
+        """Number of trials that have ended."""
         return sum(self.counts.values())
 
     @property
@@ -113,13 +114,13 @@ class Progress(Listener):
 
     @property
     def pace(self) -> float | None:
-        """Fold-epochs a minute; None before there is anything to tell from."""
+        """Fold-epochs a minute; None before any were trained."""
         if self._began is None or not self._trained:
             return None
         return 60.0 * self._trained / (time.monotonic() - self._began)
 
     def seconds_left(self) -> float | None:
-        """A guess; None before there is anything to guess from."""
+        """A guess of the seconds that the search still takes; None before there is anything to guess from."""
         if self._began is None or self._trained == 0:
             return None
         return self._left() * (time.monotonic() - self._began) / self._trained
@@ -129,42 +130,42 @@ class Progress(Listener):
         return self._left() * (self.worked - self._worked_before) / self._trained if self._trained else None
 
     def _left(self) -> float:
-        """Fold-epochs."""
+        """A guess of the fold-epochs that are left."""
         rules, costs = self.state.rules, tuple(self._costs)
         expected = rules.ladder.expected(rules.trials, unpruned=rules.lookback) / rules.trials
-        each = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
+        per_trial = sum(costs) / len(costs) if len(costs) >= rules.lookback else expected
         under_way = sum(report.fold_epochs for report in tuple(self.rounds.values()))
-        return max(0.0, each * (rules.trials - self.done) - under_way)
+        return max(0.0, per_trial * (rules.trials - self.done) - under_way)
 
     def summary(self) -> str:
-        """One line."""
+        """The progress in one line."""
         left = self.seconds_left()
         parts = [
             f"{self.done} of {self.state.rules.trials} trials",
             ", ".join(f"{count} {state.value.lower()}" for state, count in sorted(self.counts.items())),
             f"best {_score(self.best)} (trial {self.best.number})" if self.best else "",
-            f"about {duration(left)} left" if left is not None and self.done < self.state.rules.trials else "",
+            f"about {rough_duration(left)} left" if left is not None and self.done < self.state.rules.trials else "",
         ]
         return " · ".join(part for part in parts if part)
 
 
 class Lines(Progress):
-    """A line for each trial that ends, and a sign of life in between. All else are events for `--log-json`."""
+    """A log line for each trial that ends, and a sign of life in between. All else are events for `--log-json`."""
 
     def __init__(self, state: StudyState, where: str, study: str = "") -> None:
         super().__init__(state, where)
         self._study = study
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         log.info("%s; %s", where, self.summary(), extra=event("begin", study=study))
 
     def started(self, trial: Trial) -> None:
-        """An event."""
+        """Logs the start as an event."""
         super().started(trial)
         text = f"trial {trial.number} starts"
         log.log(EVENT, text, extra=event("start", study=self._study, trial=trial.number, params=trial.params))
 
     def advanced(self, report: TrialReport) -> None:
-        """An event."""
+        """Logs the round as an event."""
         super().advanced(report)
         fields: dict[str, Any] = {"trial": report.number, "folds": report.folds, "epoch": report.epoch}
         fields |= {
@@ -179,7 +180,7 @@ class Lines(Progress):
         log.log(EVENT, text, extra=event("round", study=self._study, **fields))
 
     def ended(self, trial: Trial) -> None:
-        """Says so."""
+        """Logs the end of the trial."""
         super().ended(trial)
         last = trial.last
         fitted = f" (training {last.training_auc:.3f})" if last and last.training_auc is not None else ""
@@ -192,24 +193,24 @@ class Lines(Progress):
         self._say(f"trial {trial.number} {trial.state.value}{measured}{reason} · {self.summary()}", "ended", **fields)
 
     def lost(self, trial: Trial) -> None:
-        """Says so."""
+        """Logs the loss of the worker."""
         super().lost(trial)
         text = f"trial {trial.number} lost its worker; another one takes it where it was last saved"
         self._say(text, "lost", trial=trial.number)
 
     def tick(self) -> None:
-        """Says something if it has been quiet for long."""
-        if time.monotonic() - self._said > HEARTBEAT:
+        """Logs what runs if it has been quiet for long."""
+        if time.monotonic() - self._last_line > HEARTBEAT:
             running = ", ".join(f"trial {n} at epoch {r.epoch}" for n, r in sorted(self.rounds.items()))
             self._say(f"{running or self.where} · {self.summary()}", "alive")
 
     def announce(self, text: str) -> None:
-        """Says so."""
+        """Logs what begins."""
         super().announce(text)
         self._say(text, "announce")
 
     def _say(self, text: str, name: str, **fields: Any) -> None:
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         log.info("%s", text, extra=event(name, study=self._study, **fields))
 
 
@@ -262,15 +263,3 @@ class Screen(Progress):
 def _score(trial: Trial) -> str:
     last = trial.last
     return f"AUC {last.auc_mean:.3f} ± {last.auc_sd:.3f}" if last else "none"
-
-
-def short(value: Any) -> str:
-    """A parameter's value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """In the unit that suits it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,1 @@
-"""What a study would have cost with another search, or would cost on another cluster."""
+"""Replays and forecasts: the cost of a study with another search, or on another cluster."""

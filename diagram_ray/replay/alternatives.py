@@ -1,4 +1,4 @@
-"""What other ladders and races would have cost and found in a study that has been run."""
+"""Costs and results of other ladders and races in a study that has been run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,34 +21,34 @@ WITHIN = 0.005
 
 @dataclass(frozen=True)
 class Alternative:
-    """A way to search, and what it comes to."""
+    """A way to search, with the summary of its replays."""
 
     name: str
     summary: Summary
 
     def row(self) -> dict[str, Any]:
-        """As plain values."""
+        """The alternative as plain values."""
         return {"way": self.name} | asdict(self.summary)
 
 
 def alternatives(folder: Place, assignments: Sequence[str], replays: int) -> Iterator[Alternative]:
-    """Replays of the study in `folder`: all in full, its ladder as `assignments` change it, and that with each race.
+    """Replays the study in `folder`: all in full, its ladder as `assignments` change it, and that with each race.
 
     Its complete trials come in random orders. Raises UsageError for a key that is not of the ladder or the race and for
     a ladder that was not recorded, DataError for a folder without what is needed.
     """
     plan, raw = read_plan(folder), read_yaml(folder / DOCUMENT)["study"]
-    wanted, races = changed(raw, assignments)
-    ladder = wanted.make(plan.study.folds, plan.base.training.epochs)
-    race = make_race(races) or Race("bbcd", races.alpha)
+    ladder_config, race_config = changed(raw, assignments)
+    ladder = ladder_config.make(plan.study.folds, plan.base.training.epochs)
+    race = make_race(race_config) or Race("bbcd", race_config.alpha)
     recording = recording_of(folder)
     orders = random_orders(recording.configurations, replays)
     whole = Ladder((recording.top,), ladder.reduction)
     ways: list[tuple[str, Ladder, Race | None]] = [("all in full", whole, None)]
     ways.append((f"ladder {_shown(ladder)}", ladder, None))
     ways += [(f"ladder and {rule} {race.alpha:g}", ladder, replace(race, rule=rule)) for rule in RULES]
-    for name, each, against in ways:
-        yield Alternative(name, summarise(recording, each, against, orders, WITHIN))
+    for name, tried_ladder, tried_race in ways:
+        yield Alternative(name, summarise(recording, tried_ladder, tried_race, orders, WITHIN))
 
 
 def changed(raw: Mapping[str, Any], assignments: Sequence[str]) -> tuple[LadderConfig, RaceConfig]:

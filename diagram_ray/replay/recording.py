@@ -1,4 +1,4 @@
-"""What many configurations scored case by case, epoch after epoch: the ground on which searches are replayed."""
+"""Recordings of what many configurations scored case by case, epoch after epoch: searches are replayed on them."""
 
 import json
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from diagram_ray.study.trial_files import TrialFiles, read_scores
 
 @dataclass(frozen=True)
 class Recording:
-    """What many configurations scored on the same cases after each of some numbers of epochs."""
+    """The scores of many configurations on the same cases after each of some numbers of epochs."""
 
     scores: NDArray[np.generic]
     """(C, E, N): any numbers that order the cases of a fold as the scores do; NaN where nothing was measured."""
     epochs: tuple[int, ...]
-    """(E,) ascending"""
+    """(E,) numbers of epochs, ascending"""
     cases: Cases
     params: tuple[dict[str, Any], ...]
     measured: tuple[int, ...] | None = None
-    """(E,) of how many folds the scores are known after each of `epochs`; None: of all."""
+    """(E,) number of folds whose scores are known after each of `epochs`; None: all."""
 
     @cached_property
     def _known(self) -> dict[tuple[int, int, int], FoldScore]:
@@ -38,25 +38,25 @@ class Recording:
 
     @property
     def configurations(self) -> int:
-        """C"""
+        """The number of configurations, C."""
         return len(self.scores)
 
     @cached_property
     def folds(self) -> int:
-        """F"""
+        """The number of folds, F."""
         return int(self.cases.folds.max()) + 1
 
     @property
     def top(self) -> Rung:
-        """All folds, all epochs."""
+        """The rung of all folds and all epochs."""
         return Rung(self.folds, self.epochs[-1])
 
     def case_scores(self, configuration: int, rung: Rung) -> CaseScores:
-        """A configuration's first folds at a rung. Raises UsageError if that was not recorded."""
+        """The scores of a configuration's first folds at a rung. Raises UsageError if that was not recorded."""
         measured = dict(zip(self.epochs, self.measured or [self.folds] * len(self.epochs), strict=True))
         if rung.folds > measured.get(rung.epochs, 0):
-            known = ", ".join(str(Rung(folds, epochs)) for epochs, folds in measured.items())
-            raise UsageError(f"{rung}: not recorded; recorded are {known}")
+            recorded = ", ".join(str(Rung(folds, epochs)) for epochs, folds in measured.items())
+            raise UsageError(f"{rung}: not recorded; recorded are {recorded}")
         return [self._fold(configuration, self.epochs.index(rung.epochs), fold) for fold in range(rung.folds)]
 
     def _fold(self, configuration: int, epoch: int, fold: int) -> FoldScore:
@@ -73,7 +73,7 @@ class Recording:
 
 
 def read_recording(path: Path, resamples: int = 500) -> Recording:
-    """A file that benchmarks/record.py has written. Raises DataError."""
+    """Reads a file that benchmarks/record.py has written. Raises DataError."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             integers = {name: file[name].astype(np.int64) for name in ("labels", "folds", "patients", "epochs")}
@@ -85,7 +85,7 @@ def read_recording(path: Path, resamples: int = 500) -> Recording:
 
 
 def recording_of(folder: Place, resamples: int = 500) -> Recording:
-    """The complete trials of the study in `folder`, after each number of epochs the folds of the highest rung there.
+    """The recording of a study's complete trials, after each number of epochs the folds of the highest rung there.
 
     Raises DataError if there are fewer than two, or if a file is missing or damaged.
     """
@@ -96,18 +96,21 @@ def recording_of(folder: Place, resamples: int = 500) -> Recording:
     table = table[(table["trial"] == trials[0].number) & (table["repeat"] == 0)]
     folds = table["fold"].to_numpy(dtype=np.int64)
     cases = Cases(table["label"].to_numpy(dtype=np.int64), folds, pd.factorize(table["patient_id"])[0], resamples)
-    climbed = trials[0].measurements
-    rungs = {each.epochs: rung for rung, each in enumerate(climbed)}  # of the same epochs the last has most folds
-    measured = tuple(climbed[rung].folds for rung in rungs.values())
+    measurements = trials[0].measurements
+    rungs = {m.epochs: rung for rung, m in enumerate(measurements)}  # of the same epochs the last has most folds
+    measured = tuple(measurements[rung].folds for rung in rungs.values())
     scores = np.stack([[_scores(folder, trial, rung, folds) for rung in rungs.values()] for trial in trials])
     return Recording(scores, tuple(rungs), cases, tuple(trial.params for trial in trials), measured)
 
 
 def _scores(folder: Place, trial: Trial, rung: int, folds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N,) what a trial scored at a rung."""
-    found, known = read_scores(TrialFiles.of(folder, trial.number).scores(rung)), folds < trial.measurements[rung].folds
-    if len(found) != known.sum():
-        raise DataError(f"{folder}: trial {trial.number} has {len(found)} scores of the {known.sum()} images predicted")
+    """(N,) scores of a trial at a rung."""
+    values = read_scores(TrialFiles.of(folder, trial.number).scores(rung))
+    tested = folds < trial.measurements[rung].folds
+    if len(values) != tested.sum():
+        raise DataError(
+            f"{folder}: trial {trial.number} has {len(values)} scores of the {tested.sum()} images predicted"
+        )
     scores = np.full(len(folds), np.nan)
-    scores[known] = found
+    scores[tested] = values
     return scores

@@ -1,4 +1,4 @@
-"""A study on a made-up cluster: how long it takes and what it costs on N workers, without training.
+"""A study on a simulated cluster: how long it takes and what it costs on N workers, without training.
 
 `StudyState` decides as it does in a study; only the clock, the workers and their ends are made up. Workers are asked
 for as trials want them, come after a while, are kept warm while there are trials yet to start, and are given back then.
@@ -32,50 +32,50 @@ HOUR = 3600.0
 
 
 class ClusterConfig(Frozen):
-    """The cluster, and what training takes on it."""
+    """The simulated cluster, and the time that training takes on it."""
 
     workers: int = Field(ge=1, le=100_000)
-    """At most; each trains one trial at a time."""
+    """Most workers at once; each trains one trial at a time."""
     trials: int | None = Field(default=None, ge=1, le=1_000_000)
-    """None: as many as were recorded."""
+    """Number of trials. None: as many as were recorded."""
     startup: float = Field(default=0.0, ge=0.0)
     """Seconds from asking for a worker until it trains."""
     seconds: float | None = Field(default=None, gt=0.0)
-    """Of an epoch of one fold. None: what it took in the study."""
+    """Seconds of an epoch of one fold. None: what it took in the study."""
     preemptions: float = Field(default=0.0, ge=0.0, le=60.0)
     """Times that a worker is taken away, in an hour."""
     cost: float = Field(default=0.0, ge=0.0)
-    """Of a worker for an hour, from asking for it until it is given back."""
+    """Cost of a worker for an hour, from asking for it until it is given back."""
     lookback: int | None = Field(default=None, ge=1)
-    """None: several are tried (`forecasts`)."""
+    """Lookback of the search. None: several are tried (`forecasts`)."""
     seed: int = Field(default=0, ge=0)
-    """Of the order of the configurations, and of when workers are taken away."""
+    """Seed of the order of the configurations, and of when workers are taken away."""
 
 
 class Scored(Protocol):
-    """What trials would score."""
+    """A source of what trials would score."""
 
     def measurement(self, number: int, rung: int) -> Measurement:
-        """Of trial `number` at a rung."""
+        """The measurement of trial `number` at a rung."""
 
     def case_scores(self, number: int, rung: int) -> CaseScores:
-        """The same case by case, for races."""
+        """The scores of trial `number` at a rung, case by case, for races."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a study comes to. Hours are of workers, added up; they are paid for while they start, train and wait."""
+    """The forecast of a study. Hours are of workers, added up; they are paid for while they start, train and wait."""
 
     seconds: float
-    """From the first trial's start to the last one's end."""
+    """Seconds from the first trial's start to the last one's end."""
     fold_epochs: int
-    """That count; what was trained twice does not."""
+    """Fold-epochs trained, without those that were trained twice."""
     training: float
-    """Hours."""
+    """Hours of training."""
     again: float
     """Hours of training that were lost with a worker."""
     starting: float
-    """Hours."""
+    """Hours in which workers started."""
     waiting: float
     """Hours in which a worker was there and no trial might start, since an earlier one had not ended."""
     preemptions: int
@@ -83,18 +83,18 @@ class Forecast:
 
     @property
     def hours(self) -> float:
-        """Of workers, in all."""
+        """Hours of workers, in all."""
         return self.training + self.again + self.starting + self.waiting
 
     @property
     def use(self) -> float:
-        """Part of the hours that trained something."""
+        """The part of the hours that trained something."""
         return self.training / self.hours if self.hours else 1.0
 
 
 @dataclass(eq=False)
 class _Worker:
-    asked: float
+    requested: float
     ready: float
     trial: int | None = None
     since: float = 0.0
@@ -102,7 +102,7 @@ class _Worker:
 
 
 class Simulation:
-    """One study on one cluster; `run` may be called once. `seconds`: of an epoch of one fold."""
+    """A simulation of one study on one cluster; `run` may be called once. `seconds`: of an epoch of one fold."""
 
     def __init__(
         self, rules: Rules, proposer: Proposer, journal: Journal, scored: Scored, cluster: ClusterConfig, seconds: float
@@ -119,28 +119,28 @@ class Simulation:
         self._fold_epochs = self._preempted = 0
 
     def run(self) -> Forecast:
-        """Until the last trial has ended."""
+        """Simulates the study until the last trial has ended."""
         self._start()
         while not self._state.finished:
-            self._now, _, happens = heapq.heappop(self._coming)
-            happens()
+            self._now, _, event = heapq.heappop(self._coming)
+            event()
             self._start()
         self._give_back()
         training, again, starting, waiting = (
-            each / HOUR for each in (self._training, self._again, self._starting, self._waiting)
+            seconds / HOUR for seconds in (self._training, self._again, self._starting, self._waiting)
         )
         cost = (training + again + starting + waiting) * self._cluster.cost
         return Forecast(self._now, self._fold_epochs, training, again, starting, waiting, self._preempted, cost)
 
     def _start(self) -> None:
-        """All trials that may start now, on workers that wait or on new ones."""
+        """Starts all trials that may start now, on workers that wait or on new ones."""
         while (trial := self._state.next_start()) is not None:
             if self._idle:
                 worker = self._idle.pop()
                 self._waiting += self._now - worker.since
             else:
                 worker = self._ask()
-            self._climb(worker, trial)
+            self._train_to_next_rung(worker, trial)
         if not self._state.more:
             self._give_back()
 
@@ -150,12 +150,12 @@ class Simulation:
             self._at(self._now + HOUR * self._random.exponential(1 / rate), lambda: self._take_away(worker))
         return worker
 
-    def _climb(self, worker: _Worker, trial: Trial) -> None:
-        """The trial's way to its next rung, as far as it is not behind it."""
+    def _train_to_next_rung(self, worker: _Worker, trial: Trial) -> None:
+        """Schedules the trial's arrival at its next rung, without what is saved of the way."""
         rung = len(trial.measurements)
         worker.trial, worker.since = trial.number, max(self._now, worker.ready)
-        left = self._cost(rung) * self._seconds - self._saved.get(trial.number, 0.0)
-        self._at(worker.since + left, lambda: self._arrive(worker, trial.number, rung))
+        seconds_left = self._cost(rung) * self._seconds - self._saved.get(trial.number, 0.0)
+        self._at(worker.since + seconds_left, lambda: self._arrive(worker, trial.number, rung))
 
     def _cost(self, rung: int) -> int:
         """Fold-epochs from the rung below."""
@@ -170,7 +170,7 @@ class Simulation:
         self._fold_epochs += self._cost(rung)
         self._saved.pop(number, None)
         if self._state.measured(number, rung, self._scored.measurement(number, rung)):
-            self._climb(worker, self._state.trials[number])
+            self._train_to_next_rung(worker, self._state.trials[number])
         else:
             worker.trial, worker.since = None, self._now
             self._idle.append(worker)
@@ -193,9 +193,9 @@ class Simulation:
         self._state.again(worker.trial)
 
     def _count_start(self, worker: _Worker) -> None:
-        """The time until it was ready, once."""
-        self._starting += min(self._now, worker.ready) - worker.asked
-        worker.asked = worker.ready
+        """Counts the time until the worker was ready, once."""
+        self._starting += min(self._now, worker.ready) - worker.requested
+        worker.requested = worker.ready
 
     def _give_back(self) -> None:
         for worker in self._idle:

@@ -1,4 +1,4 @@
-"""What a study's report says of the audit of its dataset."""
+"""The audit of a study's dataset, as the study's report shows it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,22 +6,25 @@ from typing import Any
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.record import read_summary
 from diagram_ray.errors import DataError
-from diagram_ray.reporting.study_data import StudyData, mapping
+from diagram_ray.reporting.recorded_values import mapping
+from diagram_ray.reporting.study_data import StudyData
 
 AUDIT = "python -m diagram_ray.audit"
 
 
 def audit_note(study_data: StudyData) -> dict[str, Any]:
-    """`state`: missing, stale, clean, warning or serious; `sentence`; findings that are `loud`, and `quiet` ones.
+    """The audit as `state` (missing, stale, clean, warning, serious), `sentence`, and `loud` and `quiet` findings.
 
-    A study that recorded no audit of its dataset is given the one that lies beside the dataset, if it fits.
+    A study that recorded no audit of its dataset gets the one that lies beside the dataset, if it fits.
     """
     recorded = mapping(study_data.dataset.get("audit")) or _beside(study_data)
     uri, fingerprint = study_data.dataset.get("uri", "DATASET"), study_data.dataset.get("fingerprint")
     findings = [mapping(finding) for finding in recorded.get("findings") or []]
-    told = [{"severity": str(each.get("severity")), "sentence": str(each.get("sentence"))} for each in findings]
-    loud = [each for each in told if each["severity"] != Severity.INFO]
-    note = {"loud": loud, "quiet": [each for each in told if each["severity"] == Severity.INFO]}
+    rows = [
+        {"severity": str(finding.get("severity")), "sentence": str(finding.get("sentence"))} for finding in findings
+    ]
+    loud = [row for row in rows if row["severity"] != Severity.INFO]
+    note = {"loud": loud, "quiet": [row for row in rows if row["severity"] == Severity.INFO]}
     if not recorded:
         sentence = (
             "Nobody has audited this data set: it may hold pictures of one patient under two names, or give the label "
@@ -31,7 +34,7 @@ def audit_note(study_data: StudyData) -> dict[str, Any]:
     if recorded.get("fingerprint") != fingerprint:
         sentence = f"The data set has changed since it was audited; {AUDIT} {uri} looks again."
         return {"state": "stale", "sentence": sentence, **note}
-    state = next((kind for kind in ("serious", "warning") if kind in {each["severity"] for each in loud}), "clean")
+    state = next((kind for kind in ("serious", "warning") if kind in {row["severity"] for row in loud}), "clean")
     return {"state": state, "sentence": _sentence(state, study_data), **note}
 
 
@@ -53,7 +56,7 @@ def _beside(study_data: StudyData) -> dict[Any, Any]:
     if "://" in uri or not Path(uri).is_dir():
         return {}
     try:
-        found = read_summary(uri)
+        summary = read_summary(uri)
     except DataError:
         return {}
-    return found if found and found["fingerprint"] == study_data.dataset.get("fingerprint") else {}
+    return summary if summary and summary["fingerprint"] == study_data.dataset.get("fingerprint") else {}

@@ -46,7 +46,7 @@ WORDS = {
     "burned_in": "burned-in text",
     "source": "outermost folder",
 }
-"""Columns of the manifest, in words."""
+"""Column of the manifest -> its name on the page."""
 
 
 def audit_page(audit: Audit, pictures: Mapping[str, NDArray[np.uint16]]) -> str:
@@ -92,8 +92,8 @@ def _verdict(audit: Audit) -> str:
 
 def _scores(audit: Audit, kind: str) -> dict[str, Any]:
     """The groups of one kind: those that vary as lines of a picture, the others by name."""
-    mine = [group for group in audit.shortcuts["groups"] if group["kind"] == kind]
-    varied = [group for group in mine if group["auc"] is not None]
+    groups = [group for group in audit.shortcuts["groups"] if group["kind"] == kind]
+    varied = [group for group in groups if group["auc"] is not None]
     lines = [
         Line(group["name"], Interval(*group["auc"]), "main" if number == 0 and kind == "file" else "")
         for number, group in enumerate(varied)
@@ -101,7 +101,7 @@ def _scores(audit: Audit, kind: str) -> dict[str, Any]:
     return {
         "scale": draw(lines),
         "notes": [(group["name"], group["note"]) for group in varied],
-        "constant": [group["name"] for group in mine if group["auc"] is None],
+        "constant": [group["name"] for group in groups if group["auc"] is None],
     }
 
 
@@ -135,11 +135,11 @@ def _png(pixels: NDArray[np.uint16]) -> str:
 
 def _counts(field: str, rows: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
     """One column's values with the images of each class, and the part of those with a class that is positive."""
-    told = []
+    bars = []
     for row in rows:
         images = [row["images"].get(name, 0) for name in classes]
         part = images[-1] / sum(images) if sum(images) else None
-        told.append(
+        bars.append(
             {
                 "value": row["value"],
                 "images": images,
@@ -147,13 +147,13 @@ def _counts(field: str, rows: list[dict[str, Any]], classes: list[str]) -> dict[
                 "part": "" if part is None else f"{part:.0%}",
             }
         )
-    return {"field": WORDS.get(field, field), "rows": told}
+    return {"field": WORDS.get(field, field), "rows": bars}
 
 
 def _spread(row: dict[str, Any], classes: list[str]) -> dict[str, Any]:
     """One number's quartiles in each class, as positions in per cent of their common range."""
-    known = [row["classes"][name] for name in classes if row["classes"][name]]
-    low, high = min(edges[0] for edges in known), max(edges[2] for edges in known)
+    quartiles = [row["classes"][name] for name in classes if row["classes"][name]]
+    low, high = min(edges[0] for edges in quartiles), max(edges[2] for edges in quartiles)
     margin = 0.15 * (high - low) or 1.0
 
     def at(value: float) -> float:

@@ -7,6 +7,7 @@ from diagram_ray.errors import DataError
 from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.evaluation.verdict import against_reference, signed
+from diagram_ray.reporting.formatting import signed_interval_text
 from diagram_ray.reporting.interval_chart import Line, chance, draw
 from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import BASELINES, REFERENCE
@@ -14,8 +15,8 @@ from diagram_ray.results import BASELINES, REFERENCE
 
 def figures(study_data: StudyData) -> dict[str, Any]:
     """`best`, its `auc`, the winner's `difference` from it and all `baselines`; or `unmeasured`, why there are none."""
-    found = study_data.estimates.margin if study_data.estimates else None
-    return {"unmeasured": study_data.unmeasured} if found is None else dataclasses.asdict(found)
+    margin = study_data.estimates.margin if study_data.estimates else None
+    return {"unmeasured": study_data.unmeasured} if margin is None else dataclasses.asdict(margin)
 
 
 def reference_figures(study_data: StudyData) -> dict[str, Any]:
@@ -28,41 +29,41 @@ def reference_figures(study_data: StudyData) -> dict[str, Any]:
 
 
 def beside_baselines(study_data: StudyData, estimates: Estimates) -> dict[str, Any]:
-    """What the template wants to know."""
-    found, reference = estimates.margin, reference_figures(study_data)
-    if found is None:
+    """The values that the template needs to show the winner beside baselines."""
+    margin, reference = estimates.margin, reference_figures(study_data)
+    if margin is None:
         return {"unmeasured": study_data.unmeasured, "reference": reference}
-    notes, absent = _told(study_data, study_data.study.baselines, BASELINES)
-    shown = [(_capital(each.name), notes.get(each.name, ""), each) for each in found.baselines]
+    notes, absent = _notes(study_data, study_data.study.baselines, BASELINES)
+    shown = [(_capital(group.name), notes.get(group.name, ""), group) for group in margin.baselines]
     if (other := estimates.reference) is not None:
-        note = _told(study_data, study_data.study.reference, REFERENCE)[0].get(other.name, "")
+        note = _notes(study_data, study_data.study.reference, REFERENCE)[0].get(other.name, "")
         shown.append((f"{_capital(other.name)} (reference network)", note, other))
-    groups = [Line(name, each.auc) for name, _, each in shown]
+    groups = [Line(name, group.auc) for name, _, group in shown]
     winner = Line("The winner, corrected for selection", estimates.corrected.auc, "main")
     return {
         "unmeasured": "",
         "scale": draw([winner, *groups, *chance(study_data.control)]),
-        "rows": [(name, note, *_gap(each.difference)) for name, note, each in shown],
+        "rows": [(name, note, *_gap(group.difference)) for name, note, group in shown],
         "reference": reference,
-        "best": _gap(found.difference),
-        "corrected": f"{found.auc:.3f}",
+        "best": _gap(margin.difference),
+        "corrected": f"{margin.auc:.3f}",
         "absent": ", ".join(absent),
     }
 
 
-def _told(study_data: StudyData, recorded: dict[str, Any] | None, file: str) -> tuple[dict[str, str], list[str]]:
+def _notes(study_data: StudyData, recorded: dict[str, Any] | None, file: str) -> tuple[dict[str, str], list[str]]:
     """What each group looks at, and the groups of which nothing is known."""
     try:
-        found = recorded or {}
-        return {str(each["name"]): str(each["note"]) for each in found["groups"]}, [
-            str(name) for name in found["absent"]
+        document = recorded or {}
+        return {str(group["name"]): str(group["note"]) for group in document["groups"]}, [
+            str(name) for name in document["absent"]
         ]
     except (KeyError, TypeError) as error:
         raise DataError(f"{study_data.study.path / file}: cannot be read: {error!r}") from None
 
 
 def _gap(difference: Interval) -> tuple[str, str]:
-    return signed(difference.value), f"{signed(difference.low)} to {signed(difference.high)}"
+    return signed(difference.value), signed_interval_text(difference)
 
 
 def _capital(name: str) -> str:

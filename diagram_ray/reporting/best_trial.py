@@ -1,4 +1,4 @@
-"""What can be said only if a trial is complete: the winner's figures, configuration and use."""
+"""The part of the report that needs a complete trial: the winner's figures, configuration and use."""
 
 import copy
 import re
@@ -13,8 +13,10 @@ from diagram_ray.evaluation.estimates import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import captions, charts, cv_notes, training_fit, uncertainty
 from diagram_ray.reporting.baseline_comparison import beside_baselines
+from diagram_ray.reporting.formatting import interval_text
 from diagram_ray.reporting.interval_chart import Line, chance, draw
-from diagram_ray.reporting.study_data import StudyData, plain
+from diagram_ray.reporting.recorded_values import plain
+from diagram_ray.reporting.study_data import StudyData
 
 PLURAL = {"image": "images", "breast": "breasts", "patient": "patients"}
 UNITS = {
@@ -25,7 +27,7 @@ UNITS = {
 
 
 def winner(study_data: StudyData, estimates: Estimates) -> dict[str, Any]:
-    """What the template wants to know of the best trial."""
+    """The values that the template needs to show the best trial."""
     best, auc = study_data.study.best, estimates.corrected.auc
     accuracy = pd.Series(list(best["fold_accuracy"]), dtype=float)
     sd = float(accuracy.std()) if len(accuracy) > 1 else 0.0
@@ -38,7 +40,7 @@ def winner(study_data: StudyData, estimates: Estimates) -> dict[str, Any]:
         "accuracy_sd": f"{sd:.1%}",
         "majority": f"{study_data.of_best['label'].value_counts(normalize=True).max():.1%}",
         "corrected": f"{auc.value:.3f}",
-        "corrected_interval": _interval(auc),
+        "corrected_interval": interval_text(auc),
         "selection": _selection(estimates),
         "control": _control(study_data),
         "leakage": _leakage(study_data),
@@ -72,11 +74,11 @@ def _control(study_data: StudyData) -> dict[str, Any] | None:
 
 def _leakage(study_data: StudyData) -> dict[str, str] | None:
     """What the same configuration scores where patients stand on both sides; None if that is not known."""
-    found = study_data.study.leakage
-    if found is None or found.get("trial") != study_data.number or "failed" in found:
+    leakage = study_data.study.leakage
+    if leakage is None or leakage.get("trial") != study_data.number or "failed" in leakage:
         return None
     try:
-        scores = pd.Series([float(value) for value in found["fold_auc"]])
+        scores = pd.Series([float(value) for value in leakage["fold_auc"]])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{study_data.study.path / 'leakage.json'}: cannot be read: {error!r}") from None
     return {
@@ -103,12 +105,12 @@ def _lines(study_data: StudyData, estimates: Estimates) -> list[Line]:
 
 
 def _units(study_data: StudyData) -> str:
-    """What is counted, and what could not be."""
-    found = {unit.unit: unit for unit in study_data.units}
-    missing = [name for name, unit in found.items() if unit.auc is None]
-    counts = ", ".join(f"{unit.positive} of {unit.count} {PLURAL[name]}" for name, unit in found.items())
+    """A sentence on the images, breasts and patients counted, and on those that could not be."""
+    units = {unit.unit: unit for unit in study_data.units}
+    missing = [name for name, unit in units.items() if unit.auc is None]
+    counts = ", ".join(f"{unit.positive} of {unit.count} {PLURAL[name]}" for name, unit in units.items())
     words = [f"Positive are {counts}."]
-    if "breast" not in found:
+    if "breast" not in units:
         words.append("Breasts cannot be counted: this study's folder does not say of every image which side it shows.")
     if missing:
         words.append(f"No fold has both classes by {' or '.join(missing)}.")
@@ -128,10 +130,6 @@ def _selection(estimates: Estimates) -> str:
     return f"{begun}: by {optimism:.3f}, as BBC-CV estimates it."
 
 
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}"
-
-
 def _config(study_data: StudyData) -> str:
     """The best configuration as YAML, nested as in a study file."""
     config = copy.deepcopy(study_data.document["experiment"])
@@ -149,7 +147,7 @@ def _config(study_data: StudyData) -> str:
 
 
 def _commands(study_data: StudyData) -> list[tuple[str, str]]:
-    """What to type next."""
+    """Commands that a reader may type next."""
     study, data = shlex.quote(str(study_data.study.path)), shlex.quote(str(study_data.dataset.get("uri", "DATASET")))
     ran = re.sub(
         r"^(?:\S*/)?(\w+)\.py(?=\s|$)", r"python -m diagram_ray.\1", str(study_data.document.get("command", ""))

@@ -7,19 +7,19 @@ from diagram_ray.results import TrialState
 
 LOW_ALARMS = 0.2
 RISE = 0.01
-"""Of AUC in the last third of the epochs: less is nothing to train longer for."""
+"""Least rise of AUC in the last third of the epochs: with less there is nothing to train longer for."""
 
 
 def of_roc(study_data: StudyData) -> str:
-    """How many of the positive images are found at a bearable rate of false alarms."""
+    """A sentence on how many of the positive images are found at a bearable rate of false alarms."""
     mean = study_data.rocs.mean
-    found = float(np.interp(LOW_ALARMS, mean.false, mean.true))
+    sensitivity = float(np.interp(LOW_ALARMS, mean.false, mean.true))
     negative, positive = study_data.classes
-    return f"On average {found:.0%} of “{positive}” is found when {LOW_ALARMS:.0%} of “{negative}” is flagged"
+    return f"On average {sensitivity:.0%} of “{positive}” is found when {LOW_ALARMS:.0%} of “{negative}” is flagged"
 
 
 def of_history(study_data: StudyData) -> str:
-    """Whether the best trial stands out."""
+    """A sentence on whether the best trial stands out."""
     complete = study_data.trials[study_data.trials["state"] == TrialState.COMPLETE]
     if study_data.best is None:
         return "No trial is complete"
@@ -33,7 +33,7 @@ def of_history(study_data: StudyData) -> str:
 
 
 def of_importance(study_data: StudyData) -> str:
-    """The setting that matters most, with its part."""
+    """A sentence on the setting that matters most, with its part."""
     parts = study_data.importance.parts
     if not parts:
         return "Which settings matter cannot be said"
@@ -42,7 +42,7 @@ def of_importance(study_data: StudyData) -> str:
 
 
 def of_curves(study_data: StudyData) -> str:
-    """Where the mean AUC of the best trial was highest, and where it ended: only the latter counts."""
+    """A sentence on where the mean AUC of the best trial was highest, and where it ended: only the latter counts."""
     table = study_data.curves_of_best
     if table.empty:
         return "The best trial's curves are missing"
@@ -61,7 +61,7 @@ def of_curves(study_data: StudyData) -> str:
 
 
 def of_ladder(study_data: StudyData) -> str:
-    """What the search cost, as a part of the exhaustive one."""
+    """A sentence on what the search cost, as a part of the exhaustive one."""
     spent, whole = int(study_data.trials["fold_epochs"].sum()), study_data.ladder.exhaustive(len(study_data.trials))
     part = spent / max(whole, 1)
     return f"{len(study_data.trials)} trials began; dropping the weak ones early left {part:.0%} of the full cost"

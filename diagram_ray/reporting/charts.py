@@ -1,4 +1,4 @@
-"""The figures of one study, with their titles and what a reader who cannot see them is told."""
+"""The figures of one study, with their titles and texts for readers who cannot see them."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ CURVES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure."""
+    """A figure of the report."""
 
     title: str
     image: str
-    """Data URI."""
+    """Data URI of the image."""
     words: str
-    """Instead of the image, for who cannot see it."""
+    """Text instead of the image, for readers who cannot see it."""
 
 
 def of_roc(study_data: StudyData) -> Picture:
@@ -39,14 +39,14 @@ def of_roc(study_data: StudyData) -> Picture:
 
 
 def of_history(study_data: StudyData) -> Picture:
-    """The trials in their order."""
+    """The chart of the trials in their order."""
     image = figures.history(study_data.trials, study_data.number, figures.auc_limits(study_data.trials))
     title = captions.of_history(study_data)
     return Picture(title, image, f"AUC of {len(study_data.trials)} trials in their order. {title}")
 
 
 def of_parameters(study_data: StudyData) -> list[Picture]:
-    """AUC against each searched parameter."""
+    """Charts of AUC against each searched parameter."""
     limits = figures.auc_limits(study_data.trials)
     known = [name for name in study_data.parameters if study_data.trials[f"params.{name}"].notna().any()]
     return [
@@ -60,7 +60,7 @@ def of_parameters(study_data: StudyData) -> list[Picture]:
 
 
 def of_curves(study_data: StudyData) -> list[Picture]:
-    """What the best trial did, epoch by epoch."""
+    """Charts of the best trial's curves, epoch by epoch."""
     table = study_data.curves_of_best
     shown = [name for name in CURVES if name in table and table[name].notna().any()]
     pictures = [(CURVES[name], figures.curves(table, name)) for name in shown]

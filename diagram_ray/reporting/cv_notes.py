@@ -1,58 +1,58 @@
-"""Repeated and nested cross-validation in words: what they found, how far that goes, or how to have them."""
+"""Sentences on repeated and nested cross-validation: what they found, how far that goes, or how to have them."""
 
 import shlex
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.reporting.formatting import interval_text, listed
 from diagram_ray.reporting.study_data import StudyData
 
 MANY = 8
-"""Figures that are listed one by one."""
+"""Most figures that are listed one by one."""
 
 
 def repeated(study_data: StudyData) -> str:
-    """What folds that were assigned anew made of the winner's figure."""
-    found = study_data.repeated
-    if found is None:
+    """A text on what folds that were assigned anew made of the winner's figure."""
+    estimate = study_data.repeated
+    if estimate is None:
         return _none_repeated(study_data)
-    folds, repeats = int(study_data.config["folds"]), len(found.means)
-    others = found.means[1:]
-    listed = _listed([f"{value:.3f}" for value in others]) if len(others) <= MANY else _span(others)
+    folds, repeats = int(study_data.config["folds"]), len(estimate.means)
+    others = estimate.means[1:]
+    scores = listed([f"{value:.3f}" for value in others]) if len(others) <= MANY else _span(others)
     assignment = (
         ""
-        if found.assignment_sd is None
-        else f" The assignment alone moves the mean over folds by {found.assignment_sd:.3f} (sd)."
+        if estimate.assignment_sd is None
+        else f" The assignment alone moves the mean over folds by {estimate.assignment_sd:.3f} (sd)."
     )
-    side = "above" if found.luck >= 0 else "below"
-    luck = f"the assignment that chose it, {found.means[0]:.3f}, is {abs(found.luck):.3f} {side} their mean"
+    side = "above" if estimate.luck >= 0 else "below"
+    luck = f"the assignment that chose it, {estimate.means[0]:.3f}, is {abs(estimate.luck):.3f} {side} their mean"
     return (
-        f"On folds assigned anew the winner's configuration scores {listed}; {luck}.{assignment} "
-        f"All {repeats * folds} folds of {repeats} repeats together give {found.auc.value:.3f} ± {found.sd:.3f} (sd), "
-        f"95% interval {_interval(found.auc)} by patient. The search knew the first assignment only, and BBC-CV "
-        "corrects that figure. The further repeats have none of that assignment's luck, but the configuration was "
-        f"chosen on these same patients, so a little of its optimism stays in them.{_failures(study_data)}"
+        f"On folds assigned anew the winner's configuration scores {scores}; {luck}.{assignment} "
+        f"All {repeats * folds} folds of {repeats} repeats together give {estimate.auc.value:.3f} ± {estimate.sd:.3f} "
+        f"(sd), 95% interval {interval_text(estimate.auc)} by patient. The search knew the first assignment only, and "
+        "BBC-CV corrects that figure. The further repeats have none of that assignment's luck, but the configuration "
+        f"was chosen on these same patients, so a little of its optimism stays in them.{_failures(study_data)}"
     )
 
 
 def nested(study_data: StudyData) -> str:
-    """What the search as a whole finds, beside the naive figure and the corrected one."""
-    recorded, found = study_data.study.nested, study_data.nested
+    """A text on what the search as a whole finds, beside the naive figure and the corrected one."""
+    recorded, estimate = study_data.study.nested, study_data.nested
     if recorded is None:
         return _none_nested(study_data)
-    if found is None:
+    if estimate is None:
         return f"It came to nothing: {recorded.get('failed', 'no reason is recorded')}."
     try:
         count, spent = len(recorded["candidates"]), int(recorded["fold_epochs"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{study_data.study.path / 'nested.json'}: cannot be read: {error!r}") from None
-    folds, trials, winners = len(found.winners), len(study_data.trials), _listed(list(map(str, found.winners)))
-    own = int(study_data.trials["fold_epochs"].sum())
-    times = f", {spent / own:.1f} times what the search had cost" if own else ""
+    folds, trials, winners = len(estimate.winners), len(study_data.trials), listed(list(map(str, estimate.winners)))
+    search_cost = int(study_data.trials["fold_epochs"].sum())
+    times = f", {spent / search_cost:.1f} times what the search had cost" if search_cost else ""
     return (
         f"The search was made again without each of the {folds} folds, and what it found was measured on the fold left "
-        f"out: AUC {found.auc.value:.3f}, 95% interval {_interval(found.auc)}.{_beside(study_data)} "
+        f"out: AUC {estimate.auc.value:.3f}, 95% interval {interval_text(estimate.auc)}.{_beside(study_data)} "
         f"This is the figure of such a search, not of trial {study_data.number}: the winners were the trials "
-        f"{winners}. {_who(count, trials)} In each outer fold the ladder was climbed anew on the {folds - 1} others, "
+        f"{winners}. {_who(count, trials)} In each outer fold the ladder was applied anew on the {folds - 1} others, "
         f"because the study's own pruning saw all folds. It trained {spent} fold-epochs{times}; models that leave two "
         "folds out served both."
     )
@@ -100,7 +100,7 @@ def _failures(study_data: StudyData) -> str:
     if recorded is None or recorded.get("trial") != study_data.number:
         return ""
     try:
-        failed = [f"repeat {each['repeat']}, {each['failed']}" for each in recorded["repeats"] if "failed" in each]
+        failed = [f"repeat {entry['entry']}, {entry['failed']}" for entry in recorded["repeats"] if "failed" in entry]
         count = len(recorded["repeats"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{study_data.study.path / 'repeats.json'}: cannot be read: {error!r}") from None
@@ -109,13 +109,5 @@ def _failures(study_data: StudyData) -> str:
     return f" {len(failed)} of {count} further repeats failed and are left out, which may flatter: {'; '.join(failed)}."
 
 
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def _span(values: tuple[float, ...]) -> str:
     return f"{min(values):.3f} to {max(values):.3f} in {len(values)} repeats"
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}"

@@ -7,13 +7,14 @@ from typing import Any
 
 from diagram_ray.evaluation.estimates import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
+from diagram_ray.reporting.formatting import interval_text
 
 LOWEST = 0.4
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the picture."""
+    """One interval of the picture."""
 
     label: str
     interval: Interval
@@ -48,7 +49,7 @@ def draw(lines: Sequence[Line]) -> dict[str, Any]:
                 "width": round(at(line.interval.high) - at(line.interval.low), 2),
                 "at": at(line.interval.value),
                 "value": f"{line.interval.value:.3f}",
-                "reach": f"{line.interval.low:.3f} to {line.interval.high:.3f}",
+                "reach": interval_text(line.interval),
             }
             for line in lines
         ],

@@ -1,4 +1,4 @@
-"""What a study looked for besides AUC: bounds, objectives and conditions, in words; and its Pareto front."""
+"""The goals of a study besides AUC: bounds, objectives and conditions in sentences, and its Pareto front."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import pandas as pd
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation import figures
 from diagram_ray.reporting.charts import Picture
-from diagram_ray.reporting.study_data import StudyData, mapping
+from diagram_ray.reporting.recorded_values import mapping
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.search.conditions import worded
 from diagram_ray.search.constraints import SIZES, shown
 
@@ -15,16 +16,17 @@ SHOWN_ROWS = 30
 
 
 def goals(study_data: StudyData) -> dict[str, Any] | None:
-    """Sentences, and of several objectives the front as pictures and rows; None if the study has nothing of these."""
+    """Sentences on the goals, and of several objectives the front as pictures and rows; None if there is nothing of
+    these."""
     words = [*_bounds(study_data), *_conditions(study_data)]
     minimised = [name for name in study_data.study.objectives if name in SIZES and name in study_data.trials]
     if not minimised:
         return {"words": words, "pictures": [], "rows": [], "names": []} if words else None
-    told = " and ".join(_noun(name) for name in minimised)
+    nouns = " and ".join(_noun(name) for name in minimised)
     words.insert(
         0,
-        f"Searched for a high AUC and few {told}. Trials were compared on the way by their AUC alone, so a small model "
-        "with a lower AUC may have been pruned. The best trial is the one with the highest AUC.",
+        f"Searched for a high AUC and few {nouns}. Trials were compared on the way by their AUC alone, so a small "
+        "model with a lower AUC may have been pruned. The best trial is the one with the highest AUC.",
     )
     try:
         front = study_data.study.pareto
@@ -51,15 +53,15 @@ def _picture(study_data: StudyData, name: str, front: pd.DataFrame) -> Picture:
 
 
 def _bounds(study_data: StudyData) -> list[str]:
-    found = []
+    sentences = []
     for name, bound in mapping(study_data.config.get("constraints")).items():
         if name not in SIZES or not isinstance(bound, int | float):
             continue
         sizes = study_data.trials[name] if name in study_data.trials else pd.Series(dtype=float)
         above = int((sizes > bound).sum())
         count = f"{above} of {len(study_data.trials)} trials had more and {'was' if above == 1 else 'were'} not trained"
-        found.append(f"At most {shown(float(bound))} {SIZES[name]}: {count if above else 'no trial had more'}.")
-    return found
+        sentences.append(f"At most {shown(float(bound))} {SIZES[name]}: {count if above else 'no trial had more'}.")
+    return sentences
 
 
 def _conditions(study_data: StudyData) -> list[str]:

@@ -1,4 +1,4 @@
-"""Makes the page from the template and puts it where it belongs."""
+"""The report as HTML, made from the template and written to its place."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def write_report(study_paths: Sequence[str | Place], out: str | Place | None = N
 def make_report(
     study_paths: Sequence[str | Place], out: str | Place | None = None
 ) -> tuple[Place, list[dict[str, Any]]]:
-    """As `write_report`; also returns the figures of each study."""
+    """Writes the report as `write_report` does; also returns the figures of each study."""
     paths = list(dict.fromkeys(map(reached, study_paths)))
     study_data = [StudyData(Study.load(path)) for path in paths]
     target = reached(out) if out is not None else _default(paths)
@@ -40,19 +40,19 @@ def make_report(
         write_atomic(target, render(study_data))
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from None
-    return target, [summary(each) for each in study_data]
+    return target, [summary(study) for study in study_data]
 
 
 def render(studies: Sequence[StudyData]) -> str:
-    """The page."""
+    """The page as HTML."""
     several = studies if len(studies) > 1 else []
-    lines = [Line(each.name, each.estimates.corrected.auc, "main") for each in several if each.estimates]
+    lines = [Line(study.name, study.estimates.corrected.auc, "main") for study in several if study.estimates]
     return (
         environment()
         .get_template("report.html.j2")
         .render(
-            studies=[study_page(each) for each in studies],
-            summaries=[summary(each) for each in several],
+            studies=[study_page(study) for study in studies],
+            summaries=[summary(study) for study in several],
             scale=draw(lines),
             between=between_studies(several),
         )

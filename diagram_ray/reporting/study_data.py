@@ -1,4 +1,4 @@
-"""What a study's folder says, and what follows from it: all figures of the report, none of its words."""
+"""A study's folder read and measured: all figures of the report, none of its words."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,19 +17,12 @@ from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.predictions import check_predictions
 from diagram_ray.evaluation.repeated_cv import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.verdict import Grade, grade
+from diagram_ray.reporting import recorded_values as recorded
+from diagram_ray.reporting.recorded_values import checked, mapping
 from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES, Study, TrialState
 from diagram_ray.search.importance import Importance, importances
 from diagram_ray.search.ladder import Ladder, Rung, make_rungs
 from diagram_ray.search.space import parse_space
-from diagram_ray.storage.paths import Place
-
-TRIAL_COLUMNS = [
-    *("number", "state", "reason", "auc_mean", "auc_sd", "accuracy_mean", "fold_auc", "fold_accuracy"),
-    *("folds", "epochs", "fold_epochs", "worker_seconds"),
-]
-CURVE_COLUMNS = ["trial", "fold", "epoch", "auc"]
-PREDICTION_COLUMNS = ["trial", "repeat", "fold", "image_id", "patient_id", "label", "score"]
-BASELINE_COLUMNS = ["group", "fold", "image_id", "patient_id", "label", "score"]
 
 
 class StudyData:
@@ -48,11 +41,11 @@ class StudyData:
         self.config: dict[str, Any] = self.document["study"]
         self.dataset: dict[str, Any] = self.document["dataset"]
         self.name = str(self.config.get("name", study.path.name))
-        self.trials = _with(study.trials, TRIAL_COLUMNS, study.path / "trials.parquet")
+        self.trials = checked(study.trials, recorded.TRIAL_COLUMNS, study.path / "trials.parquet")
 
     @cached_property
     def classes(self) -> tuple[str, str]:
-        """Negative and positive."""
+        """The names of the negative and the positive class."""
         classes = self.document.get("classes")
         if not isinstance(classes, list) or len(classes) != 2:
             raise DataError(f"{self.study.path / 'study.yaml'}: classes: {classes!r}; expected [negative, positive]")
@@ -65,8 +58,8 @@ class StudyData:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Of all complete trials on the study's own folds, each in the fold of its patient."""
-        every = _with(self.study.predictions, PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
+        """The predictions of all complete trials on the study's own folds, each in the fold of its patient."""
+        every = checked(self.study.predictions, recorded.PREDICTION_COLUMNS, self.study.path / "predictions.parquet")
         table = every[every["repeat"] == 0]
         assigned = self.study.splits.get("patients", {})
         wrong = table[table["patient_id"].map(assigned) != table["fold"]]
@@ -85,21 +78,21 @@ class StudyData:
 
     @cached_property
     def repeats_of_best(self) -> pd.DataFrame:
-        """The same on all assignments of folds that it was cross-validated on, each checked."""
+        """The best trial's predictions on all assignments of folds that it was cross-validated on, each checked."""
         every = self.study.predictions
-        mine, first = every[every["trial"] == self.number], self.of_best
-        for _, table in mine.groupby("repeat"):
+        rows, first = every[every["trial"] == self.number], self.of_best
+        for _, table in rows.groupby("repeat"):
             check_predictions(table.drop(columns="repeat"), first["image_id"], first["patient_id"])
-        return mine
+        return rows
 
     @property
     def number(self) -> int | None:
-        """Of the best trial."""
+        """The number of the best trial; None if no trial is complete."""
         return None if self.best is None else int(self.best["number"])
 
     @cached_property
     def estimates(self) -> Estimates | None:
-        """None if no trial is complete."""
+        """Estimates of the best trial's AUC; None if no trial is complete."""
         if self.number is None:
             return None
         baselines, reference = self.baseline_scores, self.reference_scores
@@ -107,31 +100,31 @@ class StudyData:
 
     @cached_property
     def baseline_scores(self) -> pd.DataFrame | None:
-        """Of trivial features; None if they were not measured."""
+        """Scores from trivial features; None if they were not measured."""
         if self.unmeasured:
             return None
-        return _with(self.study.baseline_predictions, BASELINE_COLUMNS, self.study.path / BASELINE_SCORES)
+        return checked(self.study.baseline_predictions, recorded.BASELINE_COLUMNS, self.study.path / BASELINE_SCORES)
 
     @cached_property
     def unmeasured(self) -> str:
-        """Why nothing is known of trivial baselines; empty if something is."""
+        """Reason why nothing is known of trivial baselines; empty if something is."""
         if self.number is None:
             return "no trial is complete"
-        found = self.study.baselines
-        if found is None:
+        baselines = self.study.baselines
+        if baselines is None:
             return f"tune --resume {self.study.path} does it, in seconds and without training"
-        return str(found.get("unmeasured", f"{BASELINES} does not say why"))
+        return str(baselines.get("unmeasured", f"{BASELINES} does not say why"))
 
     @cached_property
     def reference_scores(self) -> pd.DataFrame | None:
-        """Of the reference network; None if it was not measured."""
+        """Scores of the reference network; None if it was not measured."""
         if self.unreferenced:
             return None
-        return _with(self.study.reference_predictions, BASELINE_COLUMNS, self.study.path / REFERENCE_SCORES)
+        return checked(self.study.reference_predictions, recorded.BASELINE_COLUMNS, self.study.path / REFERENCE_SCORES)
 
     @cached_property
     def unreferenced(self) -> str:
-        """Why nothing is known of the reference network; empty if something is."""
+        """Reason why nothing is known of the reference network; empty if something is."""
         if self.number is None:
             return "no trial is complete"
         resume = f"tune --resume {self.study.path}"
@@ -142,36 +135,36 @@ class StudyData:
 
     @cached_property
     def repeated(self) -> RepeatedEstimate | None:
-        """None if the best trial was cross-validated once."""
+        """The estimate over all repeats; None if the best trial was cross-validated once."""
         if self.number is None or self.repeats_of_best["repeat"].nunique() < 2:
             return None
         return repeated_estimate(self.repeats_of_best)
 
     @cached_property
     def nested(self) -> NestedEstimate | None:
-        """None if there was no nested cross-validation, or it failed."""
+        """The estimate by nested cross-validation; None if there was none, or it failed."""
         if self.study.nested is None or "failed" in self.study.nested:
             return None
         path = self.study.path / "nested" / "predictions.parquet"
-        columns = [name for name in PREDICTION_COLUMNS if name != "repeat"]
-        return nested_estimate(_with(self.study.nested_predictions, columns, path))
+        columns = [name for name in recorded.PREDICTION_COLUMNS if name != "repeat"]
+        return nested_estimate(checked(self.study.nested_predictions, columns, path))
 
     @cached_property
     def units(self) -> list[UnitEstimate]:
         """The best trial's AUC by image, breast (if the images' sides are recorded) and patient."""
         if self.study.images is None:
             return unit_estimates(self.of_best, None)
-        table = _with(self.study.images, ["image_id", "laterality"], self.study.path / "images.parquet").dropna()
+        table = checked(self.study.images, ["image_id", "laterality"], self.study.path / "images.parquet").dropna()
         return unit_estimates(self.of_best, dict(zip(table["image_id"], table["laterality"], strict=True)))
 
     @cached_property
     def operating(self) -> Operating | None:
-        """What decisions by the best trial's scores are worth; None if no trial is complete."""
+        """The worth of decisions by the best trial's scores; None if no trial is complete."""
         return None if self.number is None else operating(out_of_fold(self.of_best))
 
     @cached_property
     def control(self) -> ControlCheck | None:
-        """None if the study has no control, or no complete trial to measure chance by."""
+        """The check of the no-signal control; None if the study has none, or no complete trial to measure chance by."""
         if self.study.control is None or self.estimates is None:
             return None
         try:
@@ -188,14 +181,14 @@ class StudyData:
 
     @property
     def grade(self) -> Grade:
-        """NONE if no trial is complete."""
+        """The grade of the evidence; NONE if no trial is complete."""
         if self.estimates is None:
             return Grade.NONE
         return grade(self.estimates.corrected.auc, self.control, self.estimates.margin)
 
     @property
     def states(self) -> str:
-        """For example "2 complete, 13 pruned, 1 failed"."""
+        """The number of trials in each state, for example "2 complete, 13 pruned, 1 failed"."""
         words = {
             TrialState.COMPLETE: "complete",
             TrialState.PRUNED: "pruned",
@@ -207,30 +200,30 @@ class StudyData:
 
     @cached_property
     def ladder(self) -> Ladder:
-        """As it was climbed."""
+        """The ladder of the study. Raises DataError if study.yaml has none that can be read."""
         try:
-            given, epochs = self.config["ladder"], int(self.document["experiment"]["training"]["epochs"])
-            reduction, rungs = int(given["reduction"]), given["rungs"]
-            made = make_rungs(int(self.config["folds"]), epochs)
-            return Ladder(tuple(Rung(*map(int, pair)) for pair in rungs) if rungs else made, reduction)
+            section, epochs = self.config["ladder"], int(self.document["experiment"]["training"]["epochs"])
+            reduction, rungs = int(section["reduction"]), section["rungs"]
+            default = make_rungs(int(self.config["folds"]), epochs)
+            return Ladder(tuple(Rung(*map(int, pair)) for pair in rungs) if rungs else default, reduction)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.study.path / 'study.yaml'}: the ladder cannot be read: {error!r}") from None
 
     @property
     def curves(self) -> pd.DataFrame:
-        """Empty if no trial finished an epoch."""
+        """The curves of all trials; empty if no trial finished an epoch."""
         if not (self.study.path / "curves.parquet").is_file():
-            return pd.DataFrame(columns=CURVE_COLUMNS)
-        return _with(self.study.curves, CURVE_COLUMNS, self.study.path / "curves.parquet")
+            return pd.DataFrame(columns=recorded.CURVE_COLUMNS)
+        return checked(self.study.curves, recorded.CURVE_COLUMNS, self.study.path / "curves.parquet")
 
     @property
     def curves_of_best(self) -> pd.DataFrame:
-        """Of all folds of the best trial."""
+        """The curves of all folds of the best trial."""
         return self.curves[self.curves["trial"] == self.number]
 
     @cached_property
     def importance(self) -> Importance:
-        """Of the searched settings."""
+        """The importance of the searched settings."""
         try:
             space = parse_space(self.config.get("space"), "study.yaml")
             return importances(self.trials, self.curves, space, self.ladder.rungs)
@@ -239,7 +232,7 @@ class StudyData:
 
     @cached_property
     def rocs(self) -> "Rocs":
-        """Of the best trial."""
+        """The ROC curves of the best trial."""
         groups = self.of_best.groupby(["repeat", "fold"])
         folds = [roc(part["label"].to_numpy(), part["score"].to_numpy()) for _, part in groups]
         return Rocs(folds, mean_roc(folds))
@@ -254,13 +247,13 @@ class StudyData:
             return rows
         images = self.of_best
         for row in rows:
-            mine = images["label"][(images["fold"].astype(str) == row["fold"]) | (row["fold"] == "all")]
-            row |= {"images": len(mine), "negative": int((mine == 0).sum()), "positive": int((mine == 1).sum())}
+            labels = images["label"][(images["fold"].astype(str) == row["fold"]) | (row["fold"] == "all")]
+            row |= {"images": len(labels), "negative": int((labels == 0).sum()), "positive": int((labels == 1).sum())}
         return rows
 
     @property
     def parameters(self) -> list[str]:
-        """Dotted names of what was searched."""
+        """Dotted names of the searched settings."""
         return [name.removeprefix("params.") for name in self.trials.columns if name.startswith("params.")]
 
     def is_log(self, parameter: str) -> bool:
@@ -271,20 +264,20 @@ class StudyData:
 
     def warnings(self) -> list[str]:
         """Contradictions that do not make the report impossible."""
-        found = []
+        sentences = []
         if self.best is not None and self.estimates is not None:
-            counted, said = self.estimates.fold_mean.value, float(self.best["auc_mean"])
-            if not np.isclose(counted, said, atol=1e-6):
-                found.append(
-                    f"trials.parquet says AUC {said:.4f} for the best trial; its predictions give {counted:.4f}."
+            computed, stored = self.estimates.fold_mean.value, float(self.best["auc_mean"])
+            if not np.isclose(computed, stored, atol=1e-6):
+                sentences.append(
+                    f"trials.parquet says AUC {stored:.4f} for the best trial; its predictions give {computed:.4f}."
                 )
         if not self.control_is_of_best:
-            found.append("The no-signal control was run for another trial than the one that is the best now.")
+            sentences.append("The no-signal control was run for another trial than the one that is the best now.")
         if self.document.get("interrupted"):
-            found.append(f"The study was ended early ({self.document['interrupted']}); it can be resumed.")
+            sentences.append(f"The study was ended early ({self.document['interrupted']}); it can be resumed.")
         for step, reason in mapping(self.document.get("failed_steps")).items():
-            found.append(f"After the search, one step failed ({step}): {reason}")
-        return found
+            sentences.append(f"After the search, one step failed ({step}): {reason}")
+        return sentences
 
 
 @dataclass(frozen=True)
@@ -293,22 +286,3 @@ class Rocs:
 
     folds: list[Roc]
     mean: MeanRoc
-
-
-def mapping(value: Any) -> dict[Any, Any]:
-    """`value` if it is a mapping, else an empty one: what a study file lacks is left out of the page."""
-    return value if isinstance(value, dict) else {}
-
-
-def _with(table: pd.DataFrame, columns: list[str], path: Place) -> pd.DataFrame:
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise DataError(f"{path}: column {missing[0]!r} is missing")
-    return table
-
-
-def plain(value: Any) -> Any:
-    """A table's value as Python's own; None where it is missing."""
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

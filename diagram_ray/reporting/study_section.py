@@ -1,4 +1,4 @@
-"""One study as the template wants it: plain values and finished text, section by section."""
+"""The values that the template needs to show one study: plain values and finished text, section by section."""
 
 import dataclasses
 from typing import Any
@@ -9,8 +9,10 @@ from diagram_ray.reporting import captions, charts, training_fit, uncertainty
 from diagram_ray.reporting.audit_note import audit_note
 from diagram_ray.reporting.baseline_comparison import figures, reference_figures
 from diagram_ray.reporting.best_trial import winner
+from diagram_ray.reporting.formatting import duration, short
 from diagram_ray.reporting.objectives import goals
-from diagram_ray.reporting.study_data import StudyData, mapping, plain
+from diagram_ray.reporting.recorded_values import mapping, plain
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.reporting.verdict import verdict_of
 from diagram_ray.results import TrialState
 from diagram_ray.search.ladder import Rung
@@ -24,7 +26,7 @@ SHOWN_FAILURES = 20
 
 
 def study_page(study_data: StudyData) -> dict[str, Any]:
-    """Everything the page says about one study."""
+    """The values that the page shows of one study."""
     complete = winner(study_data, study_data.estimates) if study_data.estimates is not None else None
     return {
         "name": study_data.name,
@@ -52,7 +54,7 @@ def study_page(study_data: StudyData) -> dict[str, Any]:
 def summary(study_data: StudyData) -> dict[str, Any]:
     """The figures of one study, for --json and the comparison of several."""
     best, estimates, control = study_data.best, study_data.estimates, study_data.control
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "name": study_data.name,
         "study": str(study_data.study.path),
         "dataset": str(study_data.dataset.get("name", "")),
@@ -66,8 +68,8 @@ def summary(study_data: StudyData) -> dict[str, Any]:
         "reference": reference_figures(study_data),
     }
     if best is None or estimates is None:
-        return found
-    return found | {
+        return result
+    return result | {
         "auc_mean": float(best["auc_mean"]),
         "auc_sd": float(best["auc_sd"]),
         "accuracy_mean": float(best["accuracy_mean"]),
@@ -159,7 +161,7 @@ def _trials(study_data: StudyData) -> dict[str, Any]:
             "state": str(row["state"]).lower(),
             "auc": "" if pd.isna(row["auc_mean"]) else f"{row['auc_mean']:.3f} ± {row['auc_sd']:.3f}",
             "trained": f"{row['folds']} × {row['epochs']}" if row["epochs"] else "",
-            "params": [_short(row[f"params.{name}"]) for name in study_data.parameters],
+            "params": [_param(row[f"params.{name}"]) for name in study_data.parameters],
             "best": row["number"] == study_data.number,
         }
         for _, row in ordered.iterrows()
@@ -168,7 +170,7 @@ def _trials(study_data: StudyData) -> dict[str, Any]:
 
 
 def _origin(study_data: StudyData) -> list[tuple[str, str]]:
-    """Where the figures come from: what is needed to get them again."""
+    """The origin of the figures: what is needed to get them again."""
     versions = mapping(study_data.document.get("versions"))
     commit = next((versions[key] for key in ("git", "commit", "git_commit") if key in versions), "not recorded")
     shown = ", ".join(
@@ -194,7 +196,7 @@ def _origin(study_data: StudyData) -> list[tuple[str, str]]:
 
 
 def _learnt_from(study_data: StudyData) -> list[tuple[str, str]]:
-    """The earlier studies that the sampler was told of."""
+    """The earlier studies that the sampler learnt from."""
     sources = study_data.document.get("warm_start")
     return [
         ("sampler warmed by", f"{source.get('told')} trials of {source.get('study')}")
@@ -202,11 +204,9 @@ def _learnt_from(study_data: StudyData) -> list[tuple[str, str]]:
     ]
 
 
-def _short(value: Any) -> str:
+def _param(value: Any) -> str:
     value = plain(value)
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "" if value is None else short(value)
 
 
 def _rung(rung: Rung) -> str:
@@ -214,11 +214,4 @@ def _rung(rung: Rung) -> str:
 
 
 def _duration(seconds: Any) -> str:
-    """Hours, minutes and seconds, in the two largest that are not zero."""
-    if seconds is None or pd.isna(seconds) or seconds <= 0:
-        return "not recorded"
-    hours, rest = divmod(round(float(seconds)), 3600)
-    minutes, rest = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return "not recorded" if seconds is None or pd.isna(seconds) or seconds <= 0 else duration(float(seconds))

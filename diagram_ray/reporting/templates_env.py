@@ -1,10 +1,10 @@
-"""The templates' environment."""
+"""The Jinja environment of the templates."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def environment() -> Environment:
-    """Of the templates: whatever is put into a page is escaped, and what is missing is an error."""
+    """The environment of the templates: whatever is put into a page is escaped, and what is missing is an error."""
     return Environment(
         loader=PackageLoader("diagram_ray.reporting"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""How well the best trial's networks fit the images that they were trained on, beside the test images."""
+"""The fit of the best trial's networks to the images that they were trained on, beside the test images."""
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ COLUMNS = ["fold", "epoch", "training_auc", "auc"]
 
 
 def last_epochs(study_data: StudyData) -> pd.DataFrame:
-    """`fold, epoch, training_auc, auc` after the last epoch in which each fold was trained; empty if not recorded.
+    """The table `fold, epoch, training_auc, auc` after each fold's last epoch of training; empty if not recorded.
 
     After training has stopped early there are epochs in which nothing is trained.
     """
@@ -21,22 +21,22 @@ def last_epochs(study_data: StudyData) -> pd.DataFrame:
 
 
 def training_auc(study_data: StudyData) -> float | None:
-    """Mean over the folds; None if it is not recorded."""
+    """The mean training AUC over the folds; None if it is not recorded."""
     table = last_epochs(study_data)
     return None if table.empty else float(table["training_auc"].mean())
 
 
 def underfitting(study_data: StudyData) -> str:
-    """The warning; empty if the networks fit, or if it is not known."""
+    """The warning that the networks underfit; empty if they fit, or if it is not known."""
     if study_data.best is None:
         return ""
     return underfits(training_auc(study_data), float(study_data.best["auc_mean"]), int(study_data.best["epochs"]))
 
 
 def warnings(study_data: StudyData) -> list[str]:
-    """For the first page."""
-    found = underfitting(study_data)
-    return [f"The best trial {found}."] if found else []
+    """Warnings for the first page, at most one."""
+    warning = underfitting(study_data)
+    return [f"The best trial {warning}."] if warning else []
 
 
 def rows(study_data: StudyData) -> list[dict[str, str]]:

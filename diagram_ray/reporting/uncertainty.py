@@ -12,7 +12,9 @@ from diagram_ray.evaluation.comparison import Comparison, Tested, compare, holm
 from diagram_ray.evaluation.operating_points import Operating
 from diagram_ray.evaluation.power import MOST, POWER, Power, power_line
 from diagram_ray.evaluation.verdict import signed
-from diagram_ray.reporting.study_data import StudyData, mapping, plain
+from diagram_ray.reporting.formatting import signed_interval_text
+from diagram_ray.reporting.recorded_values import mapping, plain
+from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import TrialState
 
 TESTS = ("corrected", "patients", "delong")
@@ -20,24 +22,24 @@ TESTS = ("corrected", "patients", "delong")
 
 def decisions(study_data: StudyData) -> list[tuple[str, str, str]]:
     """Figures of decisions by the winner's scores: name, value, 95 % interval."""
-    found = study_data.operating
-    if found is None:
+    operating = study_data.operating
+    if operating is None:
         return []
     half, youden = (
         "Accuracy at the threshold 0.5",
-        f"Accuracy at the Youden point of the other folds ({_span(found)})",
+        f"Accuracy at the Youden point of the other folds ({_span(operating)})",
     )
-    rows = [(half, found.at_half), (youden, found.at_youden)]
-    rows += [(f"Sensitivity at {level:.0%} specificity", value) for level, value in found.sensitivity.items()]
+    rows = [(half, operating.at_half), (youden, operating.at_youden)]
+    rows += [(f"Sensitivity at {level:.0%} specificity", value) for level, value in operating.sensitivity.items()]
     return [(name, f"{it.value:.1%}", f"{it.low:.1%} to {it.high:.1%}") for name, it in rows if not np.isnan(it.value)]
 
 
 def settings(study_data: StudyData) -> list[dict[str, Any]]:
-    """The winner against the best complete trial of each other choice of a categorical setting."""
+    """Comparisons of the winner with the best complete trial of each other choice of a categorical setting."""
     pairs = [
         (f"{label} (trial {number})", _try_compare(study_data, number)) for number, label in rivals(study_data).items()
     ]
-    return _rows([(label, found) for label, found in pairs if found is not None])
+    return _rows([(label, comparison) for label, comparison in pairs if comparison is not None])
 
 
 def rivals(study_data: StudyData) -> dict[int, str]:
@@ -47,50 +49,50 @@ def rivals(study_data: StudyData) -> dict[int, str]:
     complete = study_data.trials[study_data.trials["state"] == TrialState.COMPLETE]
     ordered = complete.sort_values(["auc_mean", "number"], ascending=[False, True])
     space = mapping(study_data.config.get("space"))
-    found: dict[int, list[str]] = {}
+    choices: dict[int, list[str]] = {}
     for name in study_data.parameters:
         column = f"params.{name}"
         if mapping(space.get(name)).get("type") != "categorical":
             continue
         others = ordered[ordered[column].notna() & (ordered[column] != study_data.best[column])]
         for _, row in others.drop_duplicates(column).iterrows():
-            found.setdefault(int(row["number"]), []).append(f"{name} = {plain(row[column])}")
-    return {number: ", ".join(labels) for number, labels in found.items()}
+            choices.setdefault(int(row["number"]), []).append(f"{name} = {plain(row[column])}")
+    return {number: ", ".join(labels) for number, labels in choices.items()}
 
 
 def power_words(study_data: StudyData) -> str:
-    """What it would take to see a small difference, with its assumptions."""
-    found = _power(study_data)
-    if found is None:
+    """A text on what it would take to see a small difference, with its assumptions."""
+    power = _power(study_data)
+    if power is None:
         return "How many repeats a small difference needs cannot be said: it takes two complete trials that differ."
     folds = int(study_data.config["folds"])
-    aim = f"To see a difference of {found.difference:.2f} between two configurations"
-    if found.repeats is not None:
-        plural = "repeats" if found.repeats > 1 else "repeat"
-        need = f"{aim} you need {found.repeats} {plural} of {folds}-fold cross-validation."
+    aim = f"To see a difference of {power.difference:.2f} between two configurations"
+    if power.repeats is not None:
+        plural = "repeats" if power.repeats > 1 else "repeat"
+        need = f"{aim} you need {power.repeats} {plural} of {folds}-fold cross-validation."
     else:
-        times = (found.smallest / found.difference) ** 2
+        times = (power.smallest / power.difference) ** 2
         need = (
             f"{aim} no number of repeats of {folds}-fold cross-validation is enough: all of them train on the "
-            f"same patients, and even {MOST} show differences from {found.limit:.3f} only. About {times:.0f} times as "
+            f"same patients, and even {MOST} show differences from {power.limit:.3f} only. About {times:.0f} times as "
             "many patients would show it in one run."
         )
-    return f"{need} One run such as this shows differences from {found.smallest:.3f}. {_assumed(found)}"
+    return f"{need} One run such as this shows differences from {power.smallest:.3f}. {_assumed(power)}"
 
 
 def between_studies(studies: Sequence[StudyData]) -> list[dict[str, Any]]:
-    """Each study's winner against each other's, where both were measured on the same images, labels and folds."""
-    found = []
-    for first, second in itertools.combinations([each for each in studies if each.best is not None], 2):
+    """Comparisons of the studies' winners, where they were measured on the same images, labels and folds."""
+    comparisons = []
+    for first, second in itertools.combinations([study for study in studies if study.best is not None], 2):
         if _place(first) == _place(second):
             repeats, compared = _compare_repeats(first.repeats_of_best, second.repeats_of_best)
             label = f"{second.name} less {first.name}"
-            found.append((label if repeats == 1 else f"{label}, {repeats} repeats", compared))
-    return _rows(found)
+            comparisons.append((label if repeats == 1 else f"{label}, {repeats} repeats", compared))
+    return _rows(comparisons)
 
 
 def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Comparison]:
-    """On the assignments of folds that both have, and how many these are. The study's own folds are the same."""
+    """The number of assignments of folds that both have, at least the study's own, and the comparison on these."""
     shared = [0]
     for repeat in sorted((set(first["repeat"]) & set(second["repeat"])) - {0}):
         folds = [
@@ -103,7 +105,7 @@ def _compare_repeats(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, Co
 
 
 def _place(study_data: StudyData) -> tuple[Any, ...]:
-    """What two studies must share for their predictions to be paired."""
+    """The facts that two studies must share for their predictions to be paired."""
     return (
         study_data.dataset.get("fingerprint"),
         mapping(study_data.document["experiment"].get("data")).get("target"),
@@ -113,7 +115,7 @@ def _place(study_data: StudyData) -> tuple[Any, ...]:
 
 
 def _try_compare(study_data: StudyData, rival: int) -> Comparison | None:
-    """None where a fold has images of one class only."""
+    """The comparison of the winner with a rival; None where a fold has images of one class only."""
     table = study_data.predictions
     try:
         return compare(table[table["trial"] == rival], study_data.of_best)
@@ -122,7 +124,7 @@ def _try_compare(study_data: StudyData, rival: int) -> Comparison | None:
 
 
 def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]:
-    """One row a comparison; p values corrected by Holm over all rows, for each test by itself."""
+    """The rows of the table, one a comparison; p values corrected by Holm over all rows, for each test by itself."""
     adjusted = {test: holm([getattr(it, test).p for _, it in comparisons]) for test in TESTS}
     return [
         {
@@ -136,28 +138,27 @@ def _rows(comparisons: Sequence[tuple[str, Comparison]]) -> list[dict[str, Any]]
 
 
 def _words(tested: Tested, p: float) -> dict[str, str]:
-    interval = tested.difference
     return {
-        "interval": f"{signed(interval.low)} to {signed(interval.high)}",
+        "interval": signed_interval_text(tested.difference),
         "p": f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}",
     }
 
 
-def _span(found: Operating) -> str:
-    low, high = min(found.thresholds), max(found.thresholds)
+def _span(operating: Operating) -> str:
+    low, high = min(operating.thresholds), max(operating.thresholds)
     return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
-def _assumed(found: Power) -> str:
-    pairs = "one pair" if found.pairs == 1 else f"{found.pairs} pairs"
+def _assumed(power: Power) -> str:
+    pairs = "one pair" if power.pairs == 1 else f"{power.pairs} pairs"
     return (
-        f"(Corrected resampled t test, 5% level, {POWER:.0%} power; a difference varies by {found.fold_sd:.3f} between "
+        f"(Corrected resampled t test, 5% level, {POWER:.0%} power; a difference varies by {power.fold_sd:.3f} between "
         f"folds, seen in {pairs} of complete trials; two configurations named beforehand.)"
     )
 
 
 def _power(study_data: StudyData) -> Power | None:
-    """From the winner's and the other complete trials' AUC in each fold."""
+    """The power, from the winner's and the other complete trials' AUC in each fold."""
     if study_data.best is None:
         return None
     complete = study_data.trials[

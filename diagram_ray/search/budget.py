@@ -1,4 +1,4 @@
-"""What a study may spend beside its trials and its time.
+"""Budgets of a study beside its trials and its time.
 
 `fold_epochs` keeps a study a function of its seed: trial i starts if the trials before it have cost less, each up to
 the rung at which it ended, so whoever is faster changes nothing. Where that is not known yet the trial waits. What runs
@@ -23,15 +23,15 @@ LONGEST_TICK = 60.0
 
 
 class BudgetConfig(Frozen):
-    """What a study may spend, beside `trials` and `time_budget`."""
+    """Limits on what a study may spend, beside `trials` and `time_budget`."""
 
     fold_epochs: int | None = Field(default=None, ge=1)
     """Epochs of one fold: no trial starts once the trials before it have cost so many."""
     cost_per_worker_hour: float | None = Field(default=None, gt=0.0)
-    """What a worker costs in an hour, in any currency."""
+    """Cost of a worker in an hour, in any currency."""
     cost: float | None = Field(default=None, gt=0.0)
-    """What may be spent, in the same currency. Paid are the workers of the trials that run, while they run; the control
-    is not counted."""
+    """Money that may be spent, in the same currency. Paid are the workers of the trials that run, while they run; the
+    control is not counted."""
 
     @field_validator("cost")
     @classmethod
@@ -79,7 +79,7 @@ class Meter:
     def __init__(
         self, budget: BudgetConfig, workers: int, before: float = 0.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`workers`: of a trial. `before`: worker-seconds of the study until now."""
+        """`workers`: of each trial. `before`: worker-seconds of the study until now."""
         self.worker_seconds = before
         self._budget = budget
         self._workers = workers
@@ -87,7 +87,7 @@ class Meter:
         self._looked: float | None = None
 
     def tick(self, running: int) -> str:
-        """Counts the time since the last look for so many trials; why the study must stop, or nothing."""
+        """Counts the time since the last look for so many trials; returns why the study must stop, or an empty text."""
         now, before = self._clock(), self._looked
         self._looked = now
         if before is not None:
@@ -97,6 +97,6 @@ class Meter:
 
     @property
     def cost(self) -> float | None:
-        """In the currency of the rate; None without one."""
+        """The money spent so far, in the currency of the rate; None without a rate."""
         rate = self._budget.cost_per_worker_hour
         return None if rate is None else self.worker_seconds / 3600.0 * rate

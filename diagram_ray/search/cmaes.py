@@ -23,7 +23,7 @@ Merit = tuple[float, ...]
 
 
 def merit(trial: Trial, excess: float = 0.0) -> Merit | None:
-    """What trials are ordered by, the better the greater; None for one that says nothing.
+    """The value by which trials are ordered, the better the greater; None for one that says nothing.
 
     CMA-ES needs the order of the trials only. One that reached a higher rung is better, of equals the one with the
     greater AUC; all that break the study's constraints come behind, by how far (`excess`).
@@ -45,8 +45,8 @@ class Evolution:
         self._optimizer = self._begin()
         self._waiting: list[tuple[NDArray[np.float64], Merit]] = []
 
-    def told(self, params: Mapping[str, Any], value: Merit) -> None:
-        """A trial that has ended, in the order of the numbers."""
+    def tell(self, params: Mapping[str, Any], value: Merit) -> None:
+        """Learns from a trial that has ended; trials come in the order of their numbers."""
         point = [values.quantile(params[key]) for key, values in self._space.items()]
         self._waiting.append((np.array(point), value))
         if len(self._waiting) == self._optimizer.population_size:
@@ -59,13 +59,13 @@ class Evolution:
                 self._optimizer = self._begin()
 
     def ask(self, seed: int) -> dict[str, Any]:
-        """A proposal that depends on what was told and on `seed`."""
+        """Returns a proposal that depends on the trials so far and on `seed`."""
         self._optimizer.reseed_rng(seed)
         point = np.minimum(self._optimizer.ask(), math.nextafter(1.0, 0.0))
         return {key: values.at(float(u)) for (key, values), u in zip(self._space.items(), point, strict=True)}
 
     def _begin(self) -> CMA:
-        """In the middle; after it has converged, anywhere."""
+        """A new optimizer: it starts in the middle of the space; after it has converged, anywhere."""
         count = len(self._space)
         random = np.random.default_rng([self._seed, self._restarts])
         mean = random.random(count) if self._restarts else np.full(count, 0.5)

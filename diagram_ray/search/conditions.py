@@ -21,13 +21,13 @@ LARGEST_GRID = 1_000_000
 
 
 def ordered(space: Space) -> Space:
-    """The space by name, but each key after those that its conditions name. The order in the file must not matter."""
-    found: Space = {}
-    left = dict(sorted(space.items()))
-    while left:
-        key = next(key for key, values in left.items() if not left.keys() & values.when.keys())
-        found[key] = left.pop(key)
-    return found
+    """The space sorted by name, but each key after those that its conditions name: the file's order must not matter."""
+    arranged: Space = {}
+    remaining = dict(sorted(space.items()))
+    while remaining:
+        key = next(key for key, values in remaining.items() if not remaining.keys() & values.when.keys())
+        arranged[key] = remaining.pop(key)
+    return arranged
 
 
 def exists(values: Range, params: Mapping[str, Any]) -> bool:
@@ -36,26 +36,26 @@ def exists(values: Range, params: Mapping[str, Any]) -> bool:
 
 
 def existing(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `params` that exist. `space` is in the order of `ordered`."""
-    found: dict[str, Any] = {}
+    """The parameters among `params` that exist. `space` is in the order of `ordered`."""
+    present: dict[str, Any] = {}
     for key, values in space.items():
-        if key in params and exists(values, found):
-            found[key] = params[key]
-    return found
+        if key in params and exists(values, present):
+            present[key] = params[key]
+    return present
 
 
 def among(value: Any, allowed: Sequence[Value]) -> bool:
-    """Whether `value` is one of these. True is not 1, but 2.0 is 2."""
-    return any(_same(value, each) for each in allowed)
+    """Whether `value` is one of the allowed ones. True is not 1, but 2.0 is 2."""
+    return any(_same(value, choice) for choice in allowed)
 
 
 def configurations(space: Space) -> Iterator[dict[str, Any]]:
-    """Every configuration of an `ordered` space without real ranges, once."""
+    """Yields every configuration of an `ordered` space without real ranges, once."""
     yield from _extended(list(space.items()), {})
 
 
 def grid_size(space: Space, where: str) -> int:
-    """How many configurations there are. Raises ConfigError if there is no end of them."""
+    """The number of configurations. Raises ConfigError if there is no end of them."""
     for key, values in space.items():
         if values.points() is None:
             raise ConfigError(f"{where}: space.{key}: a grid needs a step, or choices")
@@ -63,8 +63,8 @@ def grid_size(space: Space, where: str) -> int:
     if any(values.when for values in space.values()):
         size = sum(1 for _ in islice(configurations(ordered(space)), LARGEST_GRID + 1))
     if size > LARGEST_GRID:
-        found = f"{size}" if size > LARGEST_GRID + 1 else f"more than {LARGEST_GRID}"
-        raise ConfigError(f"{where}: space: {found} configurations are too many for a grid; at most {LARGEST_GRID}")
+        count = f"{size}" if size > LARGEST_GRID + 1 else f"more than {LARGEST_GRID}"
+        raise ConfigError(f"{where}: space: {count} configurations are too many for a grid; at most {LARGEST_GRID}")
     return size
 
 
@@ -95,7 +95,7 @@ def check_points(points: Sequence[Mapping[str, Any]], space: Space, where: str) 
 
 
 def settle(raw: dict[str, Any], key: str, value: Any) -> None:
-    """In a study file's `space`: the searched `key` is fixed at `value` and leaves the space.
+    """Fixes a searched key at a value: in a study file's `space` (`raw`), `key` leaves the space.
 
     Conditions on it that are met are dropped; what can no longer exist leaves the space as well.
     """
@@ -131,16 +131,16 @@ def _remove(raw: dict[str, Any], key: str) -> None:
             _remove(raw, name)
 
 
-def _extended(left: Sequence[tuple[str, Range]], found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if not left:
-        yield found
+def _extended(ranges: Sequence[tuple[str, Range]], params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if not ranges:
+        yield params
         return
-    (key, values), *rest = left
-    if not exists(values, found):
-        yield from _extended(rest, found)
+    (key, values), *rest = ranges
+    if not exists(values, params):
+        yield from _extended(rest, params)
         return
     for value in values.points() or ():
-        yield from _extended(rest, {**found, key: value})
+        yield from _extended(rest, {**params, key: value})
 
 
 def _check_condition(space: Space, parent: str, allowed: Sequence[Value], where: str) -> None:
@@ -152,8 +152,8 @@ def _check_condition(space: Space, parent: str, allowed: Sequence[Value], where:
         raise ConfigError(f"{where}.{parent}: [] names no value, so the parameter would never exist")
     for value in allowed:
         if not space[parent].holds(value):
-            known = space[parent].model_dump(exclude_defaults=True)
-            raise ConfigError(f"{where}.{parent}: {value!r} is never the value of {parent}: {known}")
+            definition = space[parent].model_dump(exclude_defaults=True)
+            raise ConfigError(f"{where}.{parent}: {value!r} is never the value of {parent}: {definition}")
 
 
 def _check_no_circle(space: Space, path: tuple[str, ...], where: str) -> None:

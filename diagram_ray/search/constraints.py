@@ -50,19 +50,19 @@ class ConstraintsConfig(Frozen):
 
 @dataclass(frozen=True)
 class Goals:
-    """What a study wants of a trial, besides that it is good."""
+    """The objectives and bounds of a study."""
 
     objectives: tuple[str, ...] = (AUC,)
     bounds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def need_sizes(self) -> bool:
-        """Whether anything depends on them."""
+        """Whether anything depends on the sizes of the models."""
         return bool(self.bounds) or len(self.objectives) > 1
 
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:
-        """Of the objectives, in Optuna's words."""
+        """The direction of each objective, in Optuna's words."""
         return ["maximize" if name == AUC else "minimize" for name in self.objectives]
 
     def values(self, trial: Trial) -> list[float]:
@@ -71,27 +71,27 @@ class Goals:
         return [auc if name == AUC else trial.sizes[name] for name in self.objectives]
 
     def excess(self, sizes: Mapping[str, float]) -> dict[str, float]:
-        """By which part of the bound each size is above it; 0 or less where it is not."""
+        """The relative excess of each size over its bound: 0.1 is a tenth too much; 0 or less where the bound holds."""
         return {name: sizes[name] / bound - 1.0 for name, bound in self.bounds.items() if name in sizes}
 
     def over(self, sizes: Mapping[str, float]) -> float:
-        """The sum of what is too much; 0 if nothing is."""
+        """The sum of the relative excesses over all bounds; 0 if none is broken."""
         return sum(part for part in self.excess(sizes).values() if part > 0.0)
 
     def broken(self, sizes: Mapping[str, float]) -> str:
         """The bounds that are broken, in words; empty if none is."""
         above = [name for name, part in self.excess(sizes).items() if part > 0.0]
-        told = [f"{shown(sizes[name])} {SIZES[name]} > {shown(self.bounds[name])}" for name in above]
-        return f"constraint: {', '.join(told)}" if told else ""
+        excesses = [f"{shown(sizes[name])} {SIZES[name]} > {shown(self.bounds[name])}" for name in above]
+        return f"constraint: {', '.join(excesses)}" if excesses else ""
 
 
 def goals_of(objectives: Sequence[str], constraints: ConstraintsConfig) -> Goals:
-    """Of a study."""
+    """The goals of a study, from its objectives and constraints."""
     return Goals(tuple(objectives), constraints.model_dump(exclude_none=True))
 
 
 def check_objectives(objectives: Sequence[str], sampler: str, where: str) -> None:
-    """Raises ConfigError if AUC is not among them, one comes twice, or the sampler can follow one only."""
+    """Raises ConfigError if AUC is not among the objectives, one comes twice, or the sampler can follow one only."""
     if AUC not in objectives or len(set(objectives)) < len(objectives):
         raise ConfigError(f"{where}: objectives: {list(objectives)}: each once, and {AUC} must be one of them")
     if len(objectives) > 1 and sampler == "cmaes":
@@ -99,7 +99,7 @@ def check_objectives(objectives: Sequence[str], sampler: str, where: str) -> Non
 
 
 def shown(value: float) -> str:
-    """A size for people.
+    """The text of a size for people.
 
     >>> shown(2_500_000.0)
     '2,500,000'

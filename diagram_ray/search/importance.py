@@ -1,4 +1,4 @@
-"""Which searched settings made the difference, by Optuna's PED-ANOVA (Watanabe et al., IJCAI 2023)."""
+"""Importance of the searched settings, by Optuna's PED-ANOVA (Watanabe et al., IJCAI 2023)."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from diagram_ray.search.ladder import Rung
 from diagram_ray.search.space import Space
 
 MIN_TRIALS = 10
-"""With fewer the best fifth is a single trial or two, and the answer is noise."""
+"""The fewest trials compared: with fewer the best fifth is a single trial or two, and the answer is noise."""
 MIN_PART = 0.5
-"""Of the trials: fewer are survivors, and what the others died of no longer shows."""
+"""The smallest part of all trials compared: fewer are survivors, and what the others died of no longer shows."""
 TOP = 0.2
 
 
@@ -29,7 +29,7 @@ class Importance:
 
 
 def importances(trials: pd.DataFrame, curves: pd.DataFrame, space: Space, rungs: Sequence[Rung]) -> Importance:
-    """From the study's tables. The trials are compared at the highest rung that ten of them and half of them
+    """The importance of each setting. The trials are compared at the highest rung that ten of them and half of them
     reached: AUC of different rungs cannot be compared, and the complete trials alone are few survivors."""
     usable = {name: values for name, values in space.items() if f"params.{name}" in trials and not values.when}
     partial = [name for name, values in space.items() if values.when]
@@ -82,5 +82,5 @@ def _ped_anova(space: Space, rows: list[dict[str, Any]], scores: list[float]) ->
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(part) for name, part in found.items()} if sum(found.values()) > 0 else {}
+        parts: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(part) for name, part in parts.items()} if sum(parts.values()) > 0 else {}

@@ -37,7 +37,7 @@ class Ladder:
 
     @property
     def top(self) -> int:
-        """Index of the last rung; who reaches it is complete."""
+        """Index of the last rung; a trial that reaches it is complete."""
         return len(self.rungs) - 1
 
     def exhaustive(self, trials: int) -> int:
@@ -45,7 +45,7 @@ class Ladder:
         return trials * self.rungs[-1].fold_epochs
 
     def expected(self, trials: int, unpruned: int = 0) -> int:
-        """Fold-epochs if exactly 1/`reduction` pass each rung; the first `unpruned` trials have nobody to be
+        """Fold-epochs if exactly 1/`reduction` pass each rung; the first `unpruned` trials have no others to be
         compared with and all go on."""
         first = min(trials, unpruned)
         cost, alive, before = float(self.exhaustive(first)), float(trials - first), 0
@@ -56,11 +56,11 @@ class Ladder:
 
 
 def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
-    """One fold after a third of the epochs, at half of them further folds by fifths of all, all folds at the end.
+    """The default rungs: a fold after a third of the epochs, at half of them fifths of all folds, all folds at the end.
 
-    Earlier epochs tell little: where all configurations were trained in full (benchmarks/search_cost.py), the best in
+    Earlier epochs say little: where all configurations were trained in full (benchmarks/search_cost.py), the best in
     the end could be anywhere before a quarter of the epochs. From there on a further fold at a time costs least for
-    what it tells.
+    what it shows.
 
     >>> [str(rung) for rung in make_rungs(5, 30)][:3]
     ['1 folds x 10 epochs', '2 folds x 15 epochs', '3 folds x 15 epochs']
@@ -71,13 +71,13 @@ def make_rungs(folds: int, epochs: int) -> tuple[Rung, ...]:
 
 
 def usual_lookback(at_once: int, trials: int) -> int:
-    """For `at_once` trials at a time: twice as many, and more where there are many for each worker.
+    """The default lookback: twice the trials `at_once`, and more where there are many for each worker.
 
     Trials last very differently, and workers wait for the longest; the more trials, the less is lost by comparing with
     somewhat earlier ones. Simulated clusters did well with it (benchmarks/RESULTS.md). A single worker
     never waits.
 
-    >>> [usual_lookback(64, 64 * each) for each in (1, 8, 20, 100)]
+    >>> [usual_lookback(64, 64 * factor) for factor in (1, 8, 20, 100)]
     [128, 128, 200, 446]
     """
     return max(2 * at_once, round(1 + (at_once - 1) * math.sqrt(trials / (2 * at_once))))
@@ -102,7 +102,7 @@ def decide(rung: Rung, value: float, earlier: ArrayLike, reduction: int) -> Deci
 
 
 def decide_by_rank(rung: Rung, value: float, better: int, earlier: int, reduction: int) -> Decision:
-    """As `decide`, where it is known how many of the `earlier` trials are `better`."""
+    """Decides as `decide` does, where it is known how many of the `earlier` trials are `better`."""
     count = earlier + 1
     if count < reduction:
         return Decision(True, f"{value:.4f} at {rung}: {earlier} earlier trials are too few to compare with")

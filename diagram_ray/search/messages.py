@@ -1,4 +1,4 @@
-"""What the search is told and what it asks of others: trials' reports, its rules, a ledger, a sampler, case scores."""
+"""What the search exchanges with others: reports of trials, rules, a ledger, a sampler and case scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,28 +11,28 @@ from diagram_ray.search.racing import CaseScores, Race
 
 
 class Memory:
-    """A ledger (`Journal`) that is forgotten."""
+    """A ledger (`Journal`) in memory, which is written nowhere."""
 
     def __init__(self) -> None:
         self.trials: dict[int, Trial] = {}
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
-        """As `Journal`."""
+        """Records the proposal (see `Journal.asked`)."""
         self.trials[number] = Trial(number, params, sizes=sizes or {})
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
-        """As `Journal`."""
+        """Records the measurement (see `Journal.measured`)."""
         trial = self.trials[number]
         self.trials[number] = replace(trial, measurements=(*trial.measurements, measurement))
 
     def ended(self, number: int, state: TrialState, reason: str) -> None:
-        """As `Journal`."""
+        """Records the end of the trial (see `Journal.ended`)."""
         self.trials[number] = replace(self.trials[number], state=state, reason=reason)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the decisions depend on, besides the results."""
+    """The settings that the decisions depend on, besides the results."""
 
     trials: int
     parallel: int
@@ -40,18 +40,18 @@ class Rules:
     lookback: int
     ladder: Ladder
     race: Race | None = None
-    """None: the ladder alone decides."""
+    """The race against the best complete trial; None: the ladder alone decides."""
     goals: Goals = field(default_factory=Goals)
-    """Its bounds end a trial before it starts."""
+    """The objectives and bounds; a trial that breaks a bound ends before it starts."""
     fold_epochs: int | None = None
-    """No trial starts once the trials before it have cost so much (search/budget.py)."""
+    """The budget: no trial starts once the trials before it have cost so much (search/budget.py). None: no budget."""
 
 
 class Proposer(Protocol):
     """Gives trial `number` its parameters."""
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
-        """A function of `number` and of `trials` 0..number - lookback only."""
+        """Returns the parameters, which depend on `number` and on `trials` 0..number - lookback only."""
 
 
 class Journal(Protocol):
@@ -60,24 +60,24 @@ class Journal(Protocol):
     trials: dict[int, Trial]
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
-        """Trial `number` exists from now on. `sizes` are given where the study has bounds or objectives on them."""
+        """Records a new trial. `sizes` are given where the study has bounds or objectives on them."""
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
-        """Trial `number` reached the next rung."""
+        """Records that trial `number` reached the next rung."""
 
     def ended(self, number: int, state: TrialState, reason: str) -> None:
-        """Trial `number` will not go on."""
+        """Records that trial `number` will not go on."""
 
 
 class CaseScoreSource(Protocol):
-    """Knows what trials scored case by case."""
+    """A source of what trials scored case by case."""
 
     def case_scores(self, number: int, rung: int) -> CaseScores:
-        """Of trial `number` at a rung that it has reached."""
+        """The scores of trial `number`, case by case, at a rung that it has reached."""
 
 
 class Device(NamedTuple):
-    """What a process trains on: the address of its machine, and the number of a GPU there if it has one."""
+    """A device that a process trains on: the address of its machine, and the number of a GPU there if it has one."""
 
     machine: str
     gpu: str = ""
@@ -88,7 +88,7 @@ class Device(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialReport:
-    """What a worker tells the driver after each round (one epoch of every fold of the rung)."""
+    """A worker's report to the driver after each round (one epoch of every fold of the rung)."""
 
     number: int
     folds: int
@@ -96,21 +96,21 @@ class TrialReport:
     fold_epochs: int
     """Epochs of one fold that the trial has trained so far."""
     auc: float | None = None
-    """Mean over the folds of this round."""
+    """Mean AUC over the folds of this round."""
     rung: int | None = None
     """The rung that is complete with this round; `measurement` is given then."""
     measurement: Measurement | None = None
     failed: str = ""
-    """Why the trial cannot go on."""
+    """Reason why the trial cannot go on; empty if it can."""
     storage_failure: str = ""
-    """Why no trial can: what they leave cannot be written. The study ends, and goes on when it is resumed."""
+    """Reason why no trial can go on: the store cannot be written. The study ends, and goes on when it is resumed."""
     begun_at: int = field(default=0, compare=False)
     """Fold-epochs that the worker found done when it took the trial."""
     draining: bool = False
-    """The worker's machine has been told to go: all is saved, and the worker ends. Another one takes the trial."""
+    """Whether the worker's machine must leave: all is saved, and the worker ends. Another one takes the trial."""
     seconds: float = field(default=0.0, compare=False)
-    """That the round took, with all that had to be done before and after it."""
+    """Duration of the round, with all that had to be done before and after it."""
     devices: tuple[Device, ...] = field(default=(), compare=False)
-    """That the trial is trained on."""
+    """Devices that the trial is trained on."""
     training_auc: float | None = None
-    """Mean over the folds of this round, on some of their training images."""
+    """Mean AUC over the folds of this round, on some of their training images."""

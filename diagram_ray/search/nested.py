@@ -7,7 +7,7 @@ of having been selected.
 
 Which configurations may enter: all that were proposed *without a look at any result* (`study.nested_plan.blind`). A
 configuration that TPE proposed was proposed from scores of the very images that an outer fold holds out, and one that
-the study's ladder let go on was let go on by them; so the guided proposals are left out, and the ladder is climbed anew
+the study's ladder let go on was let go on by them; so the guided proposals are left out, and the ladder is applied anew
 in each outer fold. Where the study was guided, the estimate is therefore of a search over its unguided part.
 
 A model that was trained without the folds i and j serves twice: as the outer fold i's model that is tested on j, and
@@ -35,22 +35,22 @@ class HeldOutModel:
 
     trial: int
     without: tuple[int, ...]
-    """One or two folds, ascending."""
+    """The folds it has not seen: one or two, ascending."""
     epochs: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """There is no such model, because its training failed."""
+    """The result where there is no such model, because its training failed."""
 
     reason: str
 
 
 class Scores(Protocol):
-    """Knows what models score."""
+    """A source of the scores of held-out models."""
 
-    def of(self, cell: HeldOutModel, fold: int) -> "Floats | Failed | None":
-        """Of the images of `fold`, which the model was trained without, in the order of the data. None: not trained."""
+    def of(self, model: HeldOutModel, fold: int) -> "Floats | Failed | None":
+        """The scores of the images of `fold`, unseen by the model, in the order of the data. None: not trained."""
 
 
 def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:
@@ -66,29 +66,29 @@ def leave_out(splits: Splits, folds: Sequence[int]) -> tuple[Splits, int]:
 
 @dataclass(frozen=True)
 class Field:
-    """What all outer folds search in, and by which rules."""
+    """The search space of all outer folds: the candidates, and the rules."""
 
     trials: Sequence[int]
     """The candidates, in the order in which they came."""
     ladder: Ladder
-    """The inner one."""
+    """The ladder of the inner searches."""
     lookback: int
     race: Race | None
     cases: Cases
-    """Of the study: all folds."""
+    """The cases of the study: all folds."""
 
 
 @dataclass(frozen=True)
 class Outer:
-    """What an outer fold came to."""
+    """The result of an outer fold."""
 
     fold: int
     trial: int
-    """The inner winner."""
+    """Number of the inner winner."""
     inner_auc: float
-    """By which it won: its mean over the inner folds."""
+    """The AUC by which it won: its mean over the inner folds."""
     scores: Floats
-    """Of the outer fold's images, in the order of the data."""
+    """The winner's scores of the outer fold's images, in the order of the data."""
 
 
 class InnerSearch:
@@ -104,20 +104,20 @@ class InnerSearch:
         self._state = StudyState(rules, self, self._journal, self)
 
     def advance(self) -> list[HeldOutModel]:
-        """The models that it waits for now; none when it has ended."""
+        """Goes on as far as possible; returns the models whose scores it needs next, none when it has ended."""
         moved = True
         while moved:
             while self._state.next_start() is not None:
                 pass
             moved = max(map(self._step, sorted(self._state.running)), default=False)  # of each, not of the first
-        waiting = [cell for number in self._state.running for cell, _ in self._next(number)]
+        waiting = [model for number in self._state.running for model, _ in self._next(number)]
         best = best_of(self._journal.trials)
         if self._state.finished and best is not None:
             waiting.append(self._whole(best))
-        return [cell for cell in waiting if self._scores.of(cell, self._other(cell)) is None]
+        return [model for model in waiting if self._scores.of(model, self._other(model)) is None]
 
     def result(self) -> Outer | Failed:
-        """When nothing is waited for any more."""
+        """The result of the outer fold, once no model is needed any more."""
         best = best_of(self._journal.trials)
         if best is None or best.last is None:
             reasons = [f"trial {self._field.trials[n]}: {trial.reason}" for n, trial in self._journal.trials.items()]
@@ -129,38 +129,38 @@ class InnerSearch:
         return Outer(self.outer, number, best.last.auc_mean, scores)
 
     def wants(self, trial: int) -> bool:
-        """Whether it may still ask for a model of study trial `trial`."""
+        """Whether the search may still need a model of study trial `trial`."""
         number = self._field.trials.index(trial)
         return number not in self._journal.trials or number in self._state.running
 
     def ask(self, number: int, trials: Mapping[int, Trial]) -> dict[str, Any]:
-        """Configurations are known by their number alone here."""
+        """Returns no parameters: configurations are known by their number alone here."""
         return {}
 
     def case_scores(self, number: int, rung: int) -> list[FoldScore]:
-        """What a race compares."""
-        cells = self._cells(number, rung)
-        return [self._field.cases.measure(fold, self._known(cell, fold)) for cell, fold in cells]
+        """The case scores that a race compares (see `CaseScoreSource.case_scores`)."""
+        models = self._models(number, rung)
+        return [self._field.cases.measure(fold, self._known(model, fold)) for model, fold in models]
 
     def _next(self, number: int) -> list[tuple[HeldOutModel, int]]:
-        return self._cells(number, len(self._journal.trials[number].measurements))
+        return self._models(number, len(self._journal.trials[number].measurements))
 
     def _step(self, number: int) -> bool:
         """The next rung of a trial, if its scores are known: whether they are."""
-        rung, cells = len(self._journal.trials[number].measurements), self._next(number)
-        found = [self._scores.of(cell, fold) for cell, fold in cells]
-        if failed := [each for each in found if isinstance(each, Failed)]:
+        rung, models = len(self._journal.trials[number].measurements), self._next(number)
+        scores = [self._scores.of(model, fold) for model, fold in models]
+        if failed := [one for one in scores if isinstance(one, Failed)]:
             self._state.failed(number, failed[0].reason)
             return True
-        known = [each for each in found if each is not None and not isinstance(each, Failed)]
-        if len(known) < len(found):
+        measured = [one for one in scores if one is not None and not isinstance(one, Failed)]
+        if len(measured) < len(scores):
             return False
         point = self._field.ladder.rungs[rung]
-        values = tuple(auc(self._labels[fold], each) for (_, fold), each in zip(cells, known, strict=True))
+        values = tuple(auc(self._labels[fold], one) for (_, fold), one in zip(models, measured, strict=True))
         self._state.measured(number, rung, Measurement(point.folds, point.epochs, values, values, 0.0))
         return True
 
-    def _cells(self, number: int, rung: int) -> list[tuple[HeldOutModel, int]]:
+    def _models(self, number: int, rung: int) -> list[tuple[HeldOutModel, int]]:
         """The models of a rung, and the inner fold on which each is tested."""
         point, trial = self._field.ladder.rungs[rung], self._field.trials[number]
         folds = self._folds[: point.folds]
@@ -171,14 +171,14 @@ class InnerSearch:
     def _whole(self, best: Trial) -> HeldOutModel:
         return HeldOutModel(self._field.trials[best.number], (self.outer,), self._field.ladder.rungs[-1].epochs)
 
-    def _other(self, cell: HeldOutModel) -> int:
-        """The fold of a cell on which it is tested here."""
-        return next((fold for fold in cell.without if fold != self.outer), self.outer)
+    def _other(self, model: HeldOutModel) -> int:
+        """The fold that this search tests the model on."""
+        return next((fold for fold in model.without if fold != self.outer), self.outer)
 
-    def _known(self, cell: HeldOutModel, fold: int) -> Floats:
-        scores = self._scores.of(cell, fold)
+    def _known(self, model: HeldOutModel, fold: int) -> Floats:
+        scores = self._scores.of(model, fold)
         if scores is None or isinstance(scores, Failed):
-            raise LookupError(f"{cell} has no scores")
+            raise LookupError(f"{model} has no scores")
         return scores
 
 
@@ -190,15 +190,15 @@ class NestedSearch:
         self._searches = [InnerSearch(outer, field, scores) for outer in folds]
 
     def advance(self) -> list[HeldOutModel]:
-        """The models that are waited for now, each once; none when all has ended."""
-        return sorted({cell for search in self._searches for cell in search.advance()})
+        """The models whose scores are needed next, each once; none when all has ended."""
+        return sorted({model for search in self._searches for model in search.advance()})
 
-    def wants(self, cell: HeldOutModel) -> bool:
-        """Whether another model may be asked for that goes on from this one."""
-        return any(self._searches[fold].wants(cell.trial) for fold in cell.without)
+    def wants(self, model: HeldOutModel) -> bool:
+        """Whether another model may be needed that goes on from this one."""
+        return any(self._searches[fold].wants(model.trial) for fold in model.without)
 
     def results(self) -> list[Outer] | Failed:
-        """One for each outer fold; or why the first of those that failed did."""
-        found = [search.result() for search in self._searches]
-        failed = [each for each in found if isinstance(each, Failed)]
-        return failed[0] if failed else [each for each in found if isinstance(each, Outer)]
+        """The result of each outer fold; or the failure of the first one that failed."""
+        results = [search.result() for search in self._searches]
+        failed = [result for result in results if isinstance(result, Failed)]
+        return failed[0] if failed else [result for result in results if isinstance(result, Outer)]

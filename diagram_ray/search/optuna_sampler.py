@@ -1,8 +1,8 @@
 """Optuna through ask and tell, so that trial i's parameters depend on (seed, i, trials 0..i - lookback) alone.
 
 The stock integrations tell Optuna what arrives when it arrives. Here it is told trial j just before trial j + lookback
-is asked, in number order, and the sampler starts from a seed of its own for each trial. What it is told is the truth:
-COMPLETE with its values, PRUNED with what it scored at each rung, FAIL, and by how much the study's bounds were broken.
+is asked, in number order, and the sampler starts from a seed of its own for each trial. It is told the
+truth: COMPLETE with its values, PRUNED with what it scored at each rung, FAIL, and by how much bounds were broken.
 """
 
 import heapq
@@ -75,7 +75,7 @@ class Sampler:
         return self._add(self._known(number))
 
     def _forget(self, number: int, trials: Mapping[int, Trial]) -> None:
-        """Before trial `number`, what its proposal will not look at (`LATEST`, `BEST`).
+        """Forgets the trials that the proposal for trial `number` does not depend on (`LATEST`, `BEST`).
 
         With several objectives nothing: what is best is a front then, of any size.
         """
@@ -85,46 +85,46 @@ class Sampler:
             self._remember(best_before(since, trials))
 
     def _known(self, number: int) -> dict[str, Any]:
-        """What is known of the trial's parameters before Optuna is asked for the rest."""
+        """The parameters that are decided before Optuna proposes the rest."""
         if self._config.name == "grid":
             return self._grid(number)
-        given = self._given(number)
+        point = self._prescribed(number)
         if self._config.name == "qmc":
-            return existing(self._space, self._sobol(number) | given)
+            return existing(self._space, self._sobol(number) | point)
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         self._study.sampler = self._optuna_sampler(seed)
-        return self._evolution.ask(seed) | given if self._evolution is not None else given
+        return self._evolution.ask(seed) | point if self._evolution is not None else point
 
     def _remember(self, best: Sequence[Trial]) -> None:
-        """A study of Optuna's anew, which knows the earlier studies' trials, these, and no others before `since`."""
+        """Makes a new Optuna study, which knows the earlier studies' trials, these, and no others before `since`."""
         self._study = optuna.create_study(directions=self._goals.directions, sampler=RandomSampler(seed=0))
         self._running: dict[int, optuna.Trial] = {}
         for trial in [*self._earlier, *best]:
             self._end(self._begin(trial.params), trial)
         self._asked = self._told = self._since
 
-    def _given(self, number: int) -> dict[str, Any]:
-        """What the study's file says of this trial. A whole number may stand for a real one there."""
+    def _prescribed(self, number: int) -> dict[str, Any]:
+        """The parameters that the study's file sets for this trial. A whole number may stand for a real one there."""
         point = self._first[number] if number < len(self._first) else {}
         return {
             key: float(value) if isinstance(self._space[key], FloatRange) else value for key, value in point.items()
         }
 
     def _add(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """One more running trial: with these parameters, and with what the sampler proposes for the others."""
+        """Adds a running trial: with these parameters, and with what the sampler proposes for the others."""
         trial = self._running[self._asked] = self._begin(params)
         self._asked += 1
-        found = trial.params
-        return {key: found[key] for key in self._space if key in found}
+        proposed = trial.params
+        return {key: proposed[key] for key in self._space if key in proposed}
 
     def _begin(self, params: Mapping[str, Any]) -> optuna.Trial:
         if params:
             self._study.enqueue_trial(dict(params))
         trial = self._study.ask()
-        found: dict[str, Any] = {}
+        suggested: dict[str, Any] = {}
         for key, values in self._space.items():
-            if exists(values, found):
-                found[key] = _suggest(trial, key, self._distributions[key])
+            if exists(values, suggested):
+                suggested[key] = _suggest(trial, key, self._distributions[key])
         return trial
 
     def _end(self, running: optuna.Trial, trial: Trial) -> None:
@@ -143,13 +143,13 @@ class Sampler:
     def _evolve(self, trial: Trial) -> None:
         value = merit(trial, self._goals.over(trial.sizes))
         if self._evolution is not None and value is not None:
-            self._evolution.told(trial.params, value)
+            self._evolution.tell(trial.params, value)
 
     def _optuna_sampler(self, seed: int) -> BaseSampler:
         if self._config.name == "random":
             return RandomSampler(seed=seed)
-        left = {key: values for key, values in self._space.items() if not self._evolves(key)}
-        return _Tpe(left, self._config.startup_trials, seed)
+        remaining = {key: values for key, values in self._space.items() if not self._evolves(key)}
+        return _Tpe(remaining, self._config.startup_trials, seed)
 
     def _evolves(self, key: str) -> bool:
         return self._evolution is not None and key in numbers_of(self._space)
@@ -184,7 +184,7 @@ class _Tpe(TPESampler):
 
     def __init__(self, space: Space, startup_trials: int, seed: int) -> None:
         super().__init__(n_startup_trials=startup_trials, multivariate=True, constant_liar=True, seed=seed)
-        self._known = {key: each for key, values in space.items() if not (each := values.distribution()).single()}
+        self._known = {key: own for key, values in space.items() if not (own := values.distribution()).single()}
         self._groups: dict[str, dict[str, BaseDistribution]] = {}
         for key, distribution in self._known.items():
             self._groups.setdefault(repr(sorted(space[key].when.items())), {})[key] = distribution
@@ -192,18 +192,18 @@ class _Tpe(TPESampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All that is not a constant."""
+        """All parameters that are not constant."""
         return self._known
 
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A value for each; those that do not exist with the others' values are not asked for."""
-        found: dict[str, Any] = {}
+        """A value for each parameter, except for those that do not exist with the others' values."""
+        sampled: dict[str, Any] = {}
         for group in self._groups.values():
             # Not super().sample_relative: it would record what is not asked for as the trial's, for the constant liar.
-            found |= self._sample_relative(study, trial, group)
-        return found
+            sampled |= self._sample_relative(study, trial, group)
+        return sampled
 
 
 LATEST = 500
@@ -220,7 +220,7 @@ def first_remembered(number: int, lookback: int) -> int:
 
 
 def best_before(since: int, trials: Mapping[int, Trial]) -> list[Trial]:
-    """The best complete ones before trial `since`, in the order of their numbers; the earlier one of equals."""
+    """The best complete trials before trial `since`, in the order of their numbers; the earlier one of equals."""
     scored = [
         (trial.last.auc_mean, -number)
         for number in range(since)

@@ -30,18 +30,18 @@ class RaceConfig(Frozen):
     """Whether trials that the ladder lets go on are also compared, case by case, with the best complete trial."""
 
     rule: Literal["none", "bbcd", "delong", "wilcoxon", "forgiving", "aggressive"] = "bbcd"
-    """How they are compared. `bbcd`: by a bootstrap of the patients; `delong`: by DeLong's variance; `wilcoxon`: by the
-    ranks of the folds; `forgiving`, `aggressive`: with the worst and with the mean of the best trial's folds."""
+    """Rule of the comparison. `bbcd`: by a bootstrap of the patients; `delong`: by DeLong's variance; `wilcoxon`: by
+    the ranks of the folds; `forgiving`, `aggressive`: with the worst and with the mean of the best trial's folds."""
     alpha: float = Field(default=0.05, ge=0.0, lt=1.0)
     """A trial is dropped if the chance that it is the better one is below this. For `forgiving` and `aggressive`: the
     AUC by which it may fall short."""
     resamples: int = Field(default=500, ge=100, le=100_000)
-    """bbcd: how often the patients are drawn."""
+    """Number of resamples of the patients, for bbcd."""
 
 
 @dataclass(frozen=True)
 class FoldScore:
-    """What one model scored on the test images of its fold, as far as races need it."""
+    """The scores of one model on the test images of its fold, as far as races need them."""
 
     auc: float
     draws: Floats
@@ -61,25 +61,25 @@ class Cases:
     """The images that all trials of a study are measured on, and the resamples of their patients."""
 
     labels: NDArray[np.int64]
-    """(N,) 0 or 1"""
+    """(N,) class of each image, 0 or 1"""
     folds: NDArray[np.int64]
-    """(N,) 0..F-1"""
+    """(N,) fold of each image, 0..F-1"""
     patients: NDArray[np.int64]
-    """(N,) 0..P-1"""
+    """(N,) patient of each image, 0..P-1"""
     resamples: int = 500
     seed: int = 0
 
     @classmethod
     def of(cls, data: TrainingData, splits: Splits, resamples: int, seed: int) -> "Cases":
-        """Those of a study."""
+        """The cases of a study."""
         folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()], dtype=np.int64)
         patients = np.unique(data.patient_ids, return_inverse=True)[1].astype(np.int64)
         return cls(data.labels, folds, patients, resamples, seed)
 
     def case_scores(self, folds: int, scores: Floats) -> "list[FoldScore]":
-        """Of the (n,) scores of the first `folds` folds, one fold after the other. Raises DataError."""
+        """The fold scores from the (n,) scores of the first `folds` folds in their order. Raises DataError."""
         rows = [self.rows(fold) for fold in range(folds)]
-        ends = np.cumsum([len(mine) for mine in rows])
+        ends = np.cumsum([len(positions) for positions in rows])
         if scores.shape != (ends[-1],):
             raise DataError(f"scores {scores.shape}: the first {folds} folds have {ends[-1]} images")
         return [self.measure(fold, part) for fold, part in enumerate(np.split(scores, ends[:-1]))]
@@ -89,7 +89,8 @@ class Cases:
         return np.flatnonzero(self.folds == fold)
 
     def measure(self, fold: int, scores: Floats) -> FoldScore:
-        """Of the (n,) scores of a fold's images, in the order of `rows`. Raises DataError as `metrics.auc` does.
+        """The fold score from the (n,) scores of a fold's images, ordered as `rows`. Raises DataError as `metrics.auc`
+        does.
 
         The patients that are drawn are the same for all trials: their draws are paired.
         """
@@ -107,7 +108,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Verdict(Decision):
-    """A race's decision with what it rests on."""
+    """A race's decision together with its statistic."""
 
     rule: str
     statistic: float
@@ -129,11 +130,11 @@ class Race:
 
         The incumbent's folds begin with the challenger's; `forgiving` and `aggressive` look at all of them.
         """
-        statistic, threshold, found = RULES[self.rule](challenger, incumbent, self.alpha)
+        statistic, threshold, reason = RULES[self.rule](challenger, incumbent, self.alpha)
         go_on = not statistic < threshold
         verdict = "goes on" if go_on else "dropped"
-        mine, theirs = mean_auc(challenger), mean_auc(incumbent[: len(challenger)])
-        why = f"{verdict}: {mine:.4f} at {rung} against {theirs:.4f} of trial {number}: {found} ({self.rule})"
+        auc, incumbent_auc = mean_auc(challenger), mean_auc(incumbent[: len(challenger)])
+        why = f"{verdict}: {auc:.4f} at {rung} against {incumbent_auc:.4f} of trial {number}: {reason} ({self.rule})"
         return Verdict(go_on, why, self.rule, statistic, threshold, number)
 
 
@@ -143,7 +144,7 @@ def make_race(config: RaceConfig) -> Race | None:
 
 
 def mean_auc(case_scores: CaseScores) -> float:
-    """Mean of the folds' AUC."""
+    """The mean AUC of the folds."""
     return math.fsum(fold.auc for fold in case_scores) / len(case_scores)
 
 
@@ -153,25 +154,25 @@ def interval(case_scores: CaseScores) -> Interval:
 
 
 def chance_by_bootstrap(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """Part of the resamples of the patients in which the challenger's mean over the folds is higher, ties half.
+    """The part of the resamples of the patients in which the challenger's mean over the folds is higher, ties half.
 
     This is the rule of the bootstrap bias-corrected CV with dropping (Tsamardinos et al. 2018, Sect. 4), with patients
     in the place of cases. 1/2 if no resample has both classes in every fold.
     """
-    difference = np.mean([mine.draws - theirs.draws for mine, theirs in zip(challenger, incumbent, strict=False)], 0)
+    difference = np.mean([one.draws - other.draws for one, other in zip(challenger, incumbent, strict=False)], 0)
     known = difference[~np.isnan(difference)]
     return float(np.mean((known > 0.0) + 0.5 * (known == 0.0))) if len(known) else 0.5
 
 
 def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """The same chance from DeLong's variance of the paired difference, added up over the folds; images are cases."""
+    """The chance that the challenger is better by DeLong's variance of the paired difference; images are cases."""
     pairs = list(zip(challenger, incumbent, strict=False))
-    difference = math.fsum(mine.auc - theirs.auc for mine, theirs in pairs)
+    difference = math.fsum(one.auc - other.auc for one, other in pairs)
     variance = sum(
-        float(np.var(of_mine - of_theirs, ddof=1)) / len(of_mine)
-        for mine, theirs in pairs
-        for of_mine, of_theirs in ((mine.positive, theirs.positive), (mine.negative, theirs.negative))
-        if len(of_mine) > 1
+        float(np.var(first - second, ddof=1)) / len(first)
+        for one, other in pairs
+        for first, second in ((one.positive, other.positive), (one.negative, other.negative))
+        if len(first) > 1
     )
     if variance == 0.0:
         return 0.5 * (1.0 + float(np.sign(difference)))
@@ -179,11 +180,11 @@ def chance_by_delong(challenger: CaseScores, incumbent: CaseScores) -> float:
 
 
 def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
-    """One-sided p of the signed-rank test over folds that the challenger is worse; 1 before 2 folds or if it leads.
+    """The one-sided p of the signed-rank test over folds that the challenger is worse; 1 before 2 folds or if it leads.
 
     What Optuna's WilcoxonPruner asks. With 3 folds p cannot be below 1/8, so at 0.1 it cannot act before the fourth.
     """
-    differences = [mine.auc - theirs.auc for mine, theirs in zip(challenger, incumbent, strict=False)]
+    differences = [one.auc - other.auc for one, other in zip(challenger, incumbent, strict=False)]
     if len(differences) < 2 or not any(differences) or mean_auc(challenger) >= mean_auc(incumbent):
         return 1.0
     from scipy.stats import wilcoxon  # here: processes that train know this module, and it takes a second
@@ -191,36 +192,36 @@ def chance_by_ranks(challenger: CaseScores, incumbent: CaseScores) -> float:
     return float(wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue)
 
 
-Found = tuple[float, float, str]
-"""Statistic, threshold, and what was found in words."""
+Judgement = tuple[float, float, str]
+"""The statistic, the threshold and an explanation."""
 
 
-def _bbcd(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _bbcd(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     chance = chance_by_bootstrap(challenger, incumbent)
     return chance, alpha, f"higher in {chance:.1%} of the resamples of the patients, {alpha:.1%} are needed"
 
 
-def _delong(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _delong(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     chance = chance_by_delong(challenger, incumbent)
     return chance, alpha, f"higher with a chance of {chance:.1%} by DeLong's variance, {alpha:.1%} is needed"
 
 
-def _wilcoxon(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _wilcoxon(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     p = chance_by_ranks(challenger, incumbent)
     return p, alpha, f"p = {p:.3f} that it is not worse, by the signs and ranks of the folds, {alpha:g} is needed"
 
 
-def _forgiving(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _forgiving(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     worst = min(fold.auc for fold in incumbent)
     return mean_auc(challenger), worst - alpha, f"the worst of that trial's {len(incumbent)} folds has {worst:.4f}"
 
 
-def _aggressive(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Found:
+def _aggressive(challenger: CaseScores, incumbent: CaseScores, alpha: float) -> Judgement:
     mean = mean_auc(incumbent)
     return mean_auc(challenger), mean - alpha, f"that trial's {len(incumbent)} folds have {mean:.4f} in the mean"
 
 
-RULES: dict[str, Callable[[CaseScores, CaseScores, float], Found]] = {
+RULES: dict[str, Callable[[CaseScores, CaseScores, float], Judgement]] = {
     "bbcd": _bbcd,
     "delong": _delong,
     "wilcoxon": _wilcoxon,

@@ -1,4 +1,4 @@
-"""Who proposes the configurations, as a study's file says it, and what that asks of the space."""
+"""The sampler that proposes the configurations, as a study's file names it, and what it needs of the space."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,21 +11,21 @@ from diagram_ray.search.conditions import grid_size
 from diagram_ray.search.space import Choices, FloatRange, IntRange, Space
 
 LEAST_NUMBERS = 2
-"""For CMA-ES: with fewer there is no covariance to adapt."""
+"""Fewest numbers that CMA-ES searches: with fewer there is no covariance to adapt."""
 
 
 class SamplerConfig(Frozen):
-    """Who proposes the configurations."""
+    """The sampler, which proposes the configurations."""
 
     name: Literal["tpe", "cmaes", "random", "qmc", "grid"] = "tpe"
     """`tpe`: multivariate tree-structured Parzen estimator. `cmaes`: CMA-ES for the numbers that every configuration
     has, tpe for the rest. `qmc`: a scrambled Sobol sequence. `grid`: every configuration there is, in random order."""
     startup_trials: int = Field(default=5, ge=1)
-    """tpe: trials drawn at random before the model is asked. cmaes: the same, for what is left to tpe."""
+    """Number of trials drawn at random before tpe's model proposes. cmaes: the same, for what is left to tpe."""
 
 
 def numbers_of(space: Space) -> dict[str, FloatRange | IntRange]:
-    """What CMA-ES can search: parameters that are numbers, more than one, and exist in every configuration."""
+    """The parameters that CMA-ES can search: numbers with more than one value that exist in every configuration."""
     return {
         key: values
         for key, values in sorted(space.items())

@@ -1,8 +1,8 @@
 """The search's decisions, without any I/O: what may start now, and whether a trial goes on.
 
-Whoever runs trials asks `next_start`, reports `measured` and `failed`, and does as told. Ray Tune is one such runner,
-the tests' made-up clock another. Whatever the speed and the order in which results come, trial i gets the same
-parameters and the same decisions, because it sees the trials up to i - lookback and no others.
+A runner of trials calls `next_start`, reports by `measured` and `failed`, and follows the answers. Ray Tune is one
+such runner, the tests' simulated clock another. Whatever the speed and the order in which results come, trial i gets
+the same parameters and the same decisions, because it sees the trials up to i - lookback and no others.
 """
 
 import bisect
@@ -22,7 +22,7 @@ from diagram_ray.search.messages import CaseScoreSource, Journal, Proposer, Rule
 
 
 class StudyState:
-    """A study as it stands, and what follows. A new one over the same journal goes on where another stopped."""
+    """The present state of a study, and what follows. A new one over the same journal goes on where another stopped."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class StudyState:
         self.running: set[int] = set()
         """Trials that have been started and have not ended."""
         self.stopping = ""
-        """Why nothing may start any more; empty while it may."""
+        """Reason why nothing may start any more; empty while it may."""
         self.decisions: dict[int, str] = {}
-        """Trial that has not ended -> what was decided about it at its last rung in this run, and why."""
+        """Trial that has not ended -> the decision at its last rung in this run, with its reason."""
         self.refused: list[int] = []
-        """Trials that broke the study's bounds and ended instead of starting; whoever tells of them empties it."""
+        """Trials that broke the study's bounds and ended instead of starting; whoever reports them empties the list."""
         self._proposer = proposer
         self._journal = journal
         self._score_source = score_source
@@ -54,27 +54,27 @@ class StudyState:
 
     @property
     def trials(self) -> Mapping[int, Trial]:
-        """Number -> trial as far as is known."""
+        """All trials so far, by number."""
         return self._journal.trials
 
     @property
     def finished(self) -> bool:
-        """All trials of the study have ended, or all that its budget allowed."""
+        """Whether all trials of the study have ended, or all that its budget allowed."""
         ended = self._ended_prefix()
         return ended >= self.rules.trials or (ended == len(self.trials) and self._spent)
 
     @property
     def more(self) -> bool:
-        """There are trials that have yet to start."""
+        """Whether there are trials that have yet to start."""
         return bool(self._waiting) or (len(self.trials) < self.rules.trials and not self._spent)
 
     @property
     def short(self) -> str:
-        """Why the study has fewer trials than it might have; empty if it has not."""
+        """Reason why the study has fewer trials than it might have; empty if it has not."""
         return self.stopping or (FOLD_EPOCHS if len(self.trials) < self.rules.trials and self._spent else "")
 
     def stop(self, why: str) -> None:
-        """From now on nothing starts. Trials that have not ended go on when the study is resumed."""
+        """Ends the starting of trials. Those that have not ended go on when the study is resumed."""
         self.stopping = self.stopping or why
 
     def next_start(self) -> Trial | None:
@@ -118,7 +118,7 @@ class StudyState:
         return self._spending.spent(self.trials, self._ended_prefix())
 
     def measured(self, number: int, rung: int, measurement: Measurement) -> bool:
-        """Trial `number` reached `rung`: whether it goes on. False: it has ended, and its worker is free.
+        """Takes a measurement, and returns whether the trial goes on. False: it has ended, and its worker is free.
 
         A rung may come again, from a worker that was started anew; what was measured first stands.
         """
@@ -135,12 +135,12 @@ class StudyState:
         return self._follow(number, rung, decision)
 
     def again(self, number: int) -> None:
-        """Trial `number` lost its worker: it starts again, where it was last saved."""
+        """Puts trial `number`, which lost its worker, back into the queue: it starts again, where it was last saved."""
         self.running.remove(number)
         bisect.insort(self._waiting, number)
 
     def failed(self, number: int, reason: str) -> None:
-        """Trial `number` cannot go on."""
+        """Ends trial `number`, which cannot go on."""
         self._end(number, TrialState.FAIL, reason)
 
     def _settle(self) -> None:
@@ -177,12 +177,12 @@ class StudyState:
         return self._race(number, rung, self._history.best(seen)) or decision if decision.go_on else decision
 
     def _race(self, number: int, rung: int, incumbent: Trial | None) -> Decision | None:
-        """Against the best of the trials that had ended before this one could start; None if there is no race."""
+        """The decision of a race against the best trial that had ended before this one could start; None: no race."""
         race, score_source = self.rules.race, self._score_source
         if race is None or score_source is None or incumbent is None:
             return None
-        mine, theirs = (score_source.case_scores(trial, rung) for trial in (number, incumbent.number))
-        return race.judge(self.rules.ladder.rungs[rung], mine, theirs, incumbent.number)
+        challenger, best = (score_source.case_scores(trial, rung) for trial in (number, incumbent.number))
+        return race.judge(self.rules.ladder.rungs[rung], challenger, best, incumbent.number)
 
     def _ended_prefix(self) -> int:
         while self._ended in self.trials and self.trials[self._ended].state is not TrialState.RUNNING:
@@ -191,7 +191,7 @@ class StudyState:
 
 
 class History:
-    """Of `trials`, which may grow; whoever measures one says so."""
+    """The scores of `trials` by rung, and the best trial. New scores are passed to `measured`."""
 
     def __init__(self, trials: Mapping[int, Trial], rungs: int) -> None:
         self._trials = trials
@@ -202,20 +202,20 @@ class History:
                 self.measured(trial.number, rung, measurement.auc_mean)
 
     def measured(self, number: int, rung: int, auc: float) -> None:
-        """Trial `number` scored `auc`, a finite number, at `rung`."""
+        """Adds that trial `number` scored `auc`, a finite number, at `rung`."""
         if number >= self._scores.shape[1]:
             more = np.full((len(self._scores), number + 1), np.nan)
             self._scores = np.concatenate([self._scores, more], axis=1)
         self._scores[rung, number] = auc
 
     def scores(self, rung: int, count: int) -> NDArray[np.float64]:
-        """Those of trials 0..count - 1 that reached `rung`, in the order of their numbers."""
+        """The scores of those of trials 0..count - 1 that reached `rung`, in the order of their numbers."""
         row = self._scores[rung, : max(0, count)]
-        found: NDArray[np.float64] = row[~np.isnan(row)]
-        return found
+        scores: NDArray[np.float64] = row[~np.isnan(row)]
+        return scores
 
     def best(self, count: int) -> Trial | None:
-        """The best complete one of trials 0..count - 1, all of which have ended; the earlier of equals."""
+        """The best complete trial of 0..count - 1, all of which have ended; the earlier of equals."""
         while len(self._best) <= count:
             trial, best = self._trials[len(self._best) - 1], self._best[-1]
             self._best.append(trial if trial.state is TrialState.COMPLETE and better(trial, best) else best)

@@ -27,7 +27,7 @@ Value = str | int | float | bool | None
 
 
 class Conditional(Frozen):
-    """What may exist in some configurations only."""
+    """A range that may exist in some configurations only."""
 
     when: dict[str, list[Value]] = Field(default={})
     """Searched key -> the values of it with which this one exists. Where it does not, the setting keeps the value of
@@ -40,7 +40,7 @@ class FloatRange(Conditional):
     type: Literal["float"] = "float"
     """Written for a real number."""
     low: float = Field(allow_inf_nan=False)
-    """The least value."""
+    """The least value of the range."""
     high: float = Field(allow_inf_nan=False)
     """The greatest value; it may be reached."""
     log: bool = False
@@ -49,7 +49,7 @@ class FloatRange(Conditional):
     """Distance between neighbouring values. None: every value in between."""
 
     def distribution(self) -> "BaseDistribution":
-        """Optuna's form."""
+        """The range as Optuna's distribution."""
         from optuna.distributions import FloatDistribution
 
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
@@ -75,14 +75,14 @@ class FloatRange(Conditional):
         return [self.low, self.high]
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is one of them."""
+        """Whether `value` is in the range."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
         steps = (value - self.low) / self.step if self.step is not None else 0.0
         return abs(steps - round(steps)) < 1e-9
 
     def points(self) -> list[Any] | None:
-        """All values; None if there is no end of them."""
+        """All values of the range; None if there is no end of them."""
         if self.step is None:
             return [self.low] if self.low == self.high else None
         return [self.low + self.step * number for number in range(round((self.high - self.low) / self.step) + 1)]
@@ -94,7 +94,7 @@ class IntRange(Conditional):
     type: Literal["int"] = "int"
     """Written for a whole number."""
     low: int
-    """The least value."""
+    """The least value of the range."""
     high: int
     """The greatest value; it may be reached."""
     log: bool = False
@@ -103,7 +103,7 @@ class IntRange(Conditional):
     """Distance between neighbouring values."""
 
     def distribution(self) -> "BaseDistribution":
-        """Optuna's form."""
+        """The range as Optuna's distribution."""
         from optuna.distributions import IntDistribution
 
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
@@ -127,24 +127,24 @@ class IntRange(Conditional):
         return sorted({self.low, *range(self.low, self.high + 1, self.step)[:4], self.high})
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is one of them."""
+        """Whether `value` is in the range."""
         return type(value) is int and value in range(self.low, self.high + 1, self.step)
 
     def points(self) -> list[Any]:
-        """All values."""
+        """All values of the range."""
         return list(range(self.low, self.high + 1, self.step))
 
 
 class Choices(Conditional):
-    """One of the given values."""
+    """A list of values, one of which is taken."""
 
     type: Literal["categorical"] = "categorical"
     """Written for a list of values."""
     choices: list[Value] = Field(min_length=1)
-    """The values, each once."""
+    """The values to choose from, each once."""
 
     def distribution(self) -> "BaseDistribution":
-        """Optuna's form."""
+        """The choices as Optuna's distribution."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.choices)
@@ -154,15 +154,15 @@ class Choices(Conditional):
         return self.choices[math.floor(u * len(self.choices))]
 
     def probes(self) -> list[Any]:
-        """All of them."""
+        """All choices: the configuration must accept each."""
         return list(self.choices)
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is one of them. True is not 1."""
+        """Whether `value` is one of the choices. True is not 1."""
         return any(type(value) is type(choice) and value == choice for choice in self.choices)
 
     def points(self) -> list[Any]:
-        """All of them."""
+        """All choices."""
         return list(self.choices)
 
 
@@ -197,21 +197,21 @@ def check_space(space: Space, base: ExperimentConfig, where: str) -> None:
 
 def _companions(space: Space, key: str) -> list[dict[str, Any]]:
     """The values of other keys with which `key` exists: all of its own conditions, the first of theirs."""
-    own = space[key].when
-    found = []
-    for values in itertools.product(*own.values()):
+    conditions = space[key].when
+    companions = []
+    for values in itertools.product(*conditions.values()):
         others: dict[str, Any] = {}
-        for parent in own:
+        for parent in conditions:
             others = _companions(space, parent)[0] | others
-        found.append(others | dict(zip(own, values, strict=True)))
-    return found
+        companions.append(others | dict(zip(conditions, values, strict=True)))
+    return companions
 
 
 def _parse_range(raw: Any, where: str) -> Range:
     kind = raw.get("type") if isinstance(raw, Mapping) else None
     if not isinstance(raw, Mapping) or not isinstance(kind, str) or kind not in KINDS:
-        found = f"type {kind!r}" if kind is not None else repr(raw)
-        raise ConfigError(f"{where}: expected {{type: {' | '.join(KINDS)}, ...}}, found {found}")
+        text = f"type {kind!r}" if kind is not None else repr(raw)
+        raise ConfigError(f"{where}: expected {{type: {' | '.join(KINDS)}, ...}}, found {text}")
     values = build(KINDS[kind], raw, where)
     _check_range(values, where)
     return values
@@ -235,7 +235,7 @@ def _check_range(values: Range, where: str) -> None:
 
 
 def _check_key(key: str, where: str) -> None:
-    known = dotted_keys(ExperimentConfig)
+    keys = dotted_keys(ExperimentConfig)
     if key == FIDELITY:
         raise ConfigError(
             f"{where}: space.{key}: epochs are the fidelity by which trials are compared, so they cannot be searched; "
@@ -243,5 +243,5 @@ def _check_key(key: str, where: str) -> None:
         )
     if key in FROM_DATA or key.startswith("data."):
         raise ConfigError(f"{where}: space.{key}: this is given by the data; all trials must answer the same question")
-    if key not in known:
-        raise unknown_key(key, [name for name in known if not name.startswith("data.")], f"{where}: space")
+    if key not in keys:
+        raise unknown_key(key, [name for name in keys if not name.startswith("data.")], f"{where}: space")

@@ -31,18 +31,18 @@ from diagram_ray.study.integrations import MlflowConfig, check_tracking
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 Start = Callable[[str], ExperimentConfig]
-"""What `init_from` names -> the configuration that fine-tuning starts with, before `base` is applied."""
+"""Function from what `init_from` names to the configuration that fine-tuning starts with, before `base` is applied."""
 RungPair = Annotated[tuple[int, int], Strict(False)]
 
 
 class LadderConfig(Frozen):
-    """Where trials are compared, and how many of them go on."""
+    """The rungs at which trials are compared, and how many of them go on."""
 
     rungs: Annotated[tuple[RungPair, ...], Strict(False)] | None = None
     """(folds, epochs) of each rung; the last must be (folds, training.epochs). None: one fold after a third of the
     epochs, two and more at half of them, and all folds at the end (search/ladder.py: make_rungs)."""
     reduction: int = Field(default=2, ge=2)
-    """Of the trials that have reached a rung, the best 1/`reduction` go on."""
+    """The best 1/`reduction` of the trials that have reached a rung go on."""
 
     def make(self, folds: int, epochs: int) -> Ladder:
         """The ladder of trials that are trained on `folds` folds for `epochs` epochs."""
@@ -52,10 +52,10 @@ class LadderConfig(Frozen):
 
 
 class ParallelConfig(Frozen):
-    """How many trials run at once."""
+    """The number of trials that run at once, and their resources."""
 
     trials: int | None = Field(default=None, ge=1)
-    """How many run at once. None: as many as the cluster has CPUs (GPUs, where it has any)."""
+    """Number of trials that run at once. None: as many as the cluster has CPUs (GPUs, where it has any)."""
     lookback: int | None = Field(default=None, ge=1)
     """Trial i sees the results of the trials up to i - lookback, whatever the timing. None: twice the
     trials that run at once, and more where each worker gets more than 8 of them (search/ladder.py: usual_lookback)."""
@@ -65,8 +65,8 @@ class ParallelConfig(Frozen):
     """GPUs of a trial; below 1, trials share one. None: an equal part of the cluster's, at most 1. For trials of one
     worker."""
     elastic: bool = False
-    """The cluster grows and shrinks: `trials` say how many may run at once when it is large, and one that finds no room
-    waits for it. A trial or worker then takes 1 CPU and no GPU where it is not said."""
+    """Whether the cluster grows and shrinks: `trials` say how many may run at once when it is large, and one that finds
+    no room waits for it. A trial or worker then takes 1 CPU and no GPU where it is not said."""
 
     @field_validator("elastic")
     @classmethod
@@ -77,17 +77,17 @@ class ParallelConfig(Frozen):
 
 
 class ScalingConfig(Frozen):
-    """How many processes train one trial."""
+    """The processes that train one trial."""
 
     workers: int = Field(default=1, ge=1)
-    """1: a trial is trained by one process on one device. More: by a group of so many, with a device each."""
+    """Number of processes that train a trial. 1: on one device. More: as a group, with a device each."""
     folds_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Folds of a trial that are trained side by side: each on an equal part of the workers, or, where they are more,
     several in each worker by threads. auto: as many as the workers, and in a worker with a GPU as many of its folds as
     the first ones show to fit and to be faster together (training/parallel/fold_packing.py has the rest); without a
     GPU, one."""
     min_workers: int | None = Field(default=None, ge=1)
-    """So many workers are enough where there is no room for all of them, or no longer. None: all are needed."""
+    """Fewest workers that are enough where there is no room for all of them, or no longer. None: all are needed."""
     cpus_per_worker: float | None = Field(default=None, gt=0.0)
     """CPUs of each worker. None: an equal part of the cluster's, at most 1."""
     gpus_per_worker: int | None = Field(default=None, ge=0, le=1)
@@ -109,48 +109,50 @@ class ScalingConfig(Frozen):
 
 
 class ControlConfig(Frozen):
-    """What the winner is trained on once more, to know what its score is worth."""
+    """Further trainings of the winner, which show what its score is worth."""
 
     shuffles: int = Field(default=1, ge=0)
-    """The no-signal control: labels shuffled by patient, so often. It must score 0.5."""
+    """Number of no-signal controls, each with the labels shuffled by patient. They must score 0.5."""
     leakage: bool = False
-    """Folds assigned by image, with patients on both sides: what that adds to the AUC."""
+    """Whether the winner is trained on folds assigned by image, with patients on both sides: what that adds to the
+    AUC."""
     nested: bool = False
-    """Nested cross-validation: the search made again without each fold, and measured on it; see search/nested.py."""
+    """Whether the search is made again without each fold, and measured on it: nested cross-validation,
+    search/nested.py."""
 
 
 class PageConfig(Frozen):
     """The page that shows the study while it runs."""
 
     on: bool = True
-    """Whether there is one."""
+    """Whether the page is served."""
     host: str = "127.0.0.1"
-    """The address it listens on: this machine only, unless told otherwise. It is not encrypted."""
+    """The address it listens on: this machine only by default. It is not encrypted."""
     port: int = Field(default=0, ge=0, le=65535)
     """The port it listens on. 0: one that is free."""
 
 
 class StudyConfig(Frozen):
-    """One study, as its file says it."""
+    """The settings of one study, as its file gives them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Of the study; the default folder is runs/NAME-N."""
+    """Name of the study; the default folder is runs/NAME-N."""
     init_from: str | None = None
     """A study, a model folder or a .safetensors file whose F and E the trials start with (paper Sect. 2.4)."""
     base: dict[str, Any] = Field(default={})
     """Settings of the configuration that all trials share, by dotted key or nested."""
     space: dict[str, FloatRange | IntRange | Choices]
-    """What is searched: dotted key of the configuration -> its range."""
+    """Ranges of the searched settings: dotted key of the configuration -> its range."""
     first: list[dict[str, str | int | float | bool | None]] = Field(default=[])
     """Configurations that the first trials shall have. What one leaves open is proposed by the sampler."""
     folds: int = Field(default=5, ge=2)
     """Parts of the patients for cross-validation; a patient is in one only."""
     trials: int = Field(default=16, ge=1)
-    """How many configurations are tried."""
+    """Number of configurations that are tried."""
     repeats: int = Field(default=1, ge=1, le=100)
-    """How often the winner is cross-validated, each time on folds assigned anew. The search knows the first."""
+    """Number of cross-validations of the winner, each on folds assigned anew. The search knows the first."""
     seed: int = Field(default=0, ge=0)
-    """Of the sampler and of the folds; a trial's own seed is `training.seed`."""
+    """Seed of the sampler and of the folds; a trial's own seed is `training.seed`."""
     sampler: SamplerConfig = SamplerConfig()
     constraints: ConstraintsConfig = ConstraintsConfig()
     objectives: list[Literal["auc", "parameters", "multiply_adds", "memory_mb"]] = Field(default=["auc"], min_length=1)
@@ -162,13 +164,13 @@ class StudyConfig(Frozen):
     scaling: ScalingConfig = ScalingConfig()
     control: ControlConfig = ControlConfig()
     pixels: Literal["auto", "memory", "disk"] = "auto"
-    """Where each machine keeps the dataset's pixels for all its trials: in shared memory, or in a file that is
+    """Place where each machine keeps the dataset's pixels for all its trials: in shared memory, or in a file that is
     mapped. auto: on the disk where they take more than a quarter of the memory."""
     page: PageConfig = PageConfig()
     mlflow: MlflowConfig = MlflowConfig()
     """Whether the trials become runs of an MLflow tracking server as well (monitoring/mlflow.py)."""
     time_budget: str | None = None
-    """For example 2h, 90m or 1h30m: no trial starts after it, and those that run are put aside for --resume."""
+    """Time such as 2h, 90m or 1h30m after which no trial starts; those that run are put aside for --resume."""
 
     budget: BudgetConfig = BudgetConfig()
     warm_start: list[str] = Field(default=[])
@@ -191,12 +193,12 @@ class StudyConfig(Frozen):
         )
 
     def lookback(self, at_once: int) -> int:
-        """The one that the file names, or that is usual for `at_once` trials at a time."""
+        """The lookback that the file names, or else the default for `at_once` trials at a time."""
         return self.parallel.lookback or usual_lookback(at_once, self.trials)
 
     @property
     def goals(self) -> Goals:
-        """What is wanted of a trial."""
+        """The objectives and bounds of the study."""
         return goals_of(self.objectives, self.constraints)
 
     def make_ladder(self, epochs: int) -> Ladder:
@@ -219,7 +221,7 @@ def read_study(
 
 
 def build_study(raw: Mapping[str, Any], where: str, start: Start | None = None) -> tuple[StudyConfig, ExperimentConfig]:
-    """The study in a mapping (of a file, or of study.yaml), as `read_study`."""
+    """The study in a mapping (of a file, or of study.yaml), checked as by `read_study`."""
     if "space" in raw:
         raw = {**raw, "space": parse_space(raw["space"], where)}
     study = build(StudyConfig, raw, where)
@@ -250,7 +252,7 @@ def seconds(text: str, where: str) -> float:
 
 
 def assign(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Puts one setting of --set where it belongs in the study's mapping. Raises ConfigError for an unknown key."""
+    """Sets one setting of --set where it belongs in the study's mapping. Raises ConfigError for an unknown key."""
     study_keys, config_keys = dotted_keys(StudyConfig), dotted_keys(ExperimentConfig)
     if key in study_keys:
         *sections, name = key.split(".")
@@ -274,8 +276,8 @@ def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _check_initial(study: StudyConfig, where: str) -> None:
-    given = [f"model.{key}" for key in FROM_WEIGHTS]
-    if study.init_from is not None and (both := [key for key in given if key in study.space]):
+    keys = [f"model.{key}" for key in FROM_WEIGHTS]
+    if study.init_from is not None and (both := [key for key in keys if key in study.space]):
         raise ConfigError(
             f"{where}: space.{both[0]}: cannot be searched, because it is given by the weights of init_from "
             f"{study.init_from}"

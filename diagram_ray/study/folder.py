@@ -28,15 +28,15 @@ PACKAGES = ("diagram_ray", "ray", "optuna", "torch", "numpy", "scikit-learn", "p
 
 @dataclass(frozen=True)
 class Plan:
-    """What `tune` was asked to do, checked."""
+    """The checked plan of a study: what `tune` is to do."""
 
     study: StudyConfig
     base: ExperimentConfig
-    """What every trial starts from."""
+    """The configuration that every trial starts from."""
     data: str
     """Path or URI of the prepared dataset."""
     out: Place | None
-    """None: runs/<name>-<n>."""
+    """The study's folder. None: runs/<name>-<n>."""
     resume: bool = False
 
     @property
@@ -92,7 +92,7 @@ def check_free(out: Place) -> None:
 def new_document(
     plan: Plan, dataset: Mapping[str, Any], classes: tuple[str, ...], initial: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike.
+    """The content of study.yaml at the beginning. `plan` has nothing left open, so that a resumed study decides alike.
 
     `initial` says with which weights the trials start, if they do not start anew.
     """
@@ -125,35 +125,37 @@ def write_document(folder: Place, document: Mapping[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the results."""
-    found = {"python": platform.python_version()}
+    """Versions of the packages that decide the results."""
+    by_package = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            by_package[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 SCRATCH = ".tune-"
-"""What folders begin with that are for what Ray insists on writing."""
+"""Prefix of the folders for what Ray insists on writing."""
 OF_DISKS = (".best.*", "page.url", "**/.*.[0-9]*-*")
-"""Models half put in place, a page's address, drafts of files. No study in an object store makes them; a copy may."""
+"""Patterns of models half put in place, a page's address, drafts. No study in an object store makes them; a copy
+may."""
 
 
 def leftovers(folder: Place) -> list[Place]:
-    """Files and folders, while nobody works on the study."""
+    """Files and folders that killed processes have left; to be called while nobody works on the study."""
     return _found(folder, f"{SCRATCH}*", *OF_DISKS)
 
 
 def clear(folder: Place) -> None:
-    """Removes them. In an object store it looks for Ray's folders alone: it would have to list every object."""
+    """Removes what killed processes have left. In an object store only Ray's folders: else it would list every
+    object."""
     for place in leftovers(folder) if isinstance(folder, Path) else _found(folder, f"{SCRATCH}*"):
         discard(place)
 
 
 def _found(folder: Place, *patterns: str) -> list[Place]:
-    found: list[Place] = []
+    places: list[Place] = []
     for pattern in patterns:
-        found += folder.glob(pattern)
-    return sorted(found, key=str)
+        places += folder.glob(pattern)
+    return sorted(places, key=str)

@@ -36,43 +36,43 @@ NESTED, NESTED_RESULT, PREDICTIONS = "nested", "nested.json", "predictions.parqu
 REPEATS, REPEATS_RESULT = "repeats", "repeats.json"
 CHECKPOINT = "checkpoint"
 ABOUT = b"diagram_ray"
-"""Key of a file's metadata: what it is of, and why there are no scores."""
+"""Key of a file's metadata: the model's identity, and why there are no scores."""
 
 
 @dataclass(frozen=True)
 class HeldOutFile:
-    """What stands in a file of scores."""
+    """The content of a file of scores."""
 
     identity: dict[str, Any]
-    """What the model is, in plain values."""
+    """The identity of the model, in plain values."""
     failed: str
-    """Why there are no scores; empty if there are."""
+    """Reason why there are no scores; empty if there are."""
     image_ids: list[str]
     scores: Floats
-    """Of the images, in their order."""
+    """The scores of the images, in their order."""
 
 
 def model_folder(parent: Place, without: Sequence[int]) -> Place:
-    """Of the model that has not seen these folds, ascending."""
+    """The folder of the model that has not seen these folds, ascending."""
     return parent / f"without-{'-'.join(map(str, without))}"
 
 
 def scores_file(model: Place, epochs: int) -> Place:
-    """A model's scores after so many epochs."""
+    """The file of a model's scores after so many epochs."""
     return model / f"after-{epochs}.parquet"
 
 
 def write_held_out(
     path: Place, identity: Mapping[str, Any], ids: Sequence[str], scores: Floats, failed: str = ""
 ) -> None:
-    """What a model scores on the images `ids`, or why it does not."""
+    """Writes a model's scores of the images `ids`, or why there are none."""
     about = json.dumps({"identity": dict(identity), "failed": failed})
     table = pa.table({"image_id": pa.array(ids, pa.string()), "score": pa.array(scores, pa.float64())})
     write_table(path, table.replace_schema_metadata({ABOUT: about}))
 
 
 def read_held_out(path: Place) -> HeldOutFile:
-    """What `write_held_out` wrote. Raises DataError."""
+    """Reads what `write_held_out` wrote. Raises DataError."""
     try:
         table = read_table(path)
         about = json.loads(table.schema.metadata[ABOUT])

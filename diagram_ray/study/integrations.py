@@ -8,7 +8,7 @@ from diagram_ray.storage.paths import check_uri
 
 
 class MlflowConfig(Frozen):
-    """Whether and where a study is logged."""
+    """The MLflow server to which a study is logged, if any."""
 
     tracking_uri: str | None = None
     """Address of the server, or of a database such as sqlite:////studies/mlflow.db. None: nowhere."""

@@ -46,23 +46,23 @@ class Ledger:
     def __init__(self, path: Place, append: Append, check: Callable[[], None], trials: dict[int, Trial]) -> None:
         self.path = path
         self.trials = trials
-        """What the ledger says so far: number -> trial."""
+        """The trials recorded so far, by number."""
         self.check = check
         """Raises DiagramError if another driver has taken the study over, which can happen in an object store only."""
         self._append = append
 
     def asked(self, number: int, params: dict[str, Any], sizes: dict[str, float] | None = None) -> None:
-        """The sampler proposed `params` for trial `number`; `sizes` are its model's, where the study asks for them."""
-        known = {"sizes": sizes} if sizes is not None else {}
-        self._write({"event": "asked", "trial": number, "params": params, **known})
+        """Records the proposal for trial `number`; `sizes` are its model's, where the study needs them."""
+        optional = {"sizes": sizes} if sizes is not None else {}
+        self._write({"event": "asked", "trial": number, "params": params, **optional})
 
     def measured(self, number: int, rung: int, measurement: Measurement, why: str) -> None:
-        """Trial `number` reached a rung; `why` explains what follows from it."""
+        """Records that trial `number` reached a rung; `why` explains what follows from it."""
         values = dataclasses.asdict(measurement)
         self._write({"event": "measured", "trial": number, "rung": rung, "measurement": values, "why": why})
 
     def ended(self, number: int, state: TrialState, reason: str) -> None:
-        """Trial `number` will not go on."""
+        """Records that trial `number` will not go on."""
         self._write({"event": "ended", "trial": number, "state": state.value, "reason": reason})
 
     def _write(self, event: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def torn(folder: Place) -> int:
-    """Bytes at the end of the ledger in `folder` that are a write which was cut off. Raises DataError: no ledger.
+    """The length of a write at the ledger's end that was cut off, in bytes. Raises DataError: no ledger.
 
     0 in an object store, where an event is there or is not.
     """

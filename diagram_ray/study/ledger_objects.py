@@ -6,7 +6,8 @@
 Objects cannot be appended to, so an event is written as the next number, on the condition that there is no object of
 that number (`If-None-Match: *`). What that guarantees, on machines whose clocks may differ:
 
-* Of two drivers that write number N the store takes one; the other is told and ends. Nothing is overwritten or lost.
+* Of two drivers that write number N the store takes one; the other gets an error and ends. Nothing is overwritten or
+  lost.
 * A driver first writes an event that says it is here. From then on no other driver that was at work before, however
   slow or cut off it was, can write another event: its next number is taken.
 * A second driver is refused while the first is alive: the lock changes while it is watched. If the first has died, on
@@ -77,14 +78,14 @@ def read_events(folder: StorePath) -> list[tuple[str, bytes]]:
     """
     place = folder / FOLDER
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
-    found = sorted(int(name[:8]) for name in names if re.fullmatch(r"[0-9]{8}\.json", name))
-    if not found:
+    numbers = sorted(int(name[:8]) for name in names if re.fullmatch(r"[0-9]{8}\.json", name))
+    if not numbers:
         raise DataError(f"{place}: no such ledger")
-    for number, expected in zip(found, range(len(found)), strict=True):
+    for number, expected in zip(numbers, range(len(numbers)), strict=True):
         if number != expected:
             raise DataError(f"{place / NAME.format(expected)}: missing, and {NAME.format(number)} is there: damaged")
-    wanted = [NAME.format(number) for number in found]
-    return [(f"{place / name}", content) for name, content in zip(wanted, place.read_all(wanted), strict=True)]
+    objects = [NAME.format(number) for number in numbers]
+    return [(f"{place / name}", content) for name, content in zip(objects, place.read_all(objects), strict=True)]
 
 
 def has_events(folder: StorePath) -> bool:

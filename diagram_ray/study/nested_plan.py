@@ -1,4 +1,4 @@
-"""Who takes part in nested cross-validation, and what it costs: known before anything is trained.
+"""The candidates of nested cross-validation and its cost, known before anything is trained.
 
 The cross-validation itself is in `search.nested`.
 """
@@ -20,11 +20,11 @@ UNGUIDED = ("random", "qmc", "grid")
 def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     """The trials whose parameters depend on no result, by number.
 
-    TPE draws at random until it has been told `startup_trials` results, and trial i is told those of the trials up to
-    i - lookback. A configuration that the study's file gives as a whole depends on none either. Where the study is
-    warmed by earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
+    TPE draws at random until it knows `startup_trials` results, and trial i knows those of the trials up to i -
+    lookback. A configuration that the study's file sets as a whole depends on none either. Where the study is warmed by
+    earlier ones, whose scores may be of the same images, all that a guided sampler proposes depends on them.
     """
-    given = [number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()]
+    fixed = [number for number, point in enumerate(study.first[: study.trials]) if point.keys() >= study.space.keys()]
     if study.sampler.name in UNGUIDED:
         count = study.trials
     elif study.warm_start:
@@ -32,15 +32,15 @@ def blind(study: StudyConfig, lookback: int) -> tuple[int, ...]:
     else:
         startup = study.sampler.startup_trials if study.sampler.name == "tpe" else 1
         count = min(study.trials, startup + lookback - 1)
-    return tuple(sorted({*range(count), *given}))
+    return tuple(sorted({*range(count), *fixed}))
 
 
 def candidates(study: StudyConfig, trials: Mapping[int, Trial], lookback: int) -> list[int]:
-    """Who takes part. A trial that broke the study's bounds was not trained, and would not be in any search."""
-    known = {number: trials.get(number) for number in blind(study, lookback)}
+    """The trials that take part. One that broke the study's bounds was not trained, and would not be in any search."""
+    blind_trials = {number: trials.get(number) for number in blind(study, lookback)}
     return [
         number
-        for number, trial in known.items()
+        for number, trial in blind_trials.items()
         if trial is None or trial.state is not TrialState.PRUNED or trial.measurements
     ]
 
@@ -60,7 +60,7 @@ def check_nested(study: StudyConfig) -> None:
 
 
 def inner_ladder(ladder: Ladder) -> Ladder:
-    """The study's ladder where there is one fold less."""
+    """The study's ladder with one fold less."""
     most = ladder.rungs[-1].folds - 1
     rungs = dict.fromkeys(Rung(min(rung.folds, most), rung.epochs) for rung in ladder.rungs)
     return Ladder(tuple(rungs), ladder.reduction)
@@ -68,14 +68,14 @@ def inner_ladder(ladder: Ladder) -> Ladder:
 
 @dataclass(frozen=True)
 class Price:
-    """What nested cross-validation costs, in epochs of one fold. Each is trained on K - 2 of the K folds."""
+    """The price of nested cross-validation, in epochs of one fold. Each is trained on K - 2 of the K folds."""
 
     candidates: int
     largest: int
-    """If nothing is dropped early, and no outer winner's model is there already."""
+    """Fold-epochs if nothing is dropped early, and no outer winner's model is there already."""
     expected: int
-    """If exactly 1/reduction pass each rung in each outer fold, whatever the others do. They mostly agree, and models
-    serve twice the more often for it, so it is rather less; a race makes it less again."""
+    """Fold-epochs if exactly 1/reduction pass each rung in each outer fold, whatever the others do. They mostly agree,
+    and models serve twice the more often for it, so it is rather less; a race makes it less again."""
     times: float
     """`expected` as a multiple of the same figure for the study's own search."""
 
@@ -87,16 +87,16 @@ class Price:
 
 
 def price(study: StudyConfig, ladder: Ladder, lookback: int) -> Price:
-    """Of a study with this ladder, before anything is trained. Raises ConfigError as `check_nested`."""
+    """The price of nested cross-validation, before anything is trained. Raises ConfigError as `check_nested`."""
     check_nested(study)
     inner, folds = inner_ladder(ladder), study.folds
     count, whole = len(blind(study, lookback)), ladder.rungs[-1].epochs
     pairs = list(itertools.combinations(range(folds), 2))
     unpruned = min(count, lookback)
-    climbing = sum(_expected(pair, inner) for pair in pairs)
-    expected = round(unpruned * len(pairs) * whole + (count - unpruned) * climbing)
-    own = ladder.expected(study.trials, unpruned=lookback)
-    return Price(count, (count * len(pairs) + folds) * whole, expected, expected / own)
+    per_trial = sum(_expected(pair, inner) for pair in pairs)
+    expected = round(unpruned * len(pairs) * whole + (count - unpruned) * per_trial)
+    search_cost = ladder.expected(study.trials, unpruned=lookback)
+    return Price(count, (count * len(pairs) + folds) * whole, expected, expected / search_cost)
 
 
 def _expected(pair: tuple[int, int], ladder: Ladder) -> float:

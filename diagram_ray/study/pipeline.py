@@ -6,8 +6,8 @@
       - {name: model, train: ddsm}
       - {name: inbreast, study: inbreast_transfer.yaml, data: inbreast, init_from: ddsm}
 
-`data` are names, which the command is told the places of. A stage may start from, or train the winner of, a study that
-stands before it. `stages.yaml` in the folder of all stages holds what was asked, so that it can be gone on with.
+`data` are names; the command line says where they are. A stage may start from, or train the winner of, a study that
+stands before it. `stages.yaml` in the folder of all stages holds them as they are run, for --resume.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,10 +31,10 @@ DOCUMENT = "stages.yaml"
 
 
 class Stage(Frozen):
-    """One step: `study` or `train`."""
+    """One step of the job: `study` or `train`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-    """Of the stage, and of its folder."""
+    """Name of the stage, and of its folder."""
     study: str | dict[str, Any] | None = None
     """A study file, relative to the file of stages; or what stands in one."""
     train: str | None = None
@@ -48,21 +48,21 @@ class Stage(Frozen):
 
 
 class StagesConfig(Frozen):
-    """The whole file."""
+    """The content of a file of stages."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Of the whole; the default folder is runs/NAME-N."""
+    """Name of the whole; the default folder is runs/NAME-N."""
     data: dict[str, str] = Field(default={})
     """Name -> path or URI of the prepared dataset."""
     stages: Annotated[tuple[Stage, ...], Strict(False)] = Field(min_length=1)
     """The stages, in the order in which they are run."""
 
     def stage(self, name: str) -> Stage:
-        """By its name."""
+        """The stage of this name."""
         return next(stage for stage in self.stages if stage.name == name)
 
     def uri(self, stage: Stage) -> str:
-        """Where a stage's dataset is."""
+        """The path or URI of a stage's dataset."""
         return self.data[self.stage(stage.train).data or "" if stage.train else stage.data or ""]
 
 
@@ -76,7 +76,7 @@ def is_staged(path: Place | None) -> bool:
 def read_stages(path: Place, data: Iterable[str], assignments: Sequence[str]) -> StagesConfig:
     """The stages in a file, with the places of --data NAME=URI and the changes of --set [STAGE.]KEY=VALUE.
 
-    Raises ConfigError for what contradicts itself, UsageError for a dataset whose place is not told.
+    Raises ConfigError for what contradicts itself, UsageError for a dataset whose place is not given.
     """
     raw = dict(read_yaml(path))
     raw["data"] = dict(raw.get("data") or {}) | dict(map(_place, data))
@@ -87,7 +87,7 @@ def read_stages(path: Place, data: Iterable[str], assignments: Sequence[str]) ->
 
 
 def write_stages(folder: Place, config: StagesConfig) -> None:
-    """Keeps what was asked."""
+    """Writes the stages as they are run, into `folder`."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
     write_atomic(folder / DOCUMENT, text)
 
@@ -110,7 +110,7 @@ def _place(text: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Earlier:
-    """The stages before one."""
+    """The names of the stages before one."""
 
     all: list[str]
     studies: list[str]
@@ -143,7 +143,7 @@ def _with(stage: Stage, config: StagesConfig, assignments: Sequence[str]) -> Sta
     """A stage with those of --set that are for it, or for all."""
     if stage.study is None:
         return stage
-    names, changes = [each.name for each in config.stages], dict(stage.set)
+    names, changes = [other.name for other in config.stages], dict(stage.set)
     for text in assignments:
         key, value = parse_assignment(text)
         first, _, rest = key.partition(".")

@@ -1,4 +1,4 @@
-"""Where a study's code comes from."""
+"""The origin of a study's code: its git commit."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import diagram_ray
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""In it Ray gives a job's driver what `ray job submit --metadata-json` said."""
+"""Environment variable in which Ray gives a job's driver the metadata of `ray job submit --metadata-json`."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}(-dirty)?")
 
 
@@ -23,12 +23,12 @@ def commit() -> str | None:
 
 
 def _of_the_job() -> str | None:
-    """The metadata are what somebody typed: what does not look like a commit is none."""
+    """The commit in the job's metadata, which somebody typed: what does not look like a commit is none."""
     try:
-        said = json.loads(os.environ[JOB])["metadata"]["commit"]
+        text = json.loads(os.environ[JOB])["metadata"]["commit"]
     except (KeyError, TypeError, ValueError):
         return None
-    return said if isinstance(said, str) and COMMIT.fullmatch(said) else None
+    return text if isinstance(text, str) and COMMIT.fullmatch(text) else None
 
 
 def _of_the_work_tree(root: Path) -> str | None:
@@ -37,7 +37,7 @@ def _of_the_work_tree(root: Path) -> str | None:
         return None
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603
+        description = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return told if COMMIT.fullmatch(told) else None
+    return description if COMMIT.fullmatch(description) else None

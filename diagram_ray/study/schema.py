@@ -1,4 +1,4 @@
-"""docs/study.schema.json, by which editors complete and check a study file or a file of stages: a JSON schema.
+"""The JSON schema docs/study.schema.json, by which editors complete and check a study file or a file of stages.
 
 It says which keys and values there are. What depends on two of them is checked by `tune` alone.
 """
@@ -36,11 +36,11 @@ def study_schema() -> str:
 
 def _with_keys(study: dict[str, Any]) -> None:
     """Names the keys that `base`, `space` and `first` may have."""
-    searched = [key for key in dotted_keys(ExperimentConfig) if _searchable(key)]
+    searchable = [key for key in dotted_keys(ExperimentConfig) if _searchable(key)]
     study["base"] |= {"properties": dict(_references(ExperimentConfig)), "additionalProperties": False}
-    ranges = {key: {"$ref": "#/$defs/Range"} for key in searched}
+    ranges = {key: {"$ref": "#/$defs/Range"} for key in searchable}
     study["space"] |= {"properties": ranges, "additionalProperties": False, "minProperties": 1}
-    study["first"]["items"]["propertyNames"] = {"enum": searched}
+    study["first"]["items"]["propertyNames"] = {"enum": searchable}
 
 
 def _searchable(key: str) -> bool:
@@ -58,7 +58,7 @@ def _references(kind: type[Frozen], prefix: str = "") -> Iterator[tuple[str, dic
 def _plain(value: Any) -> Any:
     """A schema whose texts have no line breaks, and without the titles that are made of the names."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items() if key != "title"}
+        return {key: _plain(part) for key, part in value.items() if key != "title"}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_plain(part) for part in value]
     return " ".join(value.split()) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""docs/settings.md, the page of all settings. `make docs` makes it and docs/study.schema.json from the code."""
+"""The page of all settings, docs/settings.md. `make docs` makes it and docs/study.schema.json from the code."""
 
 import inspect
 import sys
@@ -89,7 +89,7 @@ def _allowed(setting: dict[str, Any]) -> list[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    """In one line, as it may stand in a study file."""
+    """The value in one line, as it may stand in a study file."""
     return yaml.safe_dump(value, default_flow_style=True, width=1000).split("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""What a study came to, as its command prints it."""
+"""The result of a study, as its command prints it."""
 
 import json
 from collections import Counter
@@ -13,7 +13,7 @@ from diagram_ray.study.holdout_files import CONTROL, LEAKAGE, NESTED_RESULT, REP
 
 
 def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the study in `folder`, whose study.yaml is `document`. Raises DiagramError if no trial is complete."""
+    """The result of the study, whose study.yaml is `document`. Raises DiagramError if no trial is complete."""
     best = best_of(trials)
     if best is None and not document["interrupted"]:
         ended = [trial for trial in trials.values() if trial.state is TrialState.FAIL or not trial.measurements]
@@ -35,8 +35,8 @@ def outcome(folder: Place, trials: Mapping[int, Trial], document: Mapping[str, A
 
 
 def _auc_in(path: Place) -> float | None:
-    found = json.loads(path.read_text(encoding="utf-8")).get("auc_mean") if path.is_file() else None
-    return None if found is None else float(found)
+    auc = json.loads(path.read_text(encoding="utf-8")).get("auc_mean") if path.is_file() else None
+    return None if auc is None else float(auc)
 
 
 def _best(trial: Trial | None) -> dict[str, Any] | None:

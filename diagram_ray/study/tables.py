@@ -43,7 +43,7 @@ def _repeats(folder: Place, trial: int) -> list[pa.Table]:
 
 
 def trials_table(trials: Trials, fold_epochs: Mapping[int, int]) -> pa.Table:
-    """One row a trial, ordered by number. `fold_epochs`: number -> epochs of one fold that it has trained."""
+    """The table of trials, one row each, by number. `fold_epochs`: number -> epochs of one fold that it has trained."""
     ordered = [trial for _, trial in sorted(trials.items())]
     last = [trial.last for trial in ordered]
     floats, lists = pa.float64(), pa.list_(pa.float64())
@@ -79,7 +79,7 @@ def _params(trials: list[Trial]) -> dict[str, pa.Array]:
 
 
 def _sizes(trials: list[Trial]) -> dict[str, pa.Array]:
-    """Of the models; none in a study that does not ask for them."""
+    """Columns of the models' sizes; none in a study that does not need them."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.sizes))
     return {name: pa.array([trial.sizes.get(name) for trial in trials], pa.float64()) for name in names}
 

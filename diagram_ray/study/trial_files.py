@@ -22,12 +22,12 @@ from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import Place, copy_folder, remove
 
 MODEL = "config.yaml"
-"""What is written last into a model folder."""
+"""The file that is written last into a model folder."""
 
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """Where a trial keeps its files."""
+    """The places of a trial's files."""
 
     trial: Place
     checkpoints: Place
@@ -39,38 +39,38 @@ class TrialFiles:
 
     @property
     def curves(self) -> Place:
-        """One row a (fold, epoch)."""
+        """The file of curves: one row for each fold and epoch."""
         return self.trial / "curves.parquet"
 
     def scores(self, rung: int) -> Place:
-        """What all images of the rung's folds scored there."""
+        """The file of the scores of all images of the rung's folds."""
         return self.trial / f"scores-{rung}.npy"
 
     @property
     def predictions(self) -> Place:
-        """Out-of-fold scores; of complete trials only."""
+        """The file of out-of-fold scores; of complete trials only."""
         return self.trial / "predictions.parquet"
 
     @property
     def models(self) -> Place:
-        """Exported folds of a complete trial; kept for the best one only."""
+        """The folder of the exported folds of a complete trial; kept for the best one only."""
         return self.trial / "models"
 
     @property
     def measurement(self) -> Place:
-        """The measurement of the last rung: written last, so a worker that finds it has nothing left to do."""
+        """The file of the last rung's measurement: written last, so a worker that finds it has nothing left to do."""
         return self.trial / "measurement.json"
 
 
 def write_scores(path: Place, scores: NDArray[np.float64]) -> None:
-    """A rung's (n,) scores."""
+    """Writes a rung's (n,) scores."""
     content = io.BytesIO()
     np.save(content, scores, allow_pickle=False)
     write_atomic(path, content.getvalue())
 
 
 def read_scores(path: Place) -> NDArray[np.float64]:
-    """What `write_scores` wrote. Raises DataError."""
+    """Reads the scores that `write_scores` wrote. Raises DataError."""
     try:
         scores = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         if scores.ndim != 1 or scores.dtype != np.float64:
@@ -93,7 +93,7 @@ class TrialCleanup:
                 self.ended(trial)
 
     def ended(self, trial: Trial) -> None:
-        """Removes what is not needed any more now that `trial` has ended."""
+        """Removes what is not needed any more after the end of `trial`."""
         files = TrialFiles.of(self._folder, trial.number)
         remove(files.checkpoints)
         loser: Trial | None = trial

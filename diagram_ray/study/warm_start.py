@@ -1,4 +1,4 @@
-"""Warm start: what earlier studies found is told to the sampler before the first trial.
+"""Warm start: the sampler learns from the trials of earlier studies before the first trial of the new one.
 
 That is what their trials scored, and which of them break a bound of the new study. Those need no score; without them
 the sampler would find the bound only by running into it again.
@@ -29,14 +29,14 @@ OTHER_KEYS, OUTSIDE, NO_SCORE, OTHER_RUNGS = "other keys", "outside the space", 
 
 @dataclass(frozen=True)
 class Source:
-    """What became of the trials of one earlier study."""
+    """The use that was made of the trials of one earlier study."""
 
     study: str
     dataset: str
-    """Its fingerprint."""
+    """Fingerprint of its dataset."""
     told: int
     left_out: dict[str, int]
-    """Reason -> trials."""
+    """Reason -> number of trials left out for it."""
 
     def __str__(self) -> str:
         others = "".join(f", {count} left out: {why}" for why, count in self.left_out.items())
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Mapper:
-    """Into the space, the ladder and the aims of the new study."""
+    """A mapping of earlier trials into the space, the ladder and the aims of the new study."""
 
     space: Space
     ladder: Ladder
@@ -93,26 +93,26 @@ def gather(studies: Sequence[str], mapper: Mapper) -> tuple[list[Trial], list[So
 
     Raises DataError if a folder holds no study, or one that is damaged.
     """
-    found: list[Trial] = []
+    gathered: list[Trial] = []
     sources = []
     for name in studies:
         trials, fingerprint = _read(name)
         mapped = [mapper.map(trial) for _, trial in sorted(trials.items())]
-        useful = [each for each in mapped if isinstance(each, Trial)]
-        left_out = Counter(each for each in mapped if isinstance(each, str))
+        useful = [result for result in mapped if isinstance(result, Trial)]
+        left_out = Counter(result for result in mapped if isinstance(result, str))
         sources.append(Source(name, fingerprint, len(useful), dict(sorted(left_out.items()))))
-        found += useful
-    return found, sources
+        gathered += useful
+    return gathered, sources
 
 
 def write_warm_start(folder: Place, trials: Sequence[Trial], sources: Sequence[Source]) -> None:
-    """Into a new study's folder."""
+    """Writes the trials and their sources into a new study's folder."""
     rows = [asdict(trial) for trial in trials]
     write_atomic(folder / FILE, json.dumps({"sources": [asdict(source) for source in sources], "trials": rows}))
 
 
 def read_warm_start(folder: Place) -> list[Trial]:
-    """What `write_warm_start` wrote. Raises DataError if it is missing or damaged."""
+    """Reads the trials that `write_warm_start` wrote. Raises DataError if the file is missing or damaged."""
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["trials"]
         return [_trial(row) for row in rows]
@@ -138,19 +138,19 @@ def _read(name: str) -> tuple[dict[int, Trial], str]:
 
 def _at(ladder: Ladder, trial: Trial) -> tuple[Measurement, ...]:
     """The measurements at the first rungs of the ladder, as far as there are some."""
-    known = {(measured.folds, measured.epochs): measured for measured in trial.measurements}
-    found = []
+    by_rung = {(measured.folds, measured.epochs): measured for measured in trial.measurements}
+    measurements = []
     for rung in ladder.rungs:
-        if (rung.folds, rung.epochs) not in known:
+        if (rung.folds, rung.epochs) not in by_rung:
             break
-        found.append(known[rung.folds, rung.epochs])
-    return tuple(found)
+        measurements.append(by_rung[rung.folds, rung.epochs])
+    return tuple(measurements)
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:
     measured = tuple(
-        Measurement(**{**each, "fold_auc": tuple(each["fold_auc"]), "fold_accuracy": tuple(each["fold_accuracy"])})
-        for each in row["measurements"]
+        Measurement(**{**entry, "fold_auc": tuple(entry["fold_auc"]), "fold_accuracy": tuple(entry["fold_accuracy"])})
+        for entry in row["measurements"]
     )
     state, sizes = TrialState(row["state"]), dict(row["sizes"])
     return Trial(int(row["number"]), dict(row["params"]), state, str(row["reason"]), measured, sizes)

@@ -152,8 +152,8 @@ def _only(data: list[str] | None) -> str | None:
     return data[0] if data else None
 
 
-def _refuse(given: dict[str, Any]) -> None:
-    for name, value in given.items():
+def _refuse(options: dict[str, Any]) -> None:
+    for name, value in options.items():
         if value:
             raise UsageError(
                 f"{name} cannot be given with --resume: the study goes on as it was begun; "

@@ -1,4 +1,4 @@
-"""What a study can cost, as far as it is known before it starts: memory by counting, time by what was measured."""
+"""The cost of a study, as far as it is known before it starts: memory by counting, time by what was measured."""
 
 import math
 from typing import Any
@@ -17,18 +17,18 @@ NO_DATA = "not known without the dataset"
 
 
 def forecast(plan: Plan, expected: int, at_once: int) -> dict[str, Any]:
-    """Memory of a trial, hours and cost of `expected` fold-epochs; in words where one is not known."""
+    """Memory of a trial, hours and cost of `expected` fold-epochs; a text where one is not known."""
     rate, measured = plan.study.budget.cost_per_worker_hour, _worker_seconds(plan)
-    found: dict[str, Any] = {"memory_mb_of_a_trial": _memory(plan)}
+    figures: dict[str, Any] = {"memory_mb_of_a_trial": _memory(plan)}
     if measured is None:
-        return found | {"hours": NO_TIME} | ({"cost": NO_TIME} if rate is not None else {})
+        return figures | {"hours": NO_TIME} | ({"cost": NO_TIME} if rate is not None else {})
     hours = expected * measured / 3600.0
-    found |= {"hours": round(hours / (at_once * plan.study.scaling.workers), 2)}
-    return found | ({"cost": round(hours * rate, 2)} if rate is not None else {})
+    figures |= {"hours": round(hours / (at_once * plan.study.scaling.workers), 2)}
+    return figures | ({"cost": round(hours * rate, 2)} if rate is not None else {})
 
 
 def _memory(plan: Plan) -> str:
-    """At the low end, in the middle and at the high end of the space."""
+    """Memory of a trial at the low end, in the middle and at the high end of the space."""
     try:
         info = read_info(plan.data)
         height, width = map(int, info["image_size"])
@@ -39,15 +39,15 @@ def _memory(plan: Plan) -> str:
 
     measure = size_estimator(override(plan.base, data, "dataset"), (height, width), plan.study.folds)
     space = ordered(plan.study.space)
-    found = []
+    megabytes = []
     for end in ENDS:
         params = existing(space, {key: values.at(end) for key, values in space.items()})
-        found.append(measure(params)["memory_mb"])
-    return f"about {min(found):,.0f} to {max(found):,.0f}"
+        megabytes.append(measure(params)["memory_mb"])
+    return f"about {min(megabytes):,.0f} to {max(megabytes):,.0f}"
 
 
 def _worker_seconds(plan: Plan) -> float | None:
-    """Of a fold-epoch, in this study so far or in those that warm it; None if there is none."""
+    """Worker-seconds of a fold-epoch, in this study so far or in those that warm it; None if there is none."""
     folders = [plan.out] if plan.resume and plan.out is not None else [place_at(name) for name in plan.study.warm_start]
     spent = done = 0.0
     for folder in folders:

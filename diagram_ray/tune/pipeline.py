@@ -26,7 +26,7 @@ from diagram_ray.tune.run import run
 
 
 def new_stages(path: Path, data: list[str], out: str | None, changes: list[str]) -> tuple[StagesConfig, Place | None]:
-    """The stages in a file, and where they shall be. Every stage is checked before the first one starts."""
+    """The stages in a file, and their folder. Every stage is checked before the first one starts."""
     config = read_stages(path, data, changes)
     for stage in config.stages:
         if stage.study is not None:
@@ -38,12 +38,12 @@ def new_stages(path: Path, data: list[str], out: str | None, changes: list[str])
 
 
 def resumed_stages(folder: Place) -> tuple[StagesConfig, Place]:
-    """Those that were begun in a folder."""
+    """The stages that were begun in a folder, and the folder."""
     return read_stages(folder / DOCUMENT, [], []), folder
 
 
 def show_stages(config: StagesConfig) -> dict[str, Any]:
-    """The plan of each study."""
+    """Prints the plan of each stage's study, and returns the plans."""
     shown = {}
     for stage in config.stages:
         typer.echo(f"stage {stage.name}")
@@ -53,13 +53,13 @@ def show_stages(config: StagesConfig) -> dict[str, Any]:
 
 
 def run_stages(config: StagesConfig, folder: Place | None) -> dict[str, Any]:
-    """All of them, and a report that has all studies on one page. Raises what a study raises; --resume goes on."""
+    """Runs all stages, and writes a report of all studies on one page. Raises what a study raises; --resume goes on."""
     from diagram_ray.data.parquet.layout import read_info
     from diagram_ray.distributed.session import ray_session
     from diagram_ray.report import write_report
 
     for uri in config.data.values():
-        read_info(uri)  # a wrong path is told before anything starts
+        read_info(uri)  # a wrong path is reported before anything starts
     if folder is None or not (folder / DOCUMENT).is_file():
         folder = make_folder(folder, config.name)
         write_stages(folder, config)
@@ -92,11 +92,11 @@ def _one(stage: Stage, config: StagesConfig, folder: Place) -> dict[str, Any]:
 
 
 def _built(stage: Stage, config: StagesConfig, folder: Place) -> Plan:
-    """The plan of a study."""
+    """The plan of a stage's study."""
     if not isinstance(stage.study, dict):
         raise UsageError(f"stage {stage.name}: its study is not read")
     source = stage.init_from
-    if source in [each.name for each in config.stages]:
+    if source in [other.name for other in config.stages]:
         source = str(folder / source) if folder.is_absolute() else source
     raw = stage.study | ({"init_from": source} if source is not None else {})
     study, base = build_study(raw, f"stage {stage.name}", _start)
@@ -104,7 +104,7 @@ def _built(stage: Stage, config: StagesConfig, folder: Place) -> Plan:
 
 
 def _start(source: str) -> ExperimentConfig:
-    """Where fine-tuning starts; a stage that has not run yet has no model to tell of."""
+    """The configuration that fine-tuning starts from, as far as it is known before the stage has run."""
     from diagram_ray.training.transfer import starting_config_to_come
 
     return fine_tuning(source) if (place_at(source) / STUDY).is_file() else starting_config_to_come()

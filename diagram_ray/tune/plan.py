@@ -28,7 +28,7 @@ PARTS_OF_A_JOB = {"runtime_resources", "working_dir_files"}
 
 
 def new_plan(study: Path | None, data: str | None, out: str | None, assignments: list[str]) -> Plan:
-    """Of a study file, or of the quickstart. Raises UsageError and ConfigError; nothing is written."""
+    """The plan of a study file, or of the quickstart. Raises UsageError and ConfigError; nothing is written."""
     config, base = read_study(study or _quickstart(), assignments, fine_tuning)
     if config.init_from is not None:
         config = config.model_copy(update={"init_from": absolute(config.init_from)})
@@ -40,7 +40,7 @@ def new_plan(study: Path | None, data: str | None, out: str | None, assignments:
 
 
 def new_place(out: str | None) -> Place | None:
-    """Where --out is. Raises UsageError if it cannot hold something new."""
+    """The place that --out names. Raises UsageError if it cannot hold something new."""
     place = reached(out) if out is not None else None
     if set(Path.cwd().parts) >= PARTS_OF_A_JOB and not (place or Path()).is_absolute():
         raise UsageError(
@@ -60,7 +60,7 @@ def resumed_plan(
     repeats: int | None = None,
     assignments: Sequence[str] = (),
 ) -> Plan:
-    """Of the study in a folder, with another budget, more repeats, or another place of the data.
+    """The plan of the study in a folder, with another budget, more repeats, or another place of the data.
 
     `assignments`: of its `budget` only.
     """
@@ -83,24 +83,24 @@ def resumed_plan(
     return replace(plan, study=study, data=absolute(data) if data else plan.data)
 
 
-def with_controls(plan: Plan, **wanted: bool) -> Plan:
-    """The same plan, with these of ControlConfig's as well. Raises ConfigError where they cannot be had."""
-    control = plan.study.control.model_copy(update={name: True for name, value in wanted.items() if value})
+def with_controls(plan: Plan, **controls: bool) -> Plan:
+    """Adds controls of ControlConfig to a plan. Raises ConfigError where they cannot be had."""
+    control = plan.study.control.model_copy(update={name: True for name, value in controls.items() if value})
     study = plan.study.model_copy(update={"control": control})
     check_nested(study)
     return replace(plan, study=study)
 
 
 def fine_tuning(source: str) -> ExperimentConfig:
-    """What a study that starts from the weights of `source` has where its file says nothing."""
+    """The configuration that a study starts from which has the weights of `source`."""
     from diagram_ray.training.transfer import starting_config
 
     return starting_config(source)
 
 
-def assignments_of(given: Mapping[str, Any]) -> list[str]:
+def assignments_of(options: Mapping[str, Any]) -> list[str]:
     """Options as texts of --set, without those that are not given."""
-    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
+    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value]
 
 
 def _quickstart() -> Path:
@@ -111,7 +111,7 @@ def _quickstart() -> Path:
 
 
 def show(plan: Plan) -> dict[str, Any]:
-    """The plan as text, and what it can cost."""
+    """Prints the plan and what it can cost; returns the same as plain values."""
     study = plan.study
     ladder = study.make_ladder(plan.base.training.epochs)
     at_once = study.parallel.trials or max(1, (os.cpu_count() or 1) // study.scaling.workers)

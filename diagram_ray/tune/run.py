@@ -1,4 +1,4 @@
-"""A study with all around it: the phantom, the audit, Ray, the report."""
+"""A study with its surroundings: the phantom, the audit, Ray, the report."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,7 +22,7 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
     if not make_phantom:
         from diagram_ray.data.parquet.layout import read_info
 
-        read_info(plan.data)  # a wrong path is told before torch and Ray are imported
+        read_info(plan.data)  # a wrong path is reported before torch and Ray are imported
     from diagram_ray.distributed.driver import run_study
     from diagram_ray.distributed.session import ray_session
     from diagram_ray.distributed.supervision import INTERRUPTED
@@ -46,19 +46,19 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
         raise KeyboardInterrupt
     from diagram_ray.reporting.report import make_report
 
-    report, (found,) = make_report([result["study"]])
-    typer.echo(f"verdict: {found['verdict']}")
+    report, (figures,) = make_report([result["study"]])
+    typer.echo(f"verdict: {figures['verdict']}")
     typer.echo(f"report: {report}")
     return result | {
-        "verdict": found["verdict"],
-        "baselines": found["baselines"],
-        "reference": found["reference"],
+        "verdict": figures["verdict"],
+        "baselines": figures["baselines"],
+        "reference": figures["reference"],
         "report": str(report),
     }
 
 
 def _log_runs(study: str) -> None:
-    """Where the study's file asks for it. That MLflow does not answer costs no result."""
+    """Logs the study to MLflow where its file asks for it. That MLflow does not answer costs no result."""
     folder = place_at(study)
     config = read_plan(folder).study.mlflow
     if config.tracking_uri is None:
@@ -102,23 +102,23 @@ def _summarise(result: dict[str, Any]) -> None:
 
 
 def _audit(data: str, info: dict[str, Any]) -> dict[str, Any] | None:
-    """The audit that the study records and its report tells; what is wrong with the dataset is said at once."""
+    """The audit that the study records and its report shows; what is wrong with the dataset is logged at once."""
     from diagram_ray.audit import audited
 
     audit = audited(data, info)
     if audit is None or audit["fingerprint"] != info["fingerprint"]:
         cli.log.warning("the dataset has not been audited: python -m diagram_ray.audit %s", data)
         return audit
-    told = [finding for finding in audit["findings"] if finding["severity"] != "info"]
-    for finding in told:
+    findings = [finding for finding in audit["findings"] if finding["severity"] != "info"]
+    for finding in findings:
         cli.log.warning("audit: %s: %s", finding["severity"], finding["sentence"])
-    if not told:
+    if not findings:
         cli.log.info("audit: nothing that would make a number measured on %s untrustworthy", data)
     return audit
 
 
 def _make_phantom() -> None:
-    """The built-in dataset, unless it is there already."""
+    """Prepares the built-in dataset, unless it is there already."""
     from diagram_ray.data.parquet.layout import read_info
     from diagram_ray.prepare import PHANTOM_PATIENTS, prepare_phantom
 

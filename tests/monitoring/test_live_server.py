@@ -25,7 +25,7 @@ ROWS = (
     Row(0, "complete", "k 2", (0.9, 0.95), 0.925, 2, 3, ""),
 )
 BEST = {"number": 0, "mean": 0.925, "sd": 0.035, "low": 0.86, "high": 0.97}
-SIGHT = StudySnapshot(
+SNAPSHOT = StudySnapshot(
     "a <b>study</b>", "phantom, 24 images", "2 at once", "", 10, 2, {"complete": 1, "pruned": 1}, BEST, 17, 1, 3.5,
     540.0, "about 9 min", ("2 folds x 1 epochs", "2 folds x 3 epochs"), ROWS, 0.0,
 )  # fmt: skip
@@ -39,7 +39,7 @@ class Server:
 
     def look(self) -> StudySnapshot:
         self.looks += 1
-        return replace(SIGHT, done=self.looks)
+        return replace(SNAPSHOT, done=self.looks)
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, str]:
         address = urlsplit((self.folder / "page.url").read_text())
@@ -125,7 +125,7 @@ def with_cookie(server: Server) -> dict[str, str]:
 def test_the_state_as_json(server: Server) -> None:
     answer, text = server.ask("/state.json", **with_cookie(server))
     assert answer.status == 200
-    assert json.loads(text) == json.loads(json.dumps(replace(SIGHT, done=1).plain()))
+    assert json.loads(text) == json.loads(json.dumps(replace(SNAPSHOT, done=1).plain()))
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -142,7 +142,7 @@ def test_there_are_no_files(server: Server, path: str) -> None:
 
 
 def test_what_stands_in_a_study_is_text(server: Server) -> None:
-    text = live_page(SIGHT, "n")
+    text = live_page(SNAPSHOT, "n")
     assert "<script>alert" not in text
     assert "<b>study" not in text
     assert "pruned: &lt;script&gt;alert(1)" in text
@@ -151,8 +151,8 @@ def test_what_stands_in_a_study_is_text(server: Server) -> None:
 def test_devices_and_what_they_cost() -> None:
     one, other = Device("10.0.0.7", "1"), Device("10.0.0.8")
     rows = (replace(ROWS[0], devices=(one, other)), replace(ROWS[1], number=3, devices=(one,)), ROWS[2])
-    sight = replace(SIGHT, rows=rows, worker_hours=2.0, worker_hours_left=3.0, origin="commit abc")
-    text = live_page(sight, "n")
+    snapshot = replace(SNAPSHOT, rows=rows, worker_hours=2.0, worker_hours_left=3.0, origin="commit abc")
+    text = live_page(snapshot, "n")
     for words in (
         "10.0.0.7 GPU 1 (2 workers), 10.0.0.8 CPU. ",
         "on 10.0.0.7 GPU 1, 10.0.0.8 CPU",
@@ -160,23 +160,23 @@ def test_devices_and_what_they_cost() -> None:
         "2.00 h",
     ):
         assert words in text
-    priced = live_page(replace(sight, price=0.5), "n")
+    priced = live_page(replace(snapshot, price=0.5), "n")
     assert "2.00 worker-hours of training at 0.5 in this run; about 1.50 more" in priced
     assert '<p class="big">1.00</p>' in priced
-    assert replace(sight, price=0.5).plain()["cost_left"] == 1.5
+    assert replace(snapshot, price=0.5).plain()["cost_left"] == 1.5
     many = tuple(replace(ROWS[0], number=n, devices=(Device(f"10.0.0.{n:03d}"),)) for n in range(20))
-    assert "10.0.0.007 CPU, and others. " in live_page(replace(SIGHT, rows=many), "n")
+    assert "10.0.0.007 CPU, and others. " in live_page(replace(SNAPSHOT, rows=many), "n")
 
 
 def test_only_the_newest_trials_are_shown() -> None:
     rows = tuple(replace(ROWS[0], number=number) for number in range(SHOWN + 4, -1, -1))
-    text = live_page(replace(SIGHT, rows=rows), "n")
+    text = live_page(replace(SNAPSHOT, rows=rows), "n")
     assert "And 5 older ones" in text
     assert text.count('<td class="trial">') == SHOWN
 
 
 def test_a_study_that_has_only_begun(server: Server) -> None:
-    text = live_page(replace(SIGHT, rows=(), best=None, counts={}, pace=None, left="", done=0), "n")
+    text = live_page(replace(SNAPSHOT, rows=(), best=None, counts={}, pace=None, left="", done=0), "n")
     assert "No trial is complete yet" in text
     assert "None has ended yet" in text
 

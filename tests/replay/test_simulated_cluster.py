@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from diagram_ray.errors import ConfigError, UsageError
-from diagram_ray.replay.forecasts import forecasts, ground, read_cluster
+from diagram_ray.replay.forecasts import forecasts, read_cluster, read_scenario
 from diagram_ray.replay.simulated_cluster import HOUR, SAVE_EVERY, ClusterConfig, Forecast, Simulation
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.search.ladder import Ladder, Rung, usual_lookback
@@ -145,16 +145,16 @@ def test_many_trials_a_worker_are_through_sooner_than_with_twice_the_workers() -
 
 
 def test_a_recording_is_drawn_from_again_where_it_is_too_short() -> None:
-    known = ground(PHANTOM, [])
+    scenario = read_scenario(PHANTOM, [])
     cluster = read_cluster("workers=20,trials=300,seconds=2,startup=60,cost=1.5")
-    lines = list(forecasts(known, cluster))
+    lines = list(forecasts(scenario, cluster))
     assert [line.lookback for line in lines] == [10, 20, 40, 53, 80]
     assert all(line.forecast.cost == pytest.approx(1.5 * line.forecast.hours) for line in lines)
-    assert lines == list(forecasts(known, cluster))
-    other = forecasts(known, cluster.model_copy(update={"seed": 1}))
+    assert lines == list(forecasts(scenario, cluster))
+    other = forecasts(scenario, cluster.model_copy(update={"seed": 1}))
     assert [line.forecast.fold_epochs for line in lines] != [line.forecast.fold_epochs for line in other]
-    whole = list(forecasts(ground(PHANTOM, ["ladder.rungs=[[5,27]]"]), read_cluster("workers=1,seconds=2")))
-    assert whole[0].forecast.seconds == known.recording.configurations * 5 * 27 * 2
+    whole = list(forecasts(read_scenario(PHANTOM, ["ladder.rungs=[[5,27]]"]), read_cluster("workers=1,seconds=2")))
+    assert whole[0].forecast.seconds == scenario.recording.configurations * 5 * 27 * 2
     assert whole[0].lost == 0.0
 
 
@@ -176,9 +176,9 @@ def test_a_cluster_that_cannot_be_is_refused(text: str, told: str) -> None:
 
 def test_the_seconds_must_be_known() -> None:
     with pytest.raises(UsageError, match="give seconds="):
-        list(forecasts(ground(PHANTOM, []), read_cluster("workers=2")))
+        list(forecasts(read_scenario(PHANTOM, []), read_cluster("workers=2")))
     with pytest.raises(UsageError, match="a replay must end where the recording does"):
-        list(forecasts(ground(PHANTOM, ["ladder.rungs=[[5,9]]"]), read_cluster("workers=2,seconds=1")))
+        list(forecasts(read_scenario(PHANTOM, ["ladder.rungs=[[5,9]]"]), read_cluster("workers=2,seconds=1")))
 
 
 def test_the_command_tells_each_lookback() -> None:

@@ -117,7 +117,7 @@ def test_nested_in_words_beside_the_others(make_study) -> None:
     assert f"the winner's own figure is {study_data.estimates.fold_mean.value:.3f}" in words
     assert f"and {study_data.estimates.corrected.auc.value:.3f} as BBC-CV corrects it" in words
     assert "Only the 7 of 16 configurations that were proposed without a look at any result took part" in words
-    assert "In each outer fold the ladder was climbed anew on the 4 others" in words
+    assert "In each outer fold the ladder was applied anew on the 4 others" in words
     spent = int(study_data.trials["fold_epochs"].sum())
     assert f"It trained 500 fold-epochs, {500 / spent:.1f} times what the search had cost" in words
     path, _ = make_report([study])

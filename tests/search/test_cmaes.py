@@ -44,7 +44,7 @@ def best_after(trials: int, seed: int, evolve: bool) -> float:
         drawn = {key: values.at(random.random()) for key, values in numbers_of(SPACE).items()}
         waiting.append(evolution.ask(1000 * seed + number) if evolve else drawn)
         if number >= 4:
-            evolution.told(waiting[number - 4], (valley(waiting[number - 4]),))
+            evolution.tell(waiting[number - 4], (valley(waiting[number - 4]),))
     return max(valley(params) for params in waiting)
 
 
@@ -75,8 +75,8 @@ def test_only_the_order_of_the_trials_matters() -> None:
     first, second = Evolution(SPACE, 0), Evolution(SPACE, 0)
     for number in range(40):
         params = first.ask(number)
-        first.told(params, (valley(params),))
-        second.told(params, (math.exp(valley(params)) * 1e6,))
+        first.tell(params, (valley(params),))
+        second.tell(params, (math.exp(valley(params)) * 1e6,))
     assert first.ask(40) == second.ask(40)
 
 
@@ -85,7 +85,7 @@ def test_when_it_has_converged_it_begins_elsewhere() -> None:
     for number in range(1500):
         params = evolution.ask(number)
         seen.append(params["training.weight_decay"])
-        evolution.told(params, (valley(params),))
+        evolution.tell(params, (valley(params),))
         if evolution._restarts:
             break
     assert evolution._restarts == 1

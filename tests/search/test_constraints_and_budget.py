@@ -104,7 +104,7 @@ def test_speed_and_interruptions_change_nothing(seed: int, parallel: int, cuts: 
         assert journal.trials == expected.trials
 
 
-@pytest.mark.parametrize("aims", [BOUNDED, BOTH])
+@pytest.mark.parametrize("goals", [BOUNDED, BOTH])
 def test_tpe_goes_on_exactly_when_it_is_resumed(goals: Goals) -> None:
     whole, parts = Memory(), Memory()
     run(study(whole, goals), random.Random(0))

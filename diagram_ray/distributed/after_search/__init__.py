@@ -1,1 +1,1 @@
-"""What follows a search: controls, repeats, nested cross-validation, baselines."""
+"""The steps after a search: controls, repeats, nested cross-validation, baselines."""

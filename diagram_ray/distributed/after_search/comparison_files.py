@@ -1,7 +1,7 @@
-"""The files of what stands beside a study's trials: scores on its folds, and figures or why there are none.
+"""Files of comparisons beside a study's trials: scores on its folds, and figures or why there are none.
 
-What they depend on is written with them, so a study that goes on keeps those that it has. Whatever goes wrong is told
-in the file of figures and costs the study nothing else.
+What they depend on is written with them, so a study that goes on keeps those that it has. Whatever goes wrong is
+written into the file of figures and costs the study nothing else.
 """
 
 import json
@@ -24,46 +24,46 @@ log = logging.getLogger("diagram_ray")
 
 @dataclass(frozen=True)
 class ComparisonFiles:
-    """Two files in a study's folder."""
+    """The two files of a comparison in a study's folder."""
 
     what: str
-    """In messages."""
+    """Name of the comparison in messages."""
     figures: Place
     scores: Place
     identity: str
-    """What they depend on, in short."""
+    """Digest of all that the scores depend on."""
 
     def is_there(self) -> bool:
         """Whether they are there for the same identity, or the reason why there are none is."""
         try:
-            found = json.loads(self.figures.read_text(encoding="utf-8")) if self.figures.is_file() else {}
-            there = found["unmeasured"] or self.scores.is_file()
-            return bool(there) and bool(found["identity"] == self.identity)
+            document = json.loads(self.figures.read_text(encoding="utf-8")) if self.figures.is_file() else {}
+            complete = document["unmeasured"] or self.scores.is_file()
+            return bool(complete) and bool(document["identity"] == self.identity)
         except (ValueError, KeyError, TypeError):  # there are none, or they are damaged
             return False
 
     def measure(self, work: Callable[[], Baselines | None]) -> None:
-        """Writes what `work` finds, or why it fails; nothing where that is None, because it was stopped."""
+        """Writes the result of `work`, or why it fails; nothing where the result is None, because it was stopped."""
         began = time.monotonic()
         try:
-            found: Baselines | str | None = work()
+            result: Baselines | str | None = work()
         except DiagramError as error:
-            found = str(error)
+            result = str(error)
         except (
             Exception
         ) as error:  # of PyTorch's, the learner's and Ray's many kinds; the study is worth more than this
-            found = one_line(error)
-        if found is not None:
-            self._write(found, began)
+            result = one_line(error)
+        if result is not None:
+            self._write(result, began)
 
-    def _write(self, found: Baselines | str, began: float) -> None:
-        """The scores, and last the figures; where `found` is text it is why there are none. `began`: monotonic time."""
+    def _write(self, result: Baselines | str, began: float) -> None:
+        """Writes the scores, and last the figures; `result` as text is why there are none. `began`: monotonic time."""
         figures: dict[str, Any] = {"identity": self.identity, "groups": [], "absent": [], "unmeasured": ""}
-        if isinstance(found, Baselines):
-            write_table(self.scores, pa.Table.from_pandas(found.scores, preserve_index=False))
-            figures |= {"groups": found.groups, "absent": found.absent}
+        if isinstance(result, Baselines):
+            write_table(self.scores, pa.Table.from_pandas(result.scores, preserve_index=False))
+            figures |= {"groups": result.groups, "absent": result.absent}
         else:
-            log.warning("%s could not be measured: %s", self.what, found)
-            figures |= {"unmeasured": found}
+            log.warning("%s could not be measured: %s", self.what, result)
+            figures |= {"unmeasured": result}
         figures["seconds"] = round(time.monotonic() - began, 3)
         write_atomic(self.figures, json.dumps(figures, indent=1))

@@ -1,4 +1,4 @@
-"""A study whose trials have ended, and what is trained once more is made from."""
+"""A study whose trials have ended, from which more models are trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,28 +21,29 @@ class EndedStudy:
     """A study whose trials have ended."""
 
     folder: Place
-    study: StudyConfig
+    config: StudyConfig
     base: ExperimentConfig
-    """What every trial starts from."""
+    """The configuration that every trial starts from."""
     trials: Mapping[int, Trial]
     inputs: StudyInputs
     make: CrossValidationFactory
 
     @property
     def ladder(self) -> Ladder:
-        """The study's."""
-        return self.study.make_ladder(self.base.training.epochs)
+        """The ladder of the study."""
+        return self.config.make_ladder(self.base.training.epochs)
 
     @property
     def lookback(self) -> int:
-        """The study's, as it was resolved."""
-        return self.study.parallel.lookback or 1
+        """The lookback of the study, as it was resolved."""
+        return self.config.parallel.lookback or 1
 
-    def config(self, trial: int) -> ExperimentConfig:
-        """Of one trial."""
+    def trial_config(self, trial: int) -> ExperimentConfig:
+        """The configuration of one trial."""
         return override(self.base, self.trials[trial].params, f"trial {trial}")
 
     def identity(self, splits: Splits, data: TrainingData) -> dict[str, Any]:
-        """What models on these folds of `data`, the study's own or changed ones, share besides their configuration."""
+        """The identity of models on these folds of `data`, the study's own or changed ones, without their
+        configuration."""
         initial = self.inputs.initial
         return identity_of(self.base, data, splits, initial=initial and initial.digest)

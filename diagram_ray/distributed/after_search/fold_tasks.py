@@ -37,16 +37,16 @@ POLL = 0.25
 
 @dataclass(frozen=True)
 class Cluster:
-    """What tasks get of the cluster that is joined, and who may stop them."""
+    """The resources that tasks get of the cluster that is joined, and the calls that may stop them."""
 
     share: TrialResources
     stopping: Callable[[], bool]
     tick: Callable[[], None]
-    """Called while tasks are waited for, four times a second."""
+    """Function that is called while tasks are waited for, four times a second."""
 
 
 def unchanged(data: TrainingData) -> TrainingData:
-    """The study's data as they are."""
+    """Returns the study's data as they are."""
     return data
 
 
@@ -59,23 +59,23 @@ class Variant:
 
 
 class FoldValidation(Protocol):
-    """What a fold task needs of `training.cross_validation.CrossValidation`."""
+    """The methods of `training.cross_validation.CrossValidation` that a fold task needs."""
 
     def advance_fold(self, number: int, epochs: int) -> Iterator[dict[str, Any]]:
         """Trains one fold up to `epochs`."""
 
     def fold_scores(self, number: int) -> Floats:
-        """Of the images of the fold, in the order of the data."""
+        """The scores of the images of the fold, in the order of the data."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must be of."""
+        """The identity that a checkpoint must have."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state."""
+        """The state of the training."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the state back."""
+        """Restores the state of the training."""
 
 
 @dataclass(frozen=True)
@@ -83,34 +83,34 @@ class FoldTask:
     """A model to be trained, and where its scores go."""
 
     name: str
-    """In messages."""
+    """Name of the model in messages."""
     place: Place
     config: ExperimentConfig
     identity: Identity
     """All that decides what the model is, in plain values."""
     without: tuple[int, ...]
-    """Folds it must not see."""
+    """Folds that the model must not see."""
     epochs: int
     marks: tuple[int, ...]
     """Epochs, ascending, after which its scores are kept; `epochs` is one of them."""
     variant: int = 0
-    """Which of the variants it is trained on."""
+    """Number of the variant that it is trained on."""
 
     def file(self, epochs: int) -> Place:
-        """Its scores after so many epochs."""
+        """The file of its scores after so many epochs."""
         return scores_file(self.place, epochs)
 
 
 def read_scores(path: Place, identity: Identity, image_ids: Sequence[str]) -> Floats | Failed:
-    """A model's scores of these images. Raises DataError, and MismatchError for a model of another study."""
-    found = read_held_out(path)
-    check_identity(found.identity, identity, str(path))
-    if found.failed:
-        return Failed(found.failed)
-    if found.image_ids != list(image_ids):
-        many = len(found.image_ids)
+    """Reads a model's scores of these images. Raises DataError, and MismatchError for a model of another study."""
+    file = read_held_out(path)
+    check_identity(file.identity, identity, str(path))
+    if file.failed:
+        return Failed(file.failed)
+    if file.image_ids != list(image_ids):
+        many = len(file.image_ids)
         raise DataError(f"{path}: has the scores of {many} other images than the {len(image_ids)} left out")
-    return found.scores
+    return file.scores
 
 
 def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidationFactory, device: str) -> None:
@@ -122,7 +122,7 @@ def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidat
     images = data.image_ids[apart.fold(data, fold).test_images].tolist()
     try:
         validation: Any = make(task.config, data, apart, device)
-        for mark, scores in _climb(task, validation, fold):
+        for mark, scores in _scores_at_marks(task, validation, fold):
             write_held_out(task.file(mark), task.identity, images, scores)
     except Exception as error:
         log.debug("%s failed", task.name, exc_info=error)
@@ -131,15 +131,15 @@ def train(task: FoldTask, data: TrainingData, splits: Splits, make: CrossValidat
         write_held_out(task.file(task.epochs), task.identity, [], np.empty(0), failed=reason_of(error))
 
 
-def _climb(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
-    """Scores at each mark that is not there yet. The model is saved at a mark before its scores are told."""
+def _scores_at_marks(task: FoldTask, validation: FoldValidation, fold: int) -> Iterator[tuple[int, Floats]]:
+    """Yields the scores at each mark that is not there yet, after saving the model."""
     marks = [mark for mark in task.marks if mark <= task.epochs and not task.file(mark).is_file()]
     if not marks:  # the worker died after its work was done
         return
     with CheckpointStore(task.place / CHECKPOINT, validation.identity, every=SAVE_EVERY) as store:
-        found = store.load()
-        if found is not None and found[0] <= marks[0]:  # else scores were lost that it cannot give any more
-            validation.load_state_dict(found[1])
+        checkpoint = store.load()
+        if checkpoint is not None and checkpoint[0] <= marks[0]:  # else scores were lost that it cannot give any more
+            validation.load_state_dict(checkpoint[1])
         for mark in marks:
             for row in validation.advance_fold(fold, mark):
                 if store.due:
@@ -161,10 +161,10 @@ def run_fold_tasks(
 ) -> bool:
     """Trains the models that are `waiting` on the cluster that is joined, as many side by side as there is room for.
 
-    `waiting` is asked again after each model, and told the places at which models are being trained: those are left
-    alone, as models in one place go on from each other. True when nothing waits any more, False if it was stopped. A
-    model that cannot be trained, or whose worker dies too often, is a result too: its file says why.
-    Raises where nothing can be written any more.
+    `waiting` is called again after each model with the places at which models are being trained: those are left alone,
+    as models in one place go on from each other. True when nothing waits any more, False if it was stopped. A model
+    that cannot be trained, or whose worker dies too often, is a result too: its file says why. Raises where nothing can
+    be written any more.
     """
     shared = _Shared.put(variants, data, make)
     running: dict[Any, FoldTask] = {}
@@ -217,7 +217,7 @@ def _start(
 
 
 def wait_for_one(running: Collection[Any], cluster: Cluster) -> Any:
-    """The next of these Ray tasks that has ended; None if all were stopped."""
+    """Waits for the next of these Ray tasks that ends, and returns it; None if all were stopped."""
     while True:
         done, _ = ray.wait(list(running), timeout=POLL)
         cluster.tick()
@@ -231,7 +231,7 @@ def wait_for_one(running: Collection[Any], cluster: Cluster) -> Any:
 
 
 def result_of(done: Any) -> Any:
-    """What a Ray task returned. Raises what it raised, and RayError if its process died too often."""
+    """Returns what a Ray task returned. Raises what it raised, and RayError if its process died too often."""
     try:
         return ray.get(done)
     except RayTaskError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from diagram_ray.data.splits import forget_patients, make_splits, shuffle_patients
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, Variant
-from diagram_ray.distributed.after_search.winner_cv import WinnerCV, cross_validate, told
+from diagram_ray.distributed.after_search.winner_cv import WinnerCV, as_row, cross_validate
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.paths import Place, remove
 from diagram_ray.study.holdout_files import CONTROL, CONTROLS, LEAKAGE
@@ -23,12 +23,12 @@ from diagram_ray.study.holdout_files import CONTROL, CONTROLS, LEAKAGE
 
 def is_controlled(study: EndedStudy, winner: int) -> bool:
     """Whether the study asks for no control, or has the winner's."""
-    return not study.study.control.shuffles or _is_of(study.folder / CONTROL, winner)
+    return not study.config.control.shuffles or _is_of(study.folder / CONTROL, winner)
 
 
 def is_leakage_known(study: EndedStudy, winner: int) -> bool:
     """Whether the study does not ask what leakage adds, or knows it of the winner."""
-    return not study.study.control.leakage or _is_of(study.folder / LEAKAGE, winner)
+    return not study.config.control.leakage or _is_of(study.folder / LEAKAGE, winner)
 
 
 def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     Each shuffle has its `seed` and `fold_auc`, or `failed`, which fold failed and why; `auc_mean` is of the others and
     None if there are none. None if it was stopped. Raises where nothing can be written any more.
     """
-    seeds = [study.study.seed + number for number in range(study.study.control.shuffles)]
+    seeds = [study.config.seed + number for number in range(study.config.control.shuffles)]
     place = study.folder / CONTROLS / f"shuffles-{winner:04d}"
     runs = [
         WinnerCV(f"shuffle {number}", place / str(number), _changed(study, partial(shuffle_patients, seed=seed)))
@@ -47,7 +47,7 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     if results is None:
         return None
     changed = [run.variant.change(study.inputs.data) for run in runs]
-    shuffles = [{"seed": seed} | told(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)]
+    shuffles = [{"seed": seed} | as_row(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)]
     values = [value for shuffle in shuffles for value in shuffle.get("fold_auc", [])]
     mean = statistics.fmean(values) if values else None
     return _write(study.folder / CONTROL, {"trial": winner, "auc_mean": mean, "shuffles": shuffles}, place)
@@ -56,18 +56,18 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
 def run_leaky(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any] | None:
     """Writes leakage.json, which it returns: `trial`, `auc_mean`, `fold_auc` or `failed`; raises as `run_control`."""
     place = study.folder / CONTROLS / f"leaky-{winner:04d}"
-    variant = _changed(study, partial(forget_patients, seed=study.study.seed))
+    variant = _changed(study, partial(forget_patients, seed=study.config.seed))
     results = cross_validate(study, winner, [WinnerCV("folds by image", place, variant)], cluster)
     if results is None:
         return None
-    result = told(variant.change(study.inputs.data), results[0])
+    result = as_row(variant.change(study.inputs.data), results[0])
     mean = statistics.fmean(result["fold_auc"]) if "fold_auc" in result else None
     return _write(study.folder / LEAKAGE, {"trial": winner, "auc_mean": mean} | result, place)
 
 
 def _changed(study: EndedStudy, change: Any) -> Variant:
-    """The folds are assigned anew, as they would be if the data had come like this."""
-    return Variant(make_splits(change(study.inputs.data), study.study.folds, study.study.seed), change)
+    """The variant with changed data, and folds assigned anew, as they would be if the data had come like this."""
+    return Variant(make_splits(change(study.inputs.data), study.config.folds, study.config.seed), change)
 
 
 def _write(path: Place, result: dict[str, Any], models: Place) -> dict[str, Any]:

@@ -32,166 +32,164 @@ from diagram_ray.study.nested_plan import blind, candidates, inner_ladder, price
 from diagram_ray.study.trial_files import TrialFiles
 
 
-def missing(searched: EndedStudy) -> tuple[int, ...]:
-    """Candidates that the study has not come to yet. Nested cross-validation waits for them."""
-    return tuple(number for number in blind(searched.study, searched.lookback) if number not in searched.trials)
+def missing(study: EndedStudy) -> tuple[int, ...]:
+    """The candidates that the study has not come to yet. Nested cross-validation waits for them."""
+    return tuple(number for number in blind(study.config, study.lookback) if number not in study.trials)
 
 
-def is_nested(searched: EndedStudy) -> bool:
-    """Whether it is done, with the candidates that the study has now."""
-    path = searched.folder / NESTED_RESULT
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(searched)
+def is_nested(study: EndedStudy) -> bool:
+    """Whether nested cross-validation is done, with the candidates that the study has now."""
+    path = study.folder / NESTED_RESULT
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["candidates"] == _candidates(study)
 
 
-def _candidates(searched: EndedStudy) -> list[int]:
-    return candidates(searched.study, searched.trials, searched.lookback)
+def _candidates(study: EndedStudy) -> list[int]:
+    return candidates(study.config, study.trials, study.lookback)
 
 
-def run_nested(searched: EndedStudy, cluster: Cluster) -> dict[str, Any] | None:
+def run_nested(study: EndedStudy, cluster: Cluster) -> dict[str, Any] | None:
     """Trains what is missing and writes the result, which it returns; None if it was stopped: what is done is kept.
 
     Raises LeakageError for a study with initial weights that have seen patients whom an inner fold leaves out, and
     where nothing can be written any more.
     """
-    _check_initial(searched)
-    store = _Store(searched)
-    search = NestedSearch(_field(searched), store)
+    _check_initial(study)
+    store = _Store(study)
+    search = NestedSearch(_field(study), store)
 
     def waiting(busy: Set[Place]) -> list[FoldTask]:
         store.forget_unknown()
-        cells = search.advance()
+        models = search.advance()
         store.tidy(search, busy)
-        return [store.task(cell) for cell in cells]
+        return [store.task(model) for model in models]
 
-    inputs = searched.inputs
-    if not run_fold_tasks(waiting, {0: Variant(inputs.splits)}, inputs.data, searched.make, cluster):
+    inputs = study.inputs
+    if not run_fold_tasks(waiting, {0: Variant(inputs.splits)}, inputs.data, study.make, cluster):
         return None
-    result = _write(searched, search.results(), store.spent())
-    for place in _models(searched):
+    result = _write(study, search.results(), store.spent())
+    for place in _models(study):
         remove(place / CHECKPOINT)
     return result
 
 
-def _models(searched: EndedStudy) -> Iterator[Place]:
-    """Where there are models of cells, or parts of them."""
-    trials: list[Place] = [*(searched.folder / NESTED).glob("[0-9]*")]
+def _models(study: EndedStudy) -> Iterator[Place]:
+    """Yields the folders of the held-out models, also of those that are not trained to the end."""
+    trials: list[Place] = [*(study.folder / NESTED).glob("[0-9]*")]
     return (place for trial in trials for place in trial.glob("without-*"))
 
 
-def _field(searched: EndedStudy) -> Field:
-    study, inputs = searched.study, searched.inputs
-    cases = Cases.of(inputs.data, inputs.splits, study.race.resamples, study.seed)
-    return Field(
-        tuple(_candidates(searched)), inner_ladder(searched.ladder), searched.lookback, make_race(study.race), cases
-    )
+def _field(study: EndedStudy) -> Field:
+    config, inputs = study.config, study.inputs
+    cases = Cases.of(inputs.data, inputs.splits, config.race.resamples, config.seed)
+    return Field(tuple(_candidates(study)), inner_ladder(study.ladder), study.lookback, make_race(config.race), cases)
 
 
-def _check_initial(searched: EndedStudy) -> None:
-    """Each pair of folds is left out by weights that have not seen it."""
-    study, inputs = searched.study, searched.inputs
-    if study.init_from is not None:
+def _check_initial(study: EndedStudy) -> None:
+    """Raises LeakageError unless each pair of folds is left out by weights that have not seen it."""
+    config, inputs = study.config, study.inputs
+    if config.init_from is not None:
         from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
 
-        for one in range(study.folds):
+        for one in range(config.folds):
             for other in range(one):
                 apart, number = leave_out(inputs.splits, (other, one))
-                read_initial(study.init_from, searched.base, inputs.data, apart, number)
+                read_initial(config.init_from, study.base, inputs.data, apart, number)
 
 
 class _Store:
-    """What models of the study score, from the study's own folds and the files of cells (`search.nested.Scores`)."""
+    """The scores of the study's models, from its own folds and from files (`search.nested.Scores`)."""
 
-    def __init__(self, searched: EndedStudy) -> None:
-        self._searched = searched
-        data, splits = searched.inputs.data, searched.inputs.splits
+    def __init__(self, study: EndedStudy) -> None:
+        self._study = study
+        data, splits = study.inputs.data, study.inputs.splits
         self._folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
-        self._identity = searched.identity(searched.inputs.splits, searched.inputs.data)
-        self._epochs = tuple(sorted({rung.epochs for rung in searched.ladder.rungs}))
+        self._identity = study.identity(study.inputs.splits, study.inputs.data)
+        self._epochs = tuple(sorted({rung.epochs for rung in study.ladder.rungs}))
         self._known: dict[HeldOutModel, Floats | Failed | None] = {}
 
-    def of(self, cell: HeldOutModel, fold: int) -> Floats | Failed | None:
-        """As `search.nested.Scores`."""
-        if cell not in self._known:
-            self._known[cell] = self._read(cell)
-        scores = self._known[cell]
-        return scores[self._folds[self._rows(cell)] == fold] if isinstance(scores, np.ndarray) else scores
+    def of(self, model: HeldOutModel, fold: int) -> Floats | Failed | None:
+        """The model's scores of a fold (see `search.nested.Scores.of`)."""
+        if model not in self._known:
+            self._known[model] = self._read(model)
+        scores = self._known[model]
+        return scores[self._folds[self._rows(model)] == fold] if isinstance(scores, np.ndarray) else scores
 
     def forget_unknown(self) -> None:
-        """Looks anew for models that were not there."""
-        self._known = {cell: scores for cell, scores in self._known.items() if scores is not None}
+        """Makes the next look-up read anew the models that were not there."""
+        self._known = {model: scores for model, scores in self._known.items() if scores is not None}
 
-    def task(self, cell: HeldOutModel) -> FoldTask:
-        """What trains a cell."""
-        folds = " and ".join(map(str, cell.without))
-        identity = self._identity | flatten(self._searched.config(cell.trial)) | {"without": list(cell.without)}
+    def task(self, model: HeldOutModel) -> FoldTask:
+        """The task that trains a model."""
+        folds = " and ".join(map(str, model.without))
+        identity = self._identity | flatten(self._study.trial_config(model.trial)) | {"without": list(model.without)}
         return FoldTask(
-            f"trial {cell.trial} without fold{'s' * (len(cell.without) > 1)} {folds}",
-            self._place(cell),
-            self._searched.config(cell.trial),
+            f"trial {model.trial} without fold{'s' * (len(model.without) > 1)} {folds}",
+            self._place(model),
+            self._study.trial_config(model.trial),
             identity,
-            cell.without,
-            cell.epochs,
-            self._epochs if len(cell.without) > 1 else self._epochs[-1:],
+            model.without,
+            model.epochs,
+            self._epochs if len(model.without) > 1 else self._epochs[-1:],
         )
 
     def tidy(self, search: NestedSearch, busy: Set[Place]) -> None:
         """Removes the states of models that nobody will go on from, or is going on from at a `busy` place."""
-        for cell, scores in self._known.items():
-            place = self._place(cell)
-            if scores is not None and len(cell.without) > 1 and place not in busy and not search.wants(cell):
+        for model, scores in self._known.items():
+            place = self._place(model)
+            if scores is not None and len(model.without) > 1 and place not in busy and not search.wants(model):
                 remove(place / CHECKPOINT)
 
     def spent(self) -> int:
         """Epochs of one fold that were trained, in this run and in earlier ones, whether or not they failed."""
-        files = [[*place.glob("after-*.parquet")] for place in _models(self._searched)]
-        return sum(max((int(path.stem.removeprefix("after-")) for path in mine), default=0) for mine in files)
+        files = [[*place.glob("after-*.parquet")] for place in _models(self._study)]
+        return sum(max((int(path.stem.removeprefix("after-")) for path in paths), default=0) for paths in files)
 
-    def _read(self, cell: HeldOutModel) -> Floats | Failed | None:
-        trial, rows = self._searched.trials[cell.trial], self._rows(cell)
-        images = self._searched.inputs.data.image_ids[rows]
-        if len(cell.without) == 1 and trial.state is TrialState.COMPLETE:
-            table = read_table(TrialFiles.of(self._searched.folder, trial.number).predictions)
+    def _read(self, model: HeldOutModel) -> Floats | Failed | None:
+        trial, rows = self._study.trials[model.trial], self._rows(model)
+        images = self._study.inputs.data.image_ids[rows]
+        if len(model.without) == 1 and trial.state is TrialState.COMPLETE:
+            table = read_table(TrialFiles.of(self._study.folder, trial.number).predictions)
             known = dict(zip(table["image_id"].to_pylist(), table["score"].to_pylist(), strict=True))
             return np.array([known[image] for image in images.tolist()])
-        task = self.task(cell)
-        path = task.file(cell.epochs)
+        task = self.task(model)
+        path = task.file(model.epochs)
         return read_scores(path, task.identity, images.tolist()) if path.is_file() else None
 
-    def _rows(self, cell: HeldOutModel) -> Any:
-        return np.flatnonzero(np.isin(self._folds, cell.without))
+    def _rows(self, model: HeldOutModel) -> Any:
+        return np.flatnonzero(np.isin(self._folds, model.without))
 
-    def _place(self, cell: HeldOutModel) -> Place:
-        return model_folder(self._searched.folder / NESTED / f"{cell.trial:04d}", cell.without)
+    def _place(self, model: HeldOutModel) -> Place:
+        return model_folder(self._study.folder / NESTED / f"{model.trial:04d}", model.without)
 
 
-def _write(searched: EndedStudy, found: list[Outer] | Failed, spent: int) -> dict[str, Any]:
-    """nested.json, its predictions first."""
-    study = searched.study
-    cost = price(study, searched.ladder, searched.lookback)
+def _write(study: EndedStudy, results: list[Outer] | Failed, spent: int) -> dict[str, Any]:
+    """Writes nested.json, its predictions first; returns its content."""
+    config = study.config
+    cost = price(config, study.ladder, study.lookback)
     result: dict[str, Any] = {
-        "candidates": _candidates(searched),
+        "candidates": _candidates(study),
         "fold_epochs": spent,
         "largest_fold_epochs": cost.largest,
         "expected_fold_epochs": cost.expected,
     }
-    if isinstance(found, Failed):
-        result["failed"] = found.reason
+    if isinstance(results, Failed):
+        result["failed"] = results.reason
     else:
-        table = _predictions(searched, found)
-        write_table(searched.folder / NESTED / PREDICTIONS, table)
-        labels = {outer.fold: table.filter(pa.compute.equal(table["fold"], outer.fold))["label"] for outer in found}
-        values = [auc(labels[outer.fold].to_numpy(), outer.scores) for outer in found]
+        table = _predictions(study, results)
+        write_table(study.folder / NESTED / PREDICTIONS, table)
+        labels = {outer.fold: table.filter(pa.compute.equal(table["fold"], outer.fold))["label"] for outer in results}
+        values = [auc(labels[outer.fold].to_numpy(), outer.scores) for outer in results]
         result["auc_mean"] = float(np.mean(values))
         result["folds"] = [
             {"fold": outer.fold, "winner": outer.trial, "inner_auc": outer.inner_auc, "auc": value}
-            for outer, value in zip(found, values, strict=True)
+            for outer, value in zip(results, values, strict=True)
         ]
-    write_atomic(searched.folder / NESTED_RESULT, json.dumps(result, indent=1))
+    write_atomic(study.folder / NESTED_RESULT, json.dumps(result, indent=1))
     return result
 
 
 def _predictions(study: EndedStudy, outer: list[Outer]) -> pa.Table:
-    """`trial, fold, image_id, patient_id, label, score`: every image once."""
+    """The table `trial, fold, image_id, patient_id, label, score`: every image once."""
     data, splits = study.inputs.data, study.inputs.splits
     folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()])
     parts = [FoldPredictions(part.fold, np.flatnonzero(folds == part.fold), part.scores) for part in outer]

@@ -25,7 +25,7 @@ from diagram_ray.training.pretrained.weights_file import NETWORKS, is_installed,
 
 NETWORK = NETWORKS[0]
 VERSION = 1
-"""Of the features and the learner in training/pretrained/frozen_features.py: another one measures anew."""
+"""Version of the features and the learner in training/pretrained/frozen_features.py: another one measures anew."""
 NAME = "frozen ImageNet features"
 NOTE = (
     "A logistic regression on the last maps of EfficientNet-Lite0, which was trained on photographs and is not trained "
@@ -33,21 +33,21 @@ NOTE = (
 )
 
 
-def lacks_reference(searched: EndedStudy) -> bool:
-    """Whether it can be measured here and was not yet, with these data, folds and weights."""
-    return is_installed(NETWORK) and not _files(searched).is_there()
+def lacks_reference(study: EndedStudy) -> bool:
+    """Whether the reference can be measured here and was not yet, with these data, folds and weights."""
+    return is_installed(NETWORK) and not _files(study).is_there()
 
 
-def run_reference(searched: EndedStudy, cluster: Cluster) -> None:
+def run_reference(study: EndedStudy, cluster: Cluster) -> None:
     """Writes reference.parquet, and last reference.json; nothing if it was stopped meanwhile."""
-    _files(searched).measure(lambda: _measured(searched, cluster))
+    _files(study).measure(lambda: _measured(study, cluster))
 
 
-def _measured(searched: EndedStudy, cluster: Cluster) -> Baselines | None:
-    data, splits, share = searched.inputs.data, searched.inputs.splits, cluster.share
+def _measured(study: EndedStudy, cluster: Cluster) -> Baselines | None:
+    data, splits, share = study.inputs.data, study.inputs.splits, cluster.share
     remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)(_scores)
     done = wait_for_one([remote.remote(data, splits, share.device)], cluster)
-    return None if done is None else _told(data, splits, result_of(done))
+    return None if done is None else _summarised(data, splits, result_of(done))
 
 
 def _scores(data: TrainingData, splits: Splits, device: str) -> NDArray[np.float64]:
@@ -59,22 +59,22 @@ def _scores(data: TrainingData, splits: Splits, device: str) -> NDArray[np.float
     return frozen_feature_scores(data, splits, NETWORK, device=device)
 
 
-def _told(data: TrainingData, splits: Splits, scores: NDArray[np.float64]) -> Baselines:
+def _summarised(data: TrainingData, splits: Splits, scores: NDArray[np.float64]) -> Baselines:
     folds = np.array([splits.patients[patient] for patient in data.patient_ids.tolist()], dtype=np.int32)
     ids = {"fold": folds, "image_id": data.image_ids, "patient_id": data.patient_ids}
     table = pd.DataFrame({"group": NAME, **ids, "label": data.labels, "score": scores})
     return Baselines(table, [baselines.summary(NAME, "network", NOTE, table)], [])
 
 
-def _files(searched: EndedStudy) -> ComparisonFiles:
-    folder, inputs = searched.folder, searched.inputs
+def _files(study: EndedStudy) -> ComparisonFiles:
+    folder, inputs = study.folder, study.inputs
     depends = f"{VERSION} {_weights()} {baselines.identity(inputs.data, inputs.splits)}"
     identity = hashlib.sha256(depends.encode()).hexdigest()
     return ComparisonFiles(NAME, folder / REFERENCE, folder / REFERENCE_SCORES, identity)
 
 
 def _weights() -> str:
-    """Their SHA-256. Of a damaged package it is what is wrong, which the task finds too and tells."""
+    """The SHA-256 of the weights. Of a damaged package it is what is wrong, which the task finds too and reports."""
     try:
         return weights_file(NETWORK, True).digest
     except Exception as error:  # no record of its version, a file that cannot be read

@@ -11,7 +11,7 @@ import numpy as np
 from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, Variant
-from diagram_ray.distributed.after_search.winner_cv import WinnerCV, cross_validate, told
+from diagram_ray.distributed.after_search.winner_cv import WinnerCV, as_row, cross_validate
 from diagram_ray.evaluation.predictions import FoldPredictions, check_predictions, predictions_table
 from diagram_ray.search.nested import Failed
 from diagram_ray.storage.atomic import write_atomic
@@ -21,13 +21,13 @@ from diagram_ray.study.tables import repeat_file
 
 
 def seed_of(seed: int, repeat: int) -> int:
-    """Of the folds of a repeat; the first one has the study's own."""
+    """The seed of the folds of a repeat; the first one has the study's own."""
     return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0]) if repeat else seed
 
 
 def is_repeated(study: EndedStudy, winner: int) -> bool:
     """Whether the winner has been repeated as often as the study asks."""
-    path, further = study.folder / REPEATS_RESULT, study.study.repeats - 1
+    path, further = study.folder / REPEATS_RESULT, study.config.repeats - 1
     if not path.is_file():
         return not further
     recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def run_repeats(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     results = cross_validate(study, winner, runs, cluster)
     if results is None:
         return None
-    repeats = [_told(study, winner, r, splits[r], folds) for r, folds in zip(splits, results, strict=True)]
+    repeats = [_repeat_row(study, winner, r, splits[r], folds) for r, folds in zip(splits, results, strict=True)]
     values = [value for repeat in repeats for value in repeat.get("fold_auc", [])]
     result = {"trial": winner, "auc_mean": float(np.mean(values)) if values else None, "repeats": repeats}
     write_atomic(study.folder / REPEATS_RESULT, json.dumps(result, indent=1))
@@ -56,23 +56,23 @@ def run_repeats(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
 
 def splits_of_repeats(study: EndedStudy) -> dict[int, Splits]:
     """The folds of each repeat but the first, checked against the weights that they start with."""
-    config, data = study.study, study.inputs.data
+    config, data = study.config, study.inputs.data
     splits = {r: make_splits(data, config.folds, seed_of(config.seed, r)) for r in range(1, config.repeats)}
     if config.init_from is not None:
         from diagram_ray.training.transfer import read_initial  # PyTorch, which most drivers need not load
 
-        for each in splits.values():
-            read_initial(config.init_from, study.base, data, each)
+        for repeat_splits in splits.values():
+            read_initial(config.init_from, study.base, data, repeat_splits)
     return splits
 
 
-def _told(
+def _repeat_row(
     study: EndedStudy, winner: int, repeat: int, splits: Splits, folds: list[FoldPredictions] | Failed
 ) -> dict[str, Any]:
-    """One repeat for repeats.json; writes its predictions, unless a fold failed."""
+    """The entry of a repeat in repeats.json; writes its predictions, unless a fold failed."""
     data = study.inputs.data
     if not isinstance(folds, Failed):
         table = predictions_table(data, folds, trial=[winner] * len(folds), repeat=[repeat] * len(folds))
         check_predictions(table.drop_columns("repeat"), data.image_ids, data.patient_ids)
         write_table(repeat_file(study.folder, winner, repeat), table)
-    return {"repeat": repeat, "seed": splits.seed} | told(data, folds)
+    return {"repeat": repeat, "seed": splits.seed} | as_row(data, folds)

@@ -1,4 +1,4 @@
-"""What follows a search, step by step: controls, baselines, a reference network, repeated and nested cross-validation.
+"""The steps after a search: controls, baselines, a reference network, repeated and nested cross-validation.
 
 A step that fails costs the study nothing else: its tables and its report are written without it, and say so.
 """
@@ -29,28 +29,28 @@ log = logging.getLogger("diagram_ray")
 
 @dataclass(frozen=True)
 class Step:
-    """Something that is measured after a search."""
+    """A measurement after a search."""
 
     name: str
-    """In study.yaml, if it fails."""
+    """Name of the step in study.yaml, if it fails."""
     announcement: str
     is_done: Callable[[], bool]
-    """Whether there is nothing to do."""
+    """Function that returns whether there is nothing to do."""
     run: Callable[[], object]
 
 
 def tell_price(study: EndedStudy) -> None:
-    """Into the log, before the search begins. Raises ConfigError for a study that cannot be nested."""
-    further = study.study.repeats - 1
+    """Logs what repeats and nested cross-validation will cost. Raises ConfigError for a study that cannot be nested."""
+    further = study.config.repeats - 1
     if further:
         cost = further * study.ladder.rungs[-1].fold_epochs
         log.info("price of %d further repeats of the winner: %d fold-epochs", further, cost)
-    if study.study.control.nested:
-        log.info("price of nested cross-validation: %s", price(study.study, study.ladder, study.lookback))
+    if study.config.control.nested:
+        log.info("price of nested cross-validation: %s", price(study.config, study.ladder, study.lookback))
 
 
 def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], None]) -> dict[str, str]:
-    """Runs what the study asks for and has not yet. The names of the steps that failed, and why.
+    """Runs the steps that the study needs and has not yet. Returns the names of those that failed, and why.
 
     Raises where nothing can be written any more.
     """
@@ -73,7 +73,7 @@ def run_steps(study: EndedStudy, cluster: Cluster, announce: Callable[[str], Non
 
 
 def _steps(study: EndedStudy, winner: int, cluster: Cluster) -> tuple[Step, ...]:
-    """All of them, in their order: the cheapest evidence first."""
+    """All steps in their order: the cheapest evidence first."""
     return (
         Step(
             "control",
@@ -115,7 +115,7 @@ def _steps(study: EndedStudy, winner: int, cluster: Cluster) -> tuple[Step, ...]
 
 
 def _need_not_nest(study: EndedStudy) -> bool:
-    if not study.study.control.nested or is_nested(study):
+    if not study.config.control.nested or is_nested(study):
         return True
     if waits := missing(study):
         log.warning("nested cross-validation waits for trial %d, which has yet to start", waits[0])

@@ -10,23 +10,22 @@ from diagram_ray.distributed.after_search.fold_tasks import Cluster
 from diagram_ray.results import BASELINE_SCORES, BASELINES
 
 
-def has_baselines(searched: EndedStudy) -> bool:
+def has_baselines(study: EndedStudy) -> bool:
     """Whether the folder has the baselines of these data and folds, or why there are none."""
-    return _files(searched).is_there()
+    return _files(study).is_there()
 
 
-def run_baselines(searched: EndedStudy, cluster: Cluster) -> None:
+def run_baselines(study: EndedStudy, cluster: Cluster) -> None:
     """Writes baselines.parquet, and last baselines.json; nothing if it was stopped meanwhile."""
-    _files(searched).measure(lambda: _measured(searched, cluster))
+    _files(study).measure(lambda: _measured(study, cluster))
 
 
-def _measured(searched: EndedStudy, cluster: Cluster) -> Baselines | None:
-    inputs = searched.inputs
-    asked = question(inputs.data, inputs.splits, inputs.manifest, searched.base.data)
-    return measure(asked, cluster.stopping)
+def _measured(study: EndedStudy, cluster: Cluster) -> Baselines | None:
+    inputs = study.inputs
+    return measure(question(inputs.data, inputs.splits, inputs.manifest, study.base.data), cluster.stopping)
 
 
-def _files(searched: EndedStudy) -> ComparisonFiles:
-    folder, inputs = searched.folder, searched.inputs
+def _files(study: EndedStudy) -> ComparisonFiles:
+    folder, inputs = study.folder, study.inputs
     depends = identity(inputs.data, inputs.splits)
     return ComparisonFiles("trivial baselines", folder / BASELINES, folder / BASELINE_SCORES, depends)

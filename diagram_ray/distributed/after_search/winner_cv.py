@@ -17,17 +17,17 @@ from diagram_ray.study.holdout_files import model_folder
 
 @dataclass(frozen=True)
 class WinnerCV:
-    """One cross-validation of the winner."""
+    """A cross-validation of the winner."""
 
     name: str
-    """In messages, for example "repeat 1"."""
+    """Name of the cross-validation in messages, for example "repeat 1"."""
     place: Place
     """The folder of its models."""
     variant: Variant
 
 
-def told(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
-    """For a file of results: `fold_auc`, or `failed`, which fold failed and why."""
+def as_row(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
+    """The entry in a file of results: `fold_auc`, or `failed`, which fold failed and why."""
     if isinstance(folds, Failed):
         return {"failed": folds.reason}
     return {"fold_auc": [auc(data.labels[fold.rows], fold.scores) for fold in folds]}
@@ -52,7 +52,7 @@ def cross_validate(
 
 
 def _fold_tasks(study: EndedStudy, winner: int, number: int, run: WinnerCV) -> list[FoldTask]:
-    config, epochs = study.config(winner), study.ladder.rungs[-1].epochs
+    config, epochs = study.trial_config(winner), study.ladder.rungs[-1].epochs
     splits, data = run.variant.splits, run.variant.change(study.inputs.data)
     identity = study.identity(splits, data) | flatten(config)
     return [

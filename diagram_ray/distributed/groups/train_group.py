@@ -4,7 +4,7 @@ Ray Train starts the processes, joins them by torch.distributed, watches over th
 lost. The first of them leads (`training.parallel.leader`): it runs the trial exactly as a single warm worker does, with
 the others at its side. Between trials the group stays, because starting it takes many seconds.
 
-The group ends when it is told to, so that Ray Train itself takes its placement group and its helpers away.
+The group ends when the channel is closed, so that Ray Train itself takes its placement group and its helpers away.
 """
 
 import os
@@ -43,15 +43,15 @@ PATIENCE = 24 * 3600
 """Seconds that the processes of a group wait for each other: those of a small fold wait for those of a large one. A
 process that died is noticed at once."""
 FAREWELL = 30.0
-"""Seconds that a group gets to end."""
+"""Seconds that a group has to end."""
 POLL = 1.0
 
 
 @dataclass(frozen=True)
 class GroupArgs:
-    """What the processes of a group need."""
+    """The inputs of the processes of a group."""
 
-    mailbox: Any
+    channel: Any
     work: Work
     share: TrialResources
     inputs: tuple[Any, Any]
@@ -62,7 +62,7 @@ class GroupArgs:
 
 
 class WorkerGroup:
-    """A group of processes, seen from the process that has asked for it. Starts at once, in the background.
+    """A worker group, as the process that started it sees it. It starts at once, in the background.
 
     `name` is what Ray calls it; no other group may have it that writes into `scratch` at the same time.
     """
@@ -71,30 +71,30 @@ class WorkerGroup:
         os.environ.update(SETTINGS)
         # Ray's helpers look for the cluster by themselves, and there may be several on one machine.
         os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-        mailbox: Any = ray.remote(num_cpus=0, max_concurrency=100)(GroupChannel)  # type: ignore[call-overload]
-        self._mailbox = mailbox.remote(RETRIES)
+        channel: Any = ray.remote(num_cpus=0, max_concurrency=100)(GroupChannel)  # type: ignore[call-overload]
+        self._channel = channel.remote(RETRIES)
         self._fault: Exception | None = None
-        trainer = _trainer(name, GroupArgs(self._mailbox, work, share, inputs), scratch)
+        trainer = _trainer(name, GroupArgs(self._channel, work, share, inputs), scratch)
         self._thread = threading.Thread(target=self._fit, args=[trainer], daemon=True)
         self._thread.start()
 
     def begin(self, number: int, params: dict[str, Any]) -> None:
-        """The next trial."""
-        ray.get(self._mailbox.begin.remote(Job(number, params)))
+        """Begins the next trial."""
+        ray.get(self._channel.begin.remote(Job(number, params)))
 
     def place(self) -> Any:
         """The group's placement group, once it has started. Raises DiagramError if it could not start."""
-        return self._wait(self._mailbox.place.remote())
+        return self._wait(self._channel.place.remote())
 
     def next_round(self) -> TrialReport:
-        """Lets the trial go on; the next thing it tells. Raises DiagramError if there is no room for the group any
+        """Lets the trial go on, and returns its next report. Raises DiagramError if there is no room for the group any
         more, RayError if one of Ray's own processes has died."""
-        told: TrialReport = self._wait(self._mailbox.next_round.remote())
-        return told
+        report: TrialReport = self._wait(self._channel.next_round.remote())
+        return report
 
     def close(self) -> None:
         """Ends the group, and waits until nothing of it is left."""
-        ray.get(self._mailbox.close.remote())
+        ray.get(self._channel.close.remote())
         self._thread.join(FAREWELL)
 
     def _wait(self, answer: Any) -> Any:
@@ -116,87 +116,87 @@ class WorkerGroup:
 
 
 class ReportFailures(train.UserCallback):
-    """Runs in Ray Train's controller; tells the mailbox why a worker was lost."""
+    """A callback in Ray Train's controller that reports to the channel why a worker was lost."""
 
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self._gone = gone()
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """After a worker has died or raised something; the group is about to be started anew."""
+        """Called after a worker has died or raised something; the group is about to be started anew."""
         before, self._gone = self._gone, gone()
-        ray.get(self._mailbox.failed.remote(_said(worker_exceptions), excused=self._gone > before))
+        ray.get(self._channel.failed.remote(_reason(worker_exceptions), excused=self._gone > before))
 
 
-def _said(failures: dict[int, Exception]) -> str:
-    """Why the first worker failed that did not fail for want of another one."""
+def _reason(failures: dict[int, Exception]) -> str:
+    """The failure of the first worker that did not fail for want of another one."""
     texts = [" ".join(str(error).split()) for _, error in sorted(failures.items())]
     own = [text for text in texts if "Connection closed by peer" not in text and "Connection reset" not in text]
     return (own or texts or ["unknown"])[0][-300:]
 
 
-def _trainer(name: str, team: GroupArgs, scratch: Place) -> TorchTrainer:
-    share = team.share
+def _trainer(name: str, args: GroupArgs, scratch: Place) -> TorchTrainer:
+    share = args.share
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     workers = share.workers if share.min_workers is None else (share.min_workers, share.workers)
     api: Any = train  # its types are those of the version before
-    failures = api.FailureConfig(max_failures=-1, controller_failure_limit=NO_ROOM)  # the mailbox counts a trial's
+    failures = api.FailureConfig(max_failures=-1, controller_failure_limit=NO_ROOM)  # the channel counts a trial's
     return TorchTrainer(
         train_trials,
-        train_loop_config={"team": team},
+        train_loop_config={"args": args},
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if share.gpus else "gloo", timeout_s=PATIENCE),
         scaling_config=api.ScalingConfig(num_workers=workers, use_gpu=bool(share.gpus), resources_per_worker=resources),
         run_config=api.RunConfig(
-            name=name, failure_config=failures, callbacks=[ReportFailures(team.mailbox)], **storage(scratch)
+            name=name, failure_config=failures, callbacks=[ReportFailures(args.channel)], **storage(scratch)
         ),
     )
 
 
 def train_trials(config: dict[str, Any]) -> None:
-    """What each process of the group does, until the mailbox is closed."""
+    """Trains trial after trial in each process of the group, until the channel is closed."""
     import torch
 
     from diagram_ray.training.parallel.fold_teams import join_teams
 
-    team: GroupArgs = config["team"]
-    torch.set_num_threads(max(1, int(team.share.cpus)))
-    data, splits = ray.get(list(team.inputs))
-    at_once = team.share.folds_at_once
+    args: GroupArgs = config["args"]
+    torch.set_num_threads(max(1, int(args.share.cpus)))
+    data, splits = ray.get(list(args.inputs))
+    at_once = args.share.folds_at_once
     teams = join_teams(at_once or splits.n_folds, planned=at_once is None)
     devices = tuple(teams.world.exchange(own_device()))
     leads = teams.world.rank == 0
     if leads:
-        ray.get(team.mailbox.arrive.remote(get_current_placement_group()))
-    while (job := teams.world.from_first(ray.get(team.mailbox.take.remote()) if leads else None)) is not None:
-        _train_trial(team, job, data, splits, teams, devices)
+        ray.get(args.channel.arrive.remote(get_current_placement_group()))
+    while (job := teams.world.from_first(ray.get(args.channel.take.remote()) if leads else None)) is not None:
+        _train_trial(args, job, data, splits, teams, devices)
 
 
-def _train_trial(team: GroupArgs, job: Job, data: Any, splits: Any, teams: Any, devices: tuple[Device, ...]) -> None:
-    """One trial: by the first process as a single worker does it, by the others as the first one says."""
+def _train_trial(args: GroupArgs, job: Job, data: Any, splits: Any, teams: Any, devices: tuple[Device, ...]) -> None:
+    """Trains one trial: in the first process as a single worker does it, in the others as the first one says."""
     from diagram_ray.training.parallel.leader import LeaderCrossValidation, run_follower
 
-    work = team.work
-    own: Any = None
+    work = args.work
+    validation: Any = None
     failure: DiagramError | None = None
     config = override(work.base, job.params, f"trial {job.number}")
     try:
-        own = work.make(config, data, splits, str(get_device()), teams=teams)
+        validation = work.make(config, data, splits, str(get_device()), teams=teams)
     except DiagramError as error:  # in all processes alike
         failure = error
     if teams.world.rank:
-        if own is not None:
-            run_follower(own, teams.world)
+        if validation is not None:
+            run_follower(validation, teams.world)
         return
-    leader = LeaderCrossValidation(own, teams.world) if own is not None else None
+    leader = LeaderCrossValidation(validation, teams.world) if validation is not None else None
 
-    def made(_: Any) -> CrossValidationLike:
+    def make(_: Any) -> CrossValidationLike:
         if leader is None:
             raise failure or DiagramError("no cross-validation")
         return leader
 
     draining = DrainNotice(placement_group_table(get_current_placement_group())["bundles_to_node_id"].values())
-    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), made, draining)
-    while ray.get(team.mailbox.tell.remote(job.number, replace(run.step(), devices=devices))):
+    run = TrialRun(job.number, config, work.ladder, TrialFiles.of(work.folder, job.number), make, draining)
+    while ray.get(args.channel.hand_over.remote(job.number, replace(run.step(), devices=devices))):
         pass
     run.close()
     if leader is not None:

@@ -13,7 +13,7 @@ from diagram_ray.storage.paths import Place
 
 
 class GroupWorker(tune.Trainable):
-    """Serves one trial after another, as `tune.trainable.Worker` does, with a group that stays between them.
+    """A trainable that serves one trial after another, with a worker group that stays between them.
 
     The group has the study's name and the number of its first trial: so Ray calls it.
     """
@@ -21,20 +21,20 @@ class GroupWorker(tune.Trainable):
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], work: Work, share: TrialResources, inputs: tuple[Any, Any], scratch: Place
     ) -> None:
-        """Called once in each process. `inputs`: references of data and splits."""
+        """Starts the group; called once in each process. `inputs`: references of data and splits."""
         self._name = f"{work.study}-group-{config['number']}"
         self._group = WorkerGroup(self._name, work, share, inputs, scratch / f"group-{config['number']:04d}")
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next trial; Tune's name for it."""
+        """Begins the next trial; Tune's name for it."""
         self._number = new_config["number"]
         self._group.begin(self._number, new_config["params"])
         self._place: Any = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """One round; but first the group's `place`, so that the driver knows it if this process dies."""
+        """Returns one round; but first the group's `place`, so that the driver knows it if this process dies."""
         try:
             if self._place is None:
                 self._place = self._group.place()
@@ -44,7 +44,7 @@ class GroupWorker(tune.Trainable):
             return {"round": TrialReport(self._number, 0, 0, 0, storage_failure=str(error))}
 
     def cleanup(self) -> None:
-        """Called when the process is not needed any more."""
+        """Ends the group; called when the process is not needed any more."""
         self._group.close()
 
     def __repr__(self) -> str:

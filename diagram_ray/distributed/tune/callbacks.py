@@ -1,4 +1,4 @@
-"""Between Ray Tune's callbacks and the StudyState. Nothing is decided here."""
+"""The bridge between Ray Tune's callbacks and the StudyState. Nothing is decided here."""
 
 import time
 from collections.abc import Callable
@@ -46,11 +46,11 @@ class Bridge:
         self._deadline = time.monotonic() + time_budget if time_budget is not None else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it was given into a snapshot of its own, which is never read."""
+        """Returns nothing: Tune pickles its arguments into a snapshot of its own, which is never read."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's `config`, None if none may start yet, Searcher.FINISHED if none ever will."""
+        """Returns the next trial's `config`, None if none may start yet, Searcher.FINISHED if none ever will."""
         trial = self._guard(self.state.next_start)
         while self.state.refused:
             self._ended(self.state.refused.pop(0))
@@ -63,11 +63,11 @@ class Bridge:
         return {"number": trial.number, "params": trial.params}
 
     def result(self, report: TrialReport) -> str:
-        """Whether the trial goes on, in Tune's words."""
+        """Returns whether the trial goes on, as Tune's CONTINUE or STOP."""
         return str(self._guard(lambda: self._result(report)) or TrialScheduler.STOP)
 
     def died(self, trial_id: str) -> None:
-        """The trial's worker died: another one takes the trial, unless this has happened once too often."""
+        """Handles the death of a worker: another one takes the trial, unless this has happened once too often."""
         number = self._numbers.pop(trial_id, None)
         if number is None or number not in self.state.running:
             return
@@ -79,12 +79,12 @@ class Bridge:
             self._ended(number)
 
     def over(self, trial_id: str) -> None:
-        """Tune is done with the trial."""
+        """Forgets the trial, with which Tune is done."""
         self._numbers.pop(trial_id, None)
         self.places.pop(trial_id, None)
 
     def tick(self) -> None:
-        """Looks at the clock."""
+        """Stops the search when its time or money is spent."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.state.stop(TIME_BUDGET)
         if self._meter is not None and (spent := self._meter.tick(len(self.state.running))):
@@ -124,32 +124,32 @@ class Bridge:
 
 
 class Proposals(Searcher):
-    """Tune's way of asking for trials."""
+    """The searcher by which Tune asks for trials."""
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:
-        """A trial's `config`."""
+        """Returns a trial's `config`."""
         return self._bridge.suggest(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Called with `error` when a worker died."""
+        """Notes that Tune is done with a trial; called with `error` when a worker died."""
         if error:
             self._bridge.died(trial_id)
         else:
             self._bridge.over(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger has it."""
+        """Saves nothing: the ledger has it."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger has it."""
+        """Restores nothing: the ledger has it."""
 
 
 class Decisions(FIFOScheduler):
-    """Tune's way of asking whether a trial goes on."""
+    """The scheduler by which Tune asks whether a trial goes on."""
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -159,19 +159,19 @@ class Decisions(FIFOScheduler):
         self._ended: list[Any] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Before Tune starts anything for the trial."""
+        """Called before Tune starts anything for the trial."""
         if self._first:
             self._first = False
             let_workers_start(tune_controller)
-        forget(tune_controller, [each for each in self._ended if each.is_finished()])
-        self._ended = [each for each in self._ended if not each.is_finished()]
+        forget(tune_controller, [ended for ended in self._ended if ended.is_finished()])
+        self._ended = [ended for ended in self._ended if not ended.is_finished()]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """The trial's process died."""
+        """Notes that the trial's process died."""
         self._ended.append(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE or STOP."""
+        """Returns CONTINUE or STOP."""
         if "place" in result:
             self._bridge.places[trial.trial_id] = result["place"]
             return str(TrialScheduler.CONTINUE)
@@ -184,10 +184,10 @@ class Decisions(FIFOScheduler):
         """
         self._ended.append(trial)
         state = self._bridge.state
-        wanted = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
-        if self._kept != wanted:
-            self._kept = wanted
-            keep_idle_workers(tune_controller, trial.placement_group_factory, state.rules.parallel, wanted)
+        keep = state.more or len(state.running) >= state.rules.parallel  # then one of those has no worker yet
+        if self._kept != keep:
+            self._kept = keep
+            keep_idle_workers(tune_controller, trial.placement_group_factory, state.rules.parallel, keep)
 
 
 class Stopper(tune.Stopper):
@@ -197,7 +197,7 @@ class Stopper(tune.Stopper):
         self._bridge = bridge
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never for one trial alone."""
+        """Returns False: the run never stops for one trial alone."""
         return False
 
     def stop_all(self) -> bool:
@@ -217,17 +217,17 @@ class Ticks(TrialProgressCallback):
         self._bridge = bridge
 
     def on_trial_result(self, *args: Any, **info: Any) -> None:
-        """Nothing: `Decisions` is told."""
+        """Does nothing: `Decisions` has the result."""
 
     def on_trial_complete(self, *args: Any, **info: Any) -> None:
-        """Nothing: `Decisions` is told."""
+        """Does nothing: `Decisions` has the end."""
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """After each turn of Tune's loop."""
+        """Looks at the clock after each turn of Tune's loop."""
         self._bridge.tick()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died. Ray would keep the room of its workers until the study ends."""
+        """Removes the placement group of a trial whose process died: Ray would keep it until the study ends."""
         place = self._bridge.places.pop(trial.trial_id, None)
         if place is not None:
             remove_placement_group(place)

@@ -1,6 +1,6 @@
-"""What Tune's controller does otherwise than a search needs it, and has no public setting for.
+"""Changes of what Tune's controller does otherwise than a search needs it, where it has no public setting for that.
 
-Hence private names of Tune's, looked up carefully: a version without them does as it does, a little slower.
+They use private names of Tune's, looked up carefully: a version without them does as it does, a little slower.
 """
 
 import time
@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 KEPT = ("_trials", "_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
-"""Lists and sets of trials."""
+"""Names of lists and sets of trials."""
 ROOM, START = 0.5, 20.0
 """Seconds in which Ray finds room for a worker where there is some (0.03 were seen), and then starts it."""
 
@@ -26,7 +26,7 @@ def forget(controller: Any, trials: list[Any]) -> None:
     workers = getattr(controller, "_actor_manager", None)
     orders: Any = getattr(workers, "_pending_actors_to_enqueued_actor_tasks", {})
     starting: Any = getattr(workers, "_pending_actors_to_attrs", orders)
-    for worker in [each for each in orders if each not in starting]:
+    for worker in [worker for worker in orders if worker not in starting]:
         del orders[worker]
 
 
@@ -54,13 +54,13 @@ class _InTime:
         self._full = float("-inf")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its controller into a snapshot, which is never read."""
+        """Returns nothing: Tune pickles its controller into a snapshot, which is never read."""
         return {}
 
     def __call__(self, trial: Any) -> bool:
-        own = self._controller._trial_to_actor.get(trial)
-        starts = own is not None and own not in self._controller._started_actors
-        return not (starts and self._waits_for(own)) and self._take(trial)
+        worker = self._controller._trial_to_actor.get(trial)
+        starts = worker is not None and worker not in self._controller._started_actors
+        return not (starts and self._waits_for(worker)) and self._take(trial)
 
     def _waits_for(self, worker: Any) -> bool:
         now = self._clock()
@@ -73,7 +73,7 @@ class _InTime:
 
 
 def keep_idle_workers(controller: Any, room: Any, count: int, stay: bool) -> None:
-    """`count` more workers of that `room` stay for later trials; or, from now on, no longer (not `stay`).
+    """Keeps `count` more workers of that `room` for later trials; or, from now on, no longer (not `stay`).
 
     Tune would keep one and stop the others; a worker that waits for an earlier trial to end would be lost, and a new
     one takes seconds.

@@ -92,7 +92,7 @@ def run_search(
 
 
 def _trainable(work: Work, share: TrialResources, data: TrainingData, splits: Any, scratch: Place) -> Any:
-    """What Tune starts for a trial: a process that trains, or one that asks a group of processes."""
+    """The trainable that Tune starts for a trial: a process that trains, or one that asks a group of processes."""
     if share.workers == 1:
         return tune.with_parameters(Worker, work=work, share=share, data=data, splits=splits)
     from diagram_ray.distributed.groups.trainable import GroupWorker
@@ -102,7 +102,7 @@ def _trainable(work: Work, share: TrialResources, data: TrainingData, splits: An
 
 
 def _resources(share: TrialResources) -> dict[str, float]:
-    """Of the process that Tune starts. Ray Train takes a group's resources by itself, beside it."""
+    """The resources of the process that Tune starts. Ray Train takes a group's resources by itself, beside it."""
     if share.workers == 1:
         return {"cpu": share.cpus, "gpu": share.gpus}
     return {"cpu": COORDINATOR_CPUS, "gpu": 0.0}
@@ -118,7 +118,7 @@ def _trial_name(trial: Any) -> str:
 
 @contextmanager
 def _settings(share: TrialResources) -> Iterator[None]:
-    """Tune reads its settings from the environment; they are put back afterwards."""
+    """Sets Tune's settings in the environment, from which it reads them; they are put back afterwards."""
     # Without the last one Tune starts its workers one after the other.
     settings = SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(share.trials)}
     logger = logging.getLogger("ray.tune")

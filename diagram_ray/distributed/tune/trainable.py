@@ -21,7 +21,7 @@ class Worker(tune.Trainable):
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], work: Work, share: TrialResources, data: TrainingData, splits: Any
     ) -> None:
-        """Called once in each process, with what all trials share."""
+        """Prepares the process; called once, with what all trials share."""
         import torch
 
         from diagram_ray.training.parallel.fold_teams import FoldTeams
@@ -35,7 +35,7 @@ class Worker(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next trial; Tune's name for it."""
+        """Begins the next trial; Tune's name for it."""
         work, number = self._work, new_config["number"]
         config = override(work.base, new_config["params"], f"trial {number}")
 
@@ -47,16 +47,16 @@ class Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One round. After the last one on a machine that leaves, the process ends: Ray starts none there any more."""
+        """Trains one round. After the last one on a machine that leaves, the process ends: Ray starts no more there."""
         assert self._run is not None  # noqa: S101 - set in `setup`
         if self._left:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-        told = replace(self._run.step(), devices=self._devices)
-        self._left = told.draining
-        return {"round": told}
+        report = replace(self._run.step(), devices=self._devices)
+        self._left = report.draining
+        return {"round": report}
 
     def cleanup(self) -> None:
-        """Called when the process is not needed any more."""
+        """Closes the run; called when the process is not needed any more."""
         if self._run is not None:
             self._run.close()
 

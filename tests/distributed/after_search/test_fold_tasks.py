@@ -60,7 +60,7 @@ def by_hand(it: EndedStudy, trial: int, without: tuple[int, ...], epochs: int, f
     owner = np.array([splits.patients[patient] for patient in data.patient_ids])
     patches = np.array([splits.patients[patient] for patient in data.patch_patient_ids])
     train = np.flatnonzero(~np.isin(owner, without)), np.flatnonzero(~np.isin(patches, without))
-    trainer = Trainer(it.config(trial), data, *train, sum(without) % 3)
+    trainer = Trainer(it.trial_config(trial), data, *train, sum(without) % 3)
     for _ in range(epochs):
         trainer.advance()
     return trainer.score(np.flatnonzero(owner == fold))
@@ -95,7 +95,9 @@ def test_nested_is_what_training_everything_by_hand_finds(study: Path, bench: Be
     assert result is not None
     found = [(each["winner"], each["inner_auc"], each["auc"]) for each in result["folds"]]
     assert found == [pytest.approx(each, abs=1e-12) for each in nested_by_hand(it)]
-    assert 0 < result["fold_epochs"] <= price(it.study, it.ladder, it.lookback).largest == result["largest_fold_epochs"]
+    assert (
+        0 < result["fold_epochs"] <= price(it.config, it.ladder, it.lookback).largest == result["largest_fold_epochs"]
+    )
     assert not list((study / "nested").glob("*/*/checkpoint"))
     text = write_report([study]).read_text(encoding="utf-8")
     assert "The search was made again without each of the 3 folds" in text
@@ -132,7 +134,7 @@ def test_repeats_are_those_of_folds_dealt_anew(study: Path, bench: Bench) -> Non
     assert set(table.loc[table["repeat"] > 0, "trial"]) == {best}
     for told in result["repeats"]:
         assignment = repeated_cv.splits_of_repeats(it)[told["repeat"]]
-        validation = cross_validation(it.config(best), it.inputs.data, assignment, "cpu")
+        validation = cross_validation(it.trial_config(best), it.inputs.data, assignment, "cpu")
         for _ in validation.advance(3, 2):
             pass
         mine = table[(table["trial"] == best) & (table["repeat"] == told["repeat"])]
@@ -177,7 +179,13 @@ def test_scores_that_were_lost_are_not_taken_from_a_later_state(study: Path, ben
     )
     before = path.read_bytes()
     task = fold_tasks.FoldTask(
-        "x", path.parent, it.config(int(path.parts[-3])), {}, tuple(map(int, path.parts[-2].split("-")[1:])), 2, (1, 2)
+        "x",
+        path.parent,
+        it.trial_config(int(path.parts[-3])),
+        {},
+        tuple(map(int, path.parts[-2].split("-")[1:])),
+        2,
+        (1, 2),
     )
     data, splits = it.inputs.data, it.inputs.splits
     path.unlink()
