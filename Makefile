@@ -34,7 +34,7 @@ lint: install
 
 # docs/settings.md and docs/study.schema.json, from the settings in the code.
 docs: install
-	$(BIN)/python -m diagram_ray.study.settings_page docs
+	$(BIN)/python -m diagram_ray.study.reference.settings_page docs
 
 bench: install
 	@for name in $(sort $(basename $(notdir $(wildcard benchmarks/*.py)))); do \

@@ -21,11 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from diagram_ray.evaluation.baselines import margin
-from diagram_ray.evaluation.bbc import bags, bbc
 from diagram_ray.evaluation.comparison import corrected_t
 from diagram_ray.evaluation.delong import delong, paired_delong
-from diagram_ray.evaluation.nested_cv import nested_estimate
+from diagram_ray.evaluation.estimates.bbc import bags, bbc
+from diagram_ray.evaluation.estimates.margin import margin
+from diagram_ray.evaluation.estimates.nested_estimate import nested_estimate
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 from diagram_ray.evaluation.resampling import Interval, bootstrap, mean_over_folds
 from diagram_ray.search.ladder import Ladder, Rung, decide

@@ -9,8 +9,8 @@ from jsonschema import Draft202012Validator
 
 from diagram_ray.config import ExperimentConfig, dotted_keys
 from diagram_ray.study.config import StudyConfig
-from diagram_ray.study.schema import study_schema
-from diagram_ray.study.settings_page import settings_page
+from diagram_ray.study.reference.schema import study_schema
+from diagram_ray.study.reference.settings_page import settings_page
 from diagram_ray.yaml_text import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]

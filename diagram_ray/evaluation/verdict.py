@@ -2,8 +2,8 @@
 
 from enum import StrEnum
 
-from diagram_ray.evaluation.baselines import Baseline, Margin
-from diagram_ray.evaluation.estimates import ControlCheck
+from diagram_ray.evaluation.estimates.margin import Baseline, Margin
+from diagram_ray.evaluation.estimates.winner import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
 
 

@@ -15,7 +15,7 @@ from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.record import Audit
 from diagram_ray.auditing.shortcuts import SERIOUS, WARN
 from diagram_ray.data.preprocessing.standardise import SHARES
-from diagram_ray.evaluation.plot_style import DASHES, FOLDS, figure
+from diagram_ray.evaluation.plots.style import DASHES, FOLDS, figure
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting.charts import Picture
 from diagram_ray.reporting.interval_chart import Line, draw

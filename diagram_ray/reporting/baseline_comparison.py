@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.estimates import Estimates
+from diagram_ray.evaluation.estimates.winner import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.evaluation.verdict import against_reference, signed
 from diagram_ray.reporting.formatting import signed_interval_text

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.estimates import Estimates
+from diagram_ray.evaluation.estimates.winner import Estimates
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting import captions, charts, cv_notes, training_fit, uncertainty
 from diagram_ray.reporting.baseline_comparison import beside_baselines

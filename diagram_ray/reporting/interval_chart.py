@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diagram_ray.evaluation.estimates import ControlCheck
+from diagram_ray.evaluation.estimates.winner import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.reporting.formatting import interval_text
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation import figures
+from diagram_ray.evaluation.plots import curves
 from diagram_ray.reporting.charts import Picture
 from diagram_ray.reporting.recorded_values import mapping
 from diagram_ray.reporting.study_data import StudyData
@@ -46,8 +46,8 @@ def goals(study_data: StudyData) -> dict[str, Any] | None:
 
 
 def _picture(study_data: StudyData, name: str, front: pd.DataFrame) -> Picture:
-    limits = figures.auc_limits(study_data.trials)
-    image = figures.pareto(study_data.trials, name, front, study_data.number, limits)
+    limits = curves.auc_limits(study_data.trials)
+    image = curves.pareto(study_data.trials, name, front, study_data.number, limits)
     title = f"{len(front)} trials are on the front" if len(front) > 1 else "One trial is the best in every respect"
     return Picture(title, image, f"AUC of each trial against {SIZES[name]}. {title}.")
 

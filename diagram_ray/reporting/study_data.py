@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from diagram_ray.errors import DataError, DiagramError, LeakageError
-from diagram_ray.evaluation.by_unit import UnitEstimate, unit_estimates
-from diagram_ray.evaluation.estimates import ControlCheck, Estimates, check_control, estimate
+from diagram_ray.evaluation.estimates.by_unit import UnitEstimate, unit_estimates
+from diagram_ray.evaluation.estimates.nested_estimate import NestedEstimate, nested_estimate
+from diagram_ray.evaluation.estimates.repeated_estimate import RepeatedEstimate, repeated_estimate
+from diagram_ray.evaluation.estimates.winner import ControlCheck, Estimates, check_control, estimate
 from diagram_ray.evaluation.metrics import MeanRoc, Roc, mean_roc, roc
-from diagram_ray.evaluation.nested_cv import NestedEstimate, nested_estimate
 from diagram_ray.evaluation.operating_points import Operating, operating
 from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.predictions import check_predictions
-from diagram_ray.evaluation.repeated_cv import RepeatedEstimate, repeated_estimate
 from diagram_ray.evaluation.verdict import Grade, grade
 from diagram_ray.reporting import recorded_values as recorded
 from diagram_ray.reporting.recorded_values import checked, mapping

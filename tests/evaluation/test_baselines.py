@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import norm
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.baselines import Baseline, Margin, beside, margin
-from diagram_ray.evaluation.bbc import bags, bbc
-from diagram_ray.evaluation.estimates import ControlCheck, estimate
+from diagram_ray.evaluation.estimates.bbc import bags, bbc
+from diagram_ray.evaluation.estimates.margin import Baseline, Margin, beside, margin
+from diagram_ray.evaluation.estimates.winner import ControlCheck, estimate
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.evaluation.out_of_fold import out_of_fold
 from diagram_ray.evaluation.resampling import Interval, draw_patients

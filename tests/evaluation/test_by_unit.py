@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagram_ray.evaluation.by_unit import by_breast, by_patient, unit_estimates
+from diagram_ray.evaluation.estimates.by_unit import by_breast, by_patient, unit_estimates
 from diagram_ray.evaluation.metrics import auc
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagram_ray.evaluation import figures
 from diagram_ray.evaluation.metrics import Roc, mean_roc
+from diagram_ray.evaluation.plots import curves
 
 TRIALS = pd.DataFrame(
     {
@@ -34,16 +34,16 @@ def svg(uri):
 
 def drawn():
     curve = Roc(np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.8, 1.0]))
-    limits = figures.auc_limits(TRIALS)
-    yield figures.roc([curve, curve], mean_roc([curve, curve]), "AUC 0.8")
-    yield figures.history(TRIALS, 4, limits)
-    yield figures.history(TRIALS.assign(state="FAIL", auc_mean=np.nan), None, limits)
-    yield figures.curves(CURVES, "auc")
-    yield figures.curves(CURVES[CURVES["epoch"] == 1], "auc")
-    yield figures.fit(CURVES)
-    yield figures.fit(CURVES[CURVES["epoch"] == 1].assign(training_auc=[np.nan, 0.9]))
+    limits = curves.auc_limits(TRIALS)
+    yield curves.roc([curve, curve], mean_roc([curve, curve]), "AUC 0.8")
+    yield curves.history(TRIALS, 4, limits)
+    yield curves.history(TRIALS.assign(state="FAIL", auc_mean=np.nan), None, limits)
+    yield curves.curves(CURVES, "auc")
+    yield curves.curves(CURVES[CURVES["epoch"] == 1], "auc")
+    yield curves.fit(CURVES)
+    yield curves.fit(CURVES[CURVES["epoch"] == 1].assign(training_auc=[np.nan, 0.9]))
     for name, log in (("rate", True), ("rate", False), ("norm", False), ("gan", False), ("same", True)):
-        yield figures.scatter(TRIALS, name, log, 4, limits)
+        yield curves.scatter(TRIALS, name, log, 4, limits)
 
 
 def test_every_picture_is_well_formed_and_asks_for_nothing():
@@ -60,7 +60,7 @@ def test_pictures_are_the_same_each_time():
 
 @pytest.mark.parametrize("values", [[0.9, 0.95], [0.45, 0.6], [0.55, 0.9], [np.nan], [0.99, 0.99], [0.2]])
 def test_every_trial_is_within_the_limits(values):
-    low, high = figures.auc_limits(pd.DataFrame({"auc_mean": values}))
+    low, high = curves.auc_limits(pd.DataFrame({"auc_mean": values}))
     known = [value for value in values if value == value]
     assert all(low < value < high for value in known)
     if min(known, default=0) < 0.7:

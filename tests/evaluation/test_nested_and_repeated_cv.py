@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from diagram_ray.errors import DataError
+from diagram_ray.evaluation.estimates.nested_estimate import WIDENED, nested_estimate
+from diagram_ray.evaluation.estimates.repeated_estimate import repeated_estimate
 from diagram_ray.evaluation.metrics import auc
-from diagram_ray.evaluation.nested_cv import WIDENED, nested_estimate
 from diagram_ray.evaluation.out_of_fold import out_of_fold
-from diagram_ray.evaluation.repeated_cv import repeated_estimate
 from diagram_ray.evaluation.resampling import bootstrap
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagram_ray.evaluation.estimates import ControlCheck
+from diagram_ray.evaluation.estimates.winner import ControlCheck
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.evaluation.verdict import BOUNDS, Grade, grade, verdict
 

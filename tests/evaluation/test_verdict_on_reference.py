@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.baselines import Baseline
-from diagram_ray.evaluation.estimates import Estimates, estimate
+from diagram_ray.evaluation.estimates.margin import Baseline
+from diagram_ray.evaluation.estimates.winner import Estimates, estimate
 from diagram_ray.evaluation.resampling import Interval
 from diagram_ray.evaluation.verdict import against_reference
 

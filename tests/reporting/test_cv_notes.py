@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from diagram_ray.errors import LeakageError
-from diagram_ray.evaluation import plot_style
 from diagram_ray.evaluation.metrics import auc
+from diagram_ray.evaluation.plots import style
 from diagram_ray.reporting import cv_notes
 from diagram_ray.reporting.report import make_report
 from diagram_ray.reporting.study_data import StudyData
@@ -20,7 +20,7 @@ from diagram_ray.storage.atomic import write_atomic
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot_style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
 
 
 def add_repeats(study: Path, repeats: int, failed: int | None = None) -> int:

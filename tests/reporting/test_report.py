@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from diagram_ray.errors import DataError, LeakageError, UsageError
-from diagram_ray.evaluation import plot_style
+from diagram_ray.evaluation.plots import style
 from diagram_ray.report import app, write_report
 from diagram_ray.results import Study
 
@@ -25,7 +25,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}{% 
 def quick_pictures(request, monkeypatch):
     """Most tests read the words: drawing is nine tenths of the time."""
     if "real_pictures" not in request.fixturenames:
-        monkeypatch.setattr(plot_style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
+        monkeypatch.setattr(style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
 
 
 @pytest.fixture

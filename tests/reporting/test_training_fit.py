@@ -5,14 +5,14 @@ import re
 import pandas as pd
 import pytest
 
-from diagram_ray.evaluation import plot_style
+from diagram_ray.evaluation.plots import style
 from diagram_ray.reporting.report import make_report
 from diagram_ray.results import Study
 
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
-    monkeypatch.setattr(plot_style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(style, "_data_uri", lambda made: "data:image/svg+xml;base64,")
 
 
 def told(study, out=None):

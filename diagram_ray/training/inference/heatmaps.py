@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diagram_ray.evaluation.heatmap import Heat, heatmap_png
+from diagram_ray.evaluation.plots.heatmap import Heat, heatmap_png
 from diagram_ray.training.inference.predictor import Predictor
 
 FOLDER = "heatmaps"

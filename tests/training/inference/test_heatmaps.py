@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from diagram_ray import predict as command
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.evaluation.heatmap import Heat, heatmap_png, upsampled
+from diagram_ray.evaluation.plots.heatmap import Heat, heatmap_png, upsampled
 from diagram_ray.models import DiaGRAM
 from diagram_ray.training.augment import to_tensor
 from diagram_ray.training.checkpoints.model_folder import ModelCard, write_models

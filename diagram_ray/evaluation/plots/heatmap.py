@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diagram_ray.evaluation.plot_style import BLUE, ORANGE, QUIET, STYLE
+from diagram_ray.evaluation.plots.style import BLUE, ORANGE, QUIET, STYLE
 
 HEIGHT = 4.6
 """The height of the image on a picture, in inches."""

@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from diagram_ray.evaluation.metrics import MeanRoc, Roc
-from diagram_ray.evaluation.plot_style import BLUE, DASHES, FOLDS, INK, ORANGE, QUIET, RED, figure
+from diagram_ray.evaluation.plots.style import BLUE, DASHES, FOLDS, INK, ORANGE, QUIET, RED, figure
 from diagram_ray.results import TrialState
 
 Limits = tuple[float, float]

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import norm
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.bbc import bbc
 from diagram_ray.evaluation.delong import delong
-from diagram_ray.evaluation.estimates import chance_sd, check_control, estimate
+from diagram_ray.evaluation.estimates.bbc import bbc
+from diagram_ray.evaluation.estimates.winner import chance_sd, check_control, estimate
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
 from diagram_ray.evaluation.resampling import (

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.baselines import Baseline, Margin, beside, margin, single
-from diagram_ray.evaluation.bbc import Corrected, bags, corrected
 from diagram_ray.evaluation.delong import delong
+from diagram_ray.evaluation.estimates.bbc import Corrected, bags, corrected
+from diagram_ray.evaluation.estimates.margin import Baseline, Margin, beside, margin, single
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
 from diagram_ray.evaluation.resampling import Interval, bootstrap

@@ -13,7 +13,7 @@ from diagram_ray.search.space import KINDS
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.study.pipeline import Stage, StagesConfig
-from diagram_ray.study.schema import study_schema
+from diagram_ray.study.reference.schema import study_schema
 
 HEAD = """# Settings
 

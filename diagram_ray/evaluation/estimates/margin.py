@@ -2,7 +2,7 @@
 
 Both sides are the highest of several: the winner of the trials, the best baseline of the groups of features. So both
 are chosen anew in each resample of the patients, on those that were drawn, and measured on those that were not, as
-BBC-CV does it (`evaluation/bbc.py`). The difference has neither side's luck of selection in it, and its interval knows
+BBC-CV does it (`estimates/bbc.py`). The difference has neither side's luck of selection in it, and its interval knows
 that both were measured on the same patients. Models are taken as they are: it is not said what others, trained anew,
 would have made of it.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.bbc import Bags, Corrected, corrected, spread
+from diagram_ray.evaluation.estimates.bbc import Bags, Corrected, corrected, spread
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
 from diagram_ray.evaluation.resampling import LEVEL, Interval, percentile_interval
 from diagram_ray.results import BASELINE_SCORES

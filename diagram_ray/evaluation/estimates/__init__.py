@@ -1,0 +1,1 @@
+"""Estimates that are not flattered by having searched: corrected, repeated, nested, above baselines, by unit."""

@@ -1,0 +1,1 @@
+"""Figures of what was measured: curves, heat maps and their style."""

@@ -1,0 +1,1 @@
+"""The reference of the settings, made from the settings themselves: `make docs`."""
