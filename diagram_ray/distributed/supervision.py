@@ -32,6 +32,8 @@ INTERRUPTED = "interrupted"
 INTERRUPTED_EXIT = 130
 GRACE = 25.0
 """Seconds that Ray has to stop. It takes up to 15 where a worker is in the middle of a long round."""
+SOON = 1.0
+"""Seconds in which Ray ends if it was told to stop by the same signal."""
 TICK = 0.02
 
 
@@ -47,10 +49,17 @@ class Interruption:
         return self._asked.is_set()
 
     def ask(self) -> None:
-        """Asks the search to stop, and Ray to do so in time."""
+        """Asks the search to stop, and Ray to do so in time.
+
+        Runs in the main thread, as signals do, and keeps it for a second: where Ray ends in it, being told to stop by
+        the same signal, the next call of Ray would end this process before its tables are written.
+        """
         self._asked.set()
         self._session.state.stop(INTERRUPTED)
-        threading.Thread(target=self._abandon, daemon=True).start()
+        alarm, asked = threading.Thread(target=self._abandon, daemon=True), time.monotonic()
+        alarm.start()
+        while (waited := time.monotonic() - asked) < SOON or (waited < GRACE and own_ray_ended()):
+            alarm.join(TICK)
 
     def over(self) -> None:
         """Notes that nothing of the study runs any more."""
