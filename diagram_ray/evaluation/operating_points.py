@@ -64,7 +64,7 @@ def _accuracy(data: OutOfFold, weights: Counts, thresholds: Sequence[Floats]) ->
 
 
 def _of_others(data: OutOfFold, weights: Counts) -> list[Floats]:
-    """For each fold, the threshold of each resample that is best on the patients of the other folds: (B,)."""
+    """The threshold of each resample that is best on the patients of the other folds, for each fold: (B,)."""
     best = []
     for rows in data.rows():
         others = np.flatnonzero(~np.isin(data.patients, data.patients[rows]))

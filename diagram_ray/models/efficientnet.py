@@ -77,7 +77,7 @@ def plan(name: str) -> list[list[BlockPlan]]:
 
 
 def _rounded(channels: float) -> int:
-    """To a multiple of 8 that is not less than nine tenths."""
+    """The number rounded to a multiple of 8 that is not less than nine tenths of it."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
 

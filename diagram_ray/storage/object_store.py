@@ -238,7 +238,7 @@ class StorePath:
 
 
 def _open(uri: str) -> tuple[Any, str]:
-    """Without fsspec's memory of what a folder held: others write there as well."""
+    """The file system and the path, without fsspec's memory of what a folder held: others write there as well."""
     try:
         files, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except Exception as error:  # object stores raise kinds of their own

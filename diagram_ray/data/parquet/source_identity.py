@@ -92,7 +92,7 @@ def _local(path: str) -> str:
 
 
 def _listed(files: Any, names: dict[str, str]) -> dict[str, str]:
-    """Of one bucket's files: their common folder is listed once, a thousand names a request."""
+    """The stamps of one bucket's files: their common folder is listed once, a thousand names a request."""
     folder = os.path.commonpath([name.rpartition("/")[0] for name in names.values()])
     try:
         files.invalidate_cache()

@@ -119,7 +119,7 @@ def _straight(depths: Depths, seen: Mask) -> Mask:
 
 
 def _maximum_from(lines: Float, length: int) -> Float:
-    """In each column the maximum of `length` pixels, this one the first."""
+    """The maximum of `length` pixels in each column, this one the first."""
     maxima: Float = ndimage.maximum_filter1d(lines, length, axis=0, origin=-(length // 2), mode="nearest")
     return maxima
 

@@ -219,7 +219,7 @@ def _to_levels(picture: Float, levels: tuple[float, float]) -> Float:
 
 
 def _place(levels: Float, size: tuple[int, int], mirrored: bool) -> tuple[NDArray[np.uint16], int]:
-    """On a black picture of `size`, chest wall at the left edge, centred vertically."""
+    """The pixels on a black picture of `size`, chest wall at the left edge, centred vertically."""
     height, width = levels.shape
     offset = (size[0] - height) // 2
     placed = np.zeros(size, dtype=np.uint16)

@@ -95,7 +95,7 @@ def _parquet(data: bytes, table: str, wanted: set[str]) -> Iterator[list[Any]]:
 
 
 def _declared_bytes(metadata: pq.FileMetaData, names: set[str]) -> int:
-    """Of the columns `names`, unpacked, as the file says."""
+    """The bytes of the columns `names`, unpacked, as the file says."""
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     columns = (group.column(place) for group in groups for place in range(group.num_columns))
     return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in names)

@@ -161,7 +161,8 @@ def coded_size(coded: bytes) -> tuple[int, int, int] | None:
 
 
 def _jpeg_2000_size(coded: bytes) -> tuple[int, int, int] | None:
-    """From the SIZ segment (ISO/IEC 15444-1 A.5.1): the image's lower right and upper left corner, then precision."""
+    """The size from the SIZ segment (ISO/IEC 15444-1 A.5.1): the image's lower right and upper left corner, then
+    precision."""
     if len(coded) < 43 or coded[40:42] != b"\0\1":
         return None
     right, bottom, left, top = struct.unpack(">4I", coded[8:24])
