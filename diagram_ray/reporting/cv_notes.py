@@ -100,7 +100,7 @@ def _failures(study_data: StudyData) -> str:
     if recorded is None or recorded.get("trial") != study_data.number:
         return ""
     try:
-        failed = [f"repeat {entry['entry']}, {entry['failed']}" for entry in recorded["repeats"] if "failed" in entry]
+        failed = [f"repeat {entry['repeat']}, {entry['failed']}" for entry in recorded["repeats"] if "failed" in entry]
         count = len(recorded["repeats"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{study_data.study.path / 'repeats.json'}: cannot be read: {error!r}") from None
