@@ -83,7 +83,7 @@ def test_masks_and_regions_become_patches(record: ImageRecord, monkeypatch: pyte
         asked.append((masks, shape))
         return tuple(Region((100, 20, 140, 60), mask.finding, mask.label) for mask in masks)
 
-    monkeypatch.setattr(preparation.masks, "regions", regions)
+    monkeypatch.setattr(preparation.lesion_masks, "regions", regions)
     both = replace(record, masks=(mask,), regions=(Region((200, 20, 230, 50), "calcification", "benign"),))
     patches = prepared(both).patches
     assert [(one["finding"], one["label"]) for one in patches[:2]] == [("calcification", "benign"), ("mass", "cancer")]
