@@ -85,7 +85,7 @@ def test_a_notice_asks_now_and_then_and_stands(monkeypatch: pytest.MonkeyPatch) 
         asked.append(now)
         return draining
 
-    monkeypatch.setattr("diagram_ray.distributed.nodes._leaving", answer)
+    monkeypatch.setattr("diagram_ray.distributed.nodes._draining", answer)
     notice = DrainNotice(["mine"], clock=lambda: now)
     assert not notice()
     assert not notice()
