@@ -99,7 +99,8 @@ class World:
         self.failing: set[int] = set()
 
     def score(self, cell: HeldOutModel, fold: int) -> np.ndarray:
-        key = zlib.crc32(f"{self.seed} {cell.trial} {cell.without} {cell.epochs} {fold} {fold == self.spoilt}".encode())
+        name = f"Cell(trial={cell.trial}, without={cell.without}, epochs={cell.epochs})"
+        key = zlib.crc32(f"{self.seed} {name} {fold} {fold == self.spoilt}".encode())
         noise = np.random.default_rng(key).normal(size=len(self.cases.rows(fold)))
         return noise + self.quality[cell.trial] * cell.epochs / 3 * self.cases.labels[self.cases.rows(fold)]
 
@@ -207,8 +208,7 @@ def test_a_race_drops_more() -> None:
     alone, raced = World(8, 5), World(8, 5)
     alone.search(1)
     raced.search(1, RaceConfig(rule="aggressive", alpha=0.0))
-    fewer, more = ({model for model in world.trained if len(model.without) == 2} for world in (raced, alone))
-    assert fewer < more  # the winners may be others, and so the models without one fold
+    assert set(raced.trained) < set(alone.trained)
 
 
 def test_what_fails_does_not_win_and_if_all_fail_it_says_why() -> None:
