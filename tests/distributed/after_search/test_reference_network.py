@@ -25,7 +25,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.distributed.work import cross_validation
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Study, Trial, TrialState
-from diagram_ray.study.config import StudyConfig
+from diagram_ray.study.config import ControlConfig, StudyConfig
 from diagram_ray.training.pretrained.frozen_features import frozen_feature_scores
 from diagram_ray.training.runs.inputs import StudyInputs
 from tests.support.repository import ROOT
@@ -47,7 +47,7 @@ def session() -> Iterator[None]:
 def searched(tmp_path: Path) -> EndedStudy:
     data = tiny_data()
     inputs = StudyInputs(data, make_splits(data, 3, 0), {})
-    study = StudyConfig(name="tiny", base={}, space={}, folds=3, trials=1)
+    study = StudyConfig(name="tiny", base={}, space={}, folds=3, trials=1, control=ControlConfig(shuffles=0))
     done = Trial(0, {}, TrialState.COMPLETE, "", (Measurement(3, 1, (0.5,) * 3, (0.5,) * 3, 1.0),))
     return EndedStudy(tmp_path, study, ExperimentConfig(), {0: done}, inputs, cross_validation)
 
@@ -112,7 +112,7 @@ def test_without_the_weights_nothing_is_done_and_nothing_said(
     monkeypatch.setattr(reference_network, "is_installed", lambda _: False)
     announced: list[str] = []
     with caplog.at_level("INFO", "diagram_ray"):
-        steps.run_further(searched, cluster(), announced.append)
+        steps.run_steps(searched, cluster(), announced.append)
     assert [text.partition(":")[0] for text in announced] == ["trivial baselines"]
     assert caplog.text == ""
     assert not (searched.folder / "reference.json").exists()
@@ -127,7 +127,7 @@ def test_what_goes_wrong_is_told_and_costs_the_study_nothing(
     data = searched.inputs.data
     broken = without(replace(data, images=data.images[:, 0]))  # no image has a height
     with caplog.at_level("WARNING", "diagram_ray"):
-        steps.run_further(broken, cluster(), lambda _: None)
+        steps.run_steps(broken, cluster(), lambda _: None)
     assert "frozen ImageNet features could not be measured: " in caplog.text
     assert told(broken)["unmeasured"]
     assert told(broken)["groups"] == []
@@ -143,7 +143,7 @@ def test_weights_that_cannot_be_identified_cost_the_study_nothing(
 
     monkeypatch.setattr(reference_network, "weights_file", no_record)
     monkeypatch.setattr(reference_network, "_scores", lambda *_: no_record())
-    steps.run_further(searched, cluster(), lambda _: None)
+    steps.run_steps(searched, cluster(), lambda _: None)
     assert told(searched)["unmeasured"].startswith("PackageNotFoundError: ")
     assert not lacks_reference(searched), "nothing has changed"
     monkeypatch.undo()
