@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from diagram_ray.data.training_data import TrainingData
-from diagram_ray.data.parquet.memory_map import open_training_data
 from diagram_ray.data.parquet.layout import read_info, read_manifest, read_sides
+from diagram_ray.data.parquet.memory_map import open_training_data
 from diagram_ray.data.splits import Splits, make_splits
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import UsageError
 from diagram_ray.storage.paths import Place
 from diagram_ray.study.folder import DOCUMENT, Plan

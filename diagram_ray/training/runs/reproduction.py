@@ -9,13 +9,13 @@ import torch
 
 from diagram_ray.config import override
 from diagram_ray.errors import UsageError
-from diagram_ray.storage.paths import Place
 from diagram_ray.results import Study, Trial, TrialState
-from diagram_ray.study.ledger import read_ledger
+from diagram_ray.storage.paths import Place
 from diagram_ray.study.folder import read_plan, versions
+from diagram_ray.study.ledger import read_ledger
+from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.device import choose_device
-from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.runs.inputs import load
 
 LEFT_OUT = ("fold", "seconds")

@@ -18,20 +18,20 @@ import pyarrow as pa
 import torch
 
 from diagram_ray.config import ExperimentConfig
-from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.data.splits import Splits
-from diagram_ray.evaluation.predictions import FoldPredictions, predictions_table
+from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.evaluation.metrics import accuracy, auc
-from diagram_ray.storage.paths import Place
+from diagram_ray.evaluation.predictions import FoldPredictions, predictions_table
 from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.paths import Place
 from diagram_ray.storage.tables import write_table
-from diagram_ray.training.runs.tensorboard import Board
+from diagram_ray.training.batches import Purpose, seed_for
+from diagram_ray.training.checkpoints.model_folder import card_for, put_models
+from diagram_ray.training.checkpoints.run_identity import identity_of
 from diagram_ray.training.checkpoints.store import CheckpointStore
 from diagram_ray.training.inference.sample_grid import patches_from, picture
-from diagram_ray.training.checkpoints.run_identity import identity_of
+from diagram_ray.training.runs.tensorboard import Board
 from diagram_ray.training.trainer import Trainer
-from diagram_ray.training.checkpoints.model_folder import card_for, put_models
-from diagram_ray.training.batches import Purpose, seed_for
 from diagram_ray.training.transfer import InitialWeights, seen_patients
 
 Row = Mapping[str, Any]

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import CheckpointError, DiagramError, StoreError
-from diagram_ray.storage.paths import Place
 from diagram_ray.results import Measurement
-from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.search.ladder import Ladder
-from diagram_ray.study.trial_files import TrialFiles, write_scores
 from diagram_ray.search.messages import TrialReport
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.paths import Place
 from diagram_ray.storage.tables import write_table
+from diagram_ray.study.trial_files import TrialFiles, write_scores
 from diagram_ray.training.checkpoints.store import CheckpointStore
 
 log = logging.getLogger("diagram_ray")
