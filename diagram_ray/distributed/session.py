@@ -154,11 +154,17 @@ def run_remote(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(work).remote(*arguments)
     try:
-        result: dict[str, Any] = ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+        result: dict[str, Any] = result_of(task)
     except KeyboardInterrupt:
         ray.cancel(task)
         ray.wait([task])
         raise
     return result
+
+
+def result_of(task: Any) -> Any:
+    """Returns what a Ray task returned. Raises what it raised, and RayError if its process died too often."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None

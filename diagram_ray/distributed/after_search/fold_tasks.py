@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from diagram_ray.config import ExperimentConfig
 from diagram_ray.data.splits import Splits
@@ -18,6 +18,7 @@ from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.nodes import gone
 from diagram_ray.distributed.resources import TrialResources
 from diagram_ray.distributed.retries import RETRIES
+from diagram_ray.distributed.session import result_of
 from diagram_ray.distributed.work import CrossValidationFactory
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import Floats
@@ -228,14 +229,6 @@ def wait_for_one(running: Collection[Any], cluster: Cluster) -> Any:
             return None
         if done:
             return done[0]
-
-
-def result_of(done: Any) -> Any:
-    """Returns what a Ray task returned. Raises what it raised, and RayError if its process died too often."""
-    try:
-        return ray.get(done)
-    except RayTaskError as error:
-        raise error.cause from None
 
 
 def _train_one(task: FoldTask, data: TrainingData, variant: Variant, make: CrossValidationFactory, device: str) -> None:

@@ -9,10 +9,12 @@ The models stand in `controls/` in the study's folder until the result is writte
 
 import json
 import statistics
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from diagram_ray.data.splits import forget_patients, make_splits, shuffle_patients
+from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.after_search.fold_tasks import Cluster, Variant
 from diagram_ray.distributed.after_search.winner_cv import WinnerCV, as_row, cross_validate
@@ -40,14 +42,13 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     seeds = [study.config.seed + number for number in range(study.config.control.shuffles)]
     place = study.folder / CONTROLS / f"shuffles-{winner:04d}"
     runs = [
-        WinnerCV(f"shuffle {number}", place / str(number), _changed(study, partial(shuffle_patients, seed=seed)))
+        _changed(study, f"shuffle {number}", place / str(number), partial(shuffle_patients, seed=seed))
         for number, seed in enumerate(seeds)
     ]
     results = cross_validate(study, winner, runs, cluster)
     if results is None:
         return None
-    changed = [run.variant.change(study.inputs.data) for run in runs]
-    shuffles = [{"seed": seed} | as_row(data, folds) for seed, data, folds in zip(seeds, changed, results, strict=True)]
+    shuffles = [{"seed": seed} | as_row(run, folds) for seed, run, folds in zip(seeds, runs, results, strict=True)]
     values = [value for shuffle in shuffles for value in shuffle.get("fold_auc", [])]
     mean = statistics.fmean(values) if values else None
     return _write(study.folder / CONTROL, {"trial": winner, "auc_mean": mean, "shuffles": shuffles}, place)
@@ -56,18 +57,19 @@ def run_control(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
 def run_leaky(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, Any] | None:
     """Writes leakage.json, which it returns: `trial`, `auc_mean`, `fold_auc` or `failed`; raises as `run_control`."""
     place = study.folder / CONTROLS / f"leaky-{winner:04d}"
-    variant = _changed(study, partial(forget_patients, seed=study.config.seed))
-    results = cross_validate(study, winner, [WinnerCV("folds by image", place, variant)], cluster)
+    run = _changed(study, "folds by image", place, partial(forget_patients, seed=study.config.seed))
+    results = cross_validate(study, winner, [run], cluster)
     if results is None:
         return None
-    result = as_row(variant.change(study.inputs.data), results[0])
+    result = as_row(run, results[0])
     mean = statistics.fmean(result["fold_auc"]) if "fold_auc" in result else None
     return _write(study.folder / LEAKAGE, {"trial": winner, "auc_mean": mean} | result, place)
 
 
-def _changed(study: EndedStudy, change: Any) -> Variant:
-    """The variant with changed data, and folds assigned anew, as they would be if the data had come like this."""
-    return Variant(make_splits(change(study.inputs.data), study.config.folds, study.config.seed), change)
+def _changed(study: EndedStudy, name: str, place: Place, change: Callable[[TrainingData], TrainingData]) -> WinnerCV:
+    """A cross-validation on changed data, with the folds that would be assigned if the data had come like this."""
+    data = change(study.inputs.data)
+    return WinnerCV(name, place, Variant(make_splits(data, study.config.folds, study.config.seed), change), data)
 
 
 def _write(path: Place, result: dict[str, Any], models: Place) -> dict[str, Any]:

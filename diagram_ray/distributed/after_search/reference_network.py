@@ -17,8 +17,9 @@ from diagram_ray.data.splits import Splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.distributed.after_search.comparison_files import ComparisonFiles
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
-from diagram_ray.distributed.after_search.fold_tasks import Cluster, result_of, wait_for_one
+from diagram_ray.distributed.after_search.fold_tasks import Cluster, wait_for_one
 from diagram_ray.distributed.retries import RETRIES
+from diagram_ray.distributed.session import result_of
 from diagram_ray.errors import one_line
 from diagram_ray.results import REFERENCE, REFERENCE_SCORES
 from diagram_ray.training.pretrained.weights_file import NETWORKS, is_installed, weights_file

@@ -42,12 +42,12 @@ def run_repeats(study: EndedStudy, winner: int, cluster: Cluster) -> dict[str, A
     where nothing can be written any more.
     """
     splits = splits_of_repeats(study)
-    tables = {r: repeat_file(study.folder, winner, r) for r in splits}
-    runs = [WinnerCV(f"repeat {r}", tables[r].parent / tables[r].stem, Variant(splits[r])) for r in splits]
+    tables, data = {r: repeat_file(study.folder, winner, r) for r in splits}, study.inputs.data
+    runs = [WinnerCV(f"repeat {r}", tables[r].parent / tables[r].stem, Variant(splits[r]), data) for r in splits]
     results = cross_validate(study, winner, runs, cluster)
     if results is None:
         return None
-    repeats = [_repeat_row(study, winner, r, splits[r], folds) for r, folds in zip(splits, results, strict=True)]
+    repeats = [_repeat_row(study, winner, r, run, folds) for r, run, folds in zip(splits, runs, results, strict=True)]
     values = [value for repeat in repeats for value in repeat.get("fold_auc", [])]
     result = {"trial": winner, "auc_mean": float(np.mean(values)) if values else None, "repeats": repeats}
     write_atomic(study.folder / REPEATS_RESULT, json.dumps(result, indent=1))
@@ -67,12 +67,12 @@ def splits_of_repeats(study: EndedStudy) -> dict[int, Splits]:
 
 
 def _repeat_row(
-    study: EndedStudy, winner: int, repeat: int, splits: Splits, folds: list[FoldPredictions] | Failed
+    study: EndedStudy, winner: int, repeat: int, run: WinnerCV, folds: list[FoldPredictions] | Failed
 ) -> dict[str, Any]:
     """The entry of a repeat in repeats.json; writes its predictions, unless a fold failed."""
-    data = study.inputs.data
     if not isinstance(folds, Failed):
+        data = run.data
         table = predictions_table(data, folds, trial=[winner] * len(folds), repeat=[repeat] * len(folds))
         check_predictions(table.drop_columns("repeat"), data.image_ids, data.patient_ids)
         write_table(repeat_file(study.folder, winner, repeat), table)
-    return {"repeat": repeat, "seed": splits.seed} | as_row(data, folds)
+    return {"repeat": repeat, "seed": run.variant.splits.seed} | as_row(run, folds)

@@ -24,13 +24,15 @@ class WinnerCV:
     place: Place
     """The folder of its models."""
     variant: Variant
+    data: TrainingData
+    """The study's data as the variant changes them."""
 
 
-def as_row(data: TrainingData, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
+def as_row(run: WinnerCV, folds: Sequence[FoldPredictions] | Failed) -> dict[str, Any]:
     """The entry in a file of results: `fold_auc`, or `failed`, which fold failed and why."""
     if isinstance(folds, Failed):
         return {"failed": folds.reason}
-    return {"fold_auc": [auc(data.labels[fold.rows], fold.scores) for fold in folds]}
+    return {"fold_auc": [auc(run.data.labels[fold.rows], fold.scores) for fold in folds]}
 
 
 def cross_validate(
@@ -48,13 +50,13 @@ def cross_validate(
     variants = {number: run.variant for number, run in enumerate(runs)}
     if not run_fold_tasks(waiting, variants, study.inputs.data, study.make, cluster):
         return None
-    return [_scores_of(study, run, [t for t in tasks if t.variant == number]) for number, run in enumerate(runs)]
+    return [_scores_of(run, [task for task in tasks if task.variant == number]) for number, run in enumerate(runs)]
 
 
 def _fold_tasks(study: EndedStudy, winner: int, number: int, run: WinnerCV) -> list[FoldTask]:
     config, epochs = study.trial_config(winner), study.ladder.rungs[-1].epochs
-    splits, data = run.variant.splits, run.variant.change(study.inputs.data)
-    identity = study.identity(splits, data) | flatten(config)
+    splits = run.variant.splits
+    identity = study.identity(splits, run.data) | flatten(config)
     return [
         FoldTask(
             name=f"trial {winner}, {run.name}, fold {fold}",
@@ -70,12 +72,11 @@ def _fold_tasks(study: EndedStudy, winner: int, number: int, run: WinnerCV) -> l
     ]
 
 
-def _scores_of(study: EndedStudy, run: WinnerCV, tasks: Sequence[FoldTask]) -> list[FoldPredictions] | Failed:
-    data = run.variant.change(study.inputs.data)
+def _scores_of(run: WinnerCV, tasks: Sequence[FoldTask]) -> list[FoldPredictions] | Failed:
     folds: list[FoldPredictions] = []
     for task in tasks:
-        rows = run.variant.splits.fold(data, task.without[0]).test_images
-        scores = read_scores(task.file(task.epochs), task.identity, data.image_ids[rows].tolist())
+        rows = run.variant.splits.fold(run.data, task.without[0]).test_images
+        scores = read_scores(task.file(task.epochs), task.identity, run.data.image_ids[rows].tolist())
         if isinstance(scores, Failed):
             return Failed(f"fold {task.without[0]}: {scores.reason}")
         folds.append(FoldPredictions(task.without[0], rows, scores))
