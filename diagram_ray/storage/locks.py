@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,12 +47,16 @@ def sole_use(files: Any, path: str, what: str) -> Iterator[Callable[[], None]]:
 
 
 def _lock(path: Path, what: str) -> int:
-    """A locked file's descriptor. The last holder may remove the file while we open it: then there is another one."""
+    """A locked file's descriptor. The last holder may remove file and folder meanwhile: then there are others."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
+            continue
+        except FileExistsError:  # the folder was removed just after it had been seen, or it is no folder
+            if _is_no_folder(path.parent):
+                raise
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,6 +68,13 @@ def _lock(path: Path, what: str) -> int:
         except OSError:  # removed between the two looks at it
             pass
         os.close(descriptor)
+
+
+def _is_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _taken(what: str) -> UsageError:

@@ -137,6 +137,30 @@ def test_many_that_come_and_go_at_once_are_never_two(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_vanishes_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last holder removes it between the failed mkdir and the look whether it is a folder."""
+    mkdir, calls = Path.mkdir, 0
+
+    def vanishing(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise FileExistsError(17, "File exists", str(path))
+        mkdir(path, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", vanishing)
+    with opened(tmp_path / "out") as area:
+        assert Path(area.path).is_dir()
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_in_the_place_of_the_work_area_is_told(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / ".out.partial"
+    place.touch() if kind == "file" else place.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="out: cannot be written: File exists"):
+        opened(tmp_path / "out").__enter__()
+
+
 def test_a_store_that_does_not_answer_for_a_while_does_not_cost_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "BEAT", 0.01)
     files, _ = open_place("memory://store")
