@@ -154,13 +154,14 @@ def _dataset(uri: str, image_size: tuple[int, int]) -> "Iterator[Picture]":
     from pyarrow import dataset
 
     from diagram_ray.data.parquet.layout import open_dataset, read_info
+    from diagram_ray.storage.opening import filesystem_of
 
     size = tuple(read_info(uri).get("image_size", ()))
     if size != image_size:
         raise DataError(f"{uri}: its images have the size {size}; the model was trained on {image_size}")
-    files, root = open_dataset(uri)
+    files, path = filesystem_of(open_dataset(uri) / "images")
     try:
-        images = dataset.dataset(f"{root}/images", filesystem=files, format="parquet")
+        images = dataset.dataset(path, filesystem=files, format="parquet")
         for batch in images.to_batches(columns=["image_id", "pixels"], batch_size=BATCH):
             yield from zip(batch["image_id"].to_pylist(), batch["pixels"].to_numpy_ndarray(), strict=True)
     except (OSError, pa.ArrowException) as error:

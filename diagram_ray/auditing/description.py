@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from diagram_ray.auditing.likeness import hashes, sketch
 from diagram_ray.data.preprocessing.standardise import LEVELS, SHARES
 from diagram_ray.errors import DataError
+from diagram_ray.storage.opening import open_file, open_place
+from diagram_ray.storage.paths import Place
 
 BINS = 32
 """The number of bins of the histogram of the breast's grey levels."""
@@ -36,13 +37,13 @@ META = pd.DataFrame(
 PATCH_META = pd.DataFrame({name: pd.Series(dtype=object) for name in PATCH})
 
 
-def describe_part(path: str, files: Any) -> pd.DataFrame:
+def describe_part(place: Place) -> pd.DataFrame:
     """The images of one file of a dataset, one row each, without their pixels. Raises DataError.
 
-    `files` is the fsspec file system. At most one row group's pixels are in memory.
+    At most one row group's pixels are in memory.
     """
-    groups = _groups(path, files, [*KEYS, "pixels"])
-    return pd.concat([META, *(_described(table, start) for start, table in groups)]).assign(part=path)
+    groups = _groups(place, [*KEYS, "pixels"])
+    return pd.concat([META, *(_described(table, start) for start, table in groups)]).assign(part=str(place))
 
 
 def _described(table: pa.Table, start: int) -> pd.DataFrame:
@@ -73,19 +74,19 @@ def _greys(pixels: NDArray[np.uint16]) -> list[float]:
     return [len(inside) / pixels.size, *counts, levels.mean(), levels.std(), *np.percentile(levels, SHARES)]
 
 
-def read_patches(path: str, files: Any) -> pd.DataFrame:
+def read_patches(place: Place) -> pd.DataFrame:
     """The rows of one file of patches, without their pixels. Raises DataError."""
-    tables = [table.to_pandas() for _, table in _groups(path, files, PATCH)]
+    tables = [table.to_pandas() for _, table in _groups(place, PATCH)]
     return pd.concat([PATCH_META, *tables]).astype(object) if tables else PATCH_META
 
 
-def read_pictures(images: pd.DataFrame, image_ids: Iterable[str], files: Any) -> dict[str, NDArray[np.uint16]]:
+def read_pictures(images: pd.DataFrame, image_ids: Iterable[str]) -> dict[str, NDArray[np.uint16]]:
     """The pixels of some images, by id; `images` says where they are. Raises DataError."""
     chosen = images[images["image_id"].isin(set(image_ids))]
     pictures: dict[str, NDArray[np.uint16]] = {}
     for path, rows in chosen.groupby("part"):
         ids = dict(zip(rows["row"].to_list(), rows["image_id"].to_list(), strict=True))
-        for start, table in _groups(str(path), files, ["pixels"], ids):
+        for start, table in _groups(open_place(str(path)), ["pixels"], ids):
             pixels = picture_array(table)
             inside = [row for row in ids if start <= row < start + len(table)]
             pictures |= {ids[row]: pixels[row - start].copy() for row in inside}
@@ -100,12 +101,10 @@ def picture_array(table: pa.Table) -> NDArray[np.uint16]:
     return array
 
 
-def _groups(
-    path: str, files: Any, columns: list[str], rows: Collection[int] | None = None
-) -> Iterator[tuple[int, pa.Table]]:
+def _groups(place: Place, columns: list[str], rows: Collection[int] | None = None) -> Iterator[tuple[int, pa.Table]]:
     """A file's row groups, each with the number of its first row; only those that hold some of `rows`, if given."""
     try:
-        with files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+        with open_file(place) as file, pq.ParquetFile(file) as parquet:
             start = 0
             for number in range(parquet.num_row_groups):
                 stop = start + parquet.metadata.row_group(number).num_rows
@@ -113,4 +112,4 @@ def _groups(
                     yield start, parquet.read_row_group(number, columns=columns)
                 start = stop
     except Exception as error:  # object stores and Parquet raise kinds of their own
-        raise DataError(f"{path}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None
+        raise DataError(f"{place}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None

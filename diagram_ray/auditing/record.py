@@ -10,9 +10,9 @@ from typing import Any
 
 from diagram_ray import __version__
 from diagram_ray.auditing.findings import Finding, Severity, worst_first
-from diagram_ray.data.parquet.layout import open_place
-from diagram_ray.data.parquet.pieces import put
 from diagram_ray.errors import DataError
+from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.opening import open_place
 
 FILE, PAGE = "audit.json", "audit.html"
 VERSION = 1
@@ -70,9 +70,9 @@ def to_json(audit: Audit) -> str:
 
 def write_beside(uri: str, name: str, text: str) -> str:
     """Writes a file beside dataset.json, whole or not at all; returns where. Raises DataError if it cannot."""
-    files, root = open_place(uri)
+    place = open_place(uri)
     try:
-        put(files, f"{root}/{name}", text.encode())
+        write_atomic(place / name, text)
     except Exception as error:  # object stores raise kinds of their own
         raise DataError(f"{uri}/{name}: cannot be written: {' '.join(str(error).split())}") from None
     return f"{uri.rstrip('/')}/{name}"
@@ -80,9 +80,9 @@ def write_beside(uri: str, name: str, text: str) -> str:
 
 def read_summary(uri: str) -> dict[str, Any] | None:
     """What audit.json says in short: `summary` of it. None if there is none. Raises DataError if it cannot be read."""
-    files, root = open_place(uri)
+    place = open_place(uri)
     try:
-        document = json.loads(files.cat_file(f"{root}/{FILE}"))
+        document = json.loads((place / FILE).read_bytes())
         findings = [{name: str(finding[name]) for name in FINDING_FIELDS} for finding in document["findings"]]
         return {"fingerprint": str(document["fingerprint"]), "findings": findings}
     except FileNotFoundError:

@@ -5,8 +5,6 @@ A reader opens tables and annotation files only. Pixels, and whatever stands in 
 
 from dataclasses import dataclass, field
 
-from diagram_ray.storage.opening import open_place as open_place
-
 OWN_COLUMNS = (
     *("image_id", "patient_id", "exam_id", "laterality", "view", "label", "spacing_mm", "burned_in", "rows", "columns"),
     *("source_folder", "inverted", "mirrored", "breast_part", "label_part", "border_part", "grey_mean", "grey_sd"),

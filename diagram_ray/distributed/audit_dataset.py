@@ -31,9 +31,9 @@ from diagram_ray.auditing.privacy import privacy_findings
 from diagram_ray.auditing.record import Audit, new_audit
 from diagram_ray.auditing.shortcuts import Score, as_groups, ask, groups, score, shortcut_findings
 from diagram_ray.auditing.tables import COUNTED, count_rows, countable, histograms, statistics
-from diagram_ray.data.parquet.layout import IMAGES, PATCHES, open_dataset, read_info, read_manifest
+from diagram_ray.data.parquet.layout import IMAGES, PATCHES, read_info, read_manifest, shards_of
 from diagram_ray.distributed.session import ray_session
-from diagram_ray.errors import DataError, DiagramError
+from diagram_ray.errors import DiagramError
 
 log = logging.getLogger("diagram_ray")
 
@@ -54,10 +54,9 @@ def audit_dataset(uri: str) -> tuple[Audit, Pictures]:
     file of the dataset is missing or cannot be read, DiagramError if workers fail.
     """
     info, manifest = read_info(uri), read_manifest(uri)
-    files, root = open_dataset(uri)
     classes = tuple(str(name) for name in info["classes"])
     with _scheduler(info):
-        images, of_patches, counts = _read(manifest, files, root, info)
+        images, of_patches, counts = _read(uri, manifest, info)
         table = images.drop(columns=["patient_id", "label", "digest"]).merge(manifest, on="image_id")
         duplicates, scores, unasked = _compare(images, table, classes, str(info["fingerprint"]))
     findings = [
@@ -72,15 +71,15 @@ def audit_dataset(uri: str) -> tuple[Audit, Pictures]:
         info, findings, as_rows(duplicates), counts=counts, statistics=statistics(table, classes),
         histograms=histograms(table, classes), shortcuts={"groups": as_groups(scores), "unasked": unasked},
     )  # fmt: skip
-    return audit, read_pictures(images, chain.from_iterable(pair.images for pair in duplicates[:SHOWN]), files)
+    return audit, read_pictures(images, chain.from_iterable(pair.images for pair in duplicates[:SHOWN]))
 
 
 def _read(
-    manifest: pd.DataFrame, files: Any, root: str, info: Mapping[str, Any]
+    uri: str, manifest: pd.DataFrame, info: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, list[Finding], dict[str, list[dict[str, Any]]]]:
     """The images without their pixels, what is wrong with patches, and the counts."""
-    described = [delayed(describe_part)(path, files) for path in _parts(files, root, IMAGES)]
-    patches = dd.from_map(read_patches, _parts(files, root, PATCHES), files=files, meta=PATCH_META)
+    described = [delayed(describe_part)(shard) for shard in shards_of(uri, IMAGES)]
+    patches = dd.from_map(read_patches, shards_of(uri, PATCHES), meta=PATCH_META)
     whole = delayed(manifest, traverse=False)
     flaws = patches.map_partitions(patch_flaws, whole, str(info["classes"][-1]), meta=FLAW_META)
     table = dd.from_pandas(countable(manifest), npartitions=1 + len(manifest) // ROWS)
@@ -104,14 +103,6 @@ def _compare(
     near_pairs, measured = compute(near, scores)
     unasked = question if isinstance(question, str) else ""
     return pairs(images, looks, list(chain.from_iterable(near_pairs))), list(measured), unasked
-
-
-def _parts(files: Any, root: str, folder: str) -> list[str]:
-    """The Parquet files of a folder of the dataset, in the order of their names. Raises DataError if there is none."""
-    paths = sorted(str(path) for path in files.glob(f"{root}/{folder}/*.parquet"))
-    if not paths:
-        raise DataError(f"{root}/{folder}: holds no part-*.parquet")
-    return paths
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from diagram_ray.data.preprocessing.pseudonyms import anonymous, anonymous_rejec
 from diagram_ray.data.records import Index, Reject
 from diagram_ray.distributed.data_tasks import UNLIMITED, processors, run_tasks
 from diagram_ray.errors import DataError, DiagramError
+from diagram_ray.storage.paths import Place
 
 log = logging.getLogger("diagram_ray")
 
@@ -114,7 +115,7 @@ class _Run:
         if self._unchanged():
             return
         parts = old_parts(self._old, kept)
-        take = partial(take_over, self._area.out, self._area.files, self._area.pieces, self._options)
+        take = partial(take_over, self._area.out, self._area.pieces, self._options)
         for _, entries in run_tasks("comparing files", take, parts):
             self._entries |= {entry.identity: entry for entry in entries}
         self._decode(frozenset())
@@ -135,7 +136,7 @@ class _Run:
         draft = self._area.make_draft()
         shards = plan_shards(entries, self._options)
         rows = self._write(shards, draft)
-        write_tables(self._area.files, draft, entries, shards, rejects)
+        write_tables(draft, entries, shards, rejects)
         if burned := sum(entry.manifest_row.get("burned_in") is True for entry in entries):
             log.warning(
                 "%d images say that text in their pixels tells the patient: it is blanked outside of the breast only",
@@ -149,7 +150,7 @@ class _Run:
 
     def _take_up(self) -> None:
         """Finds what an earlier run has left."""
-        old = read_entries(self._area.files, self._area.pieces)
+        old = read_entries(self._area.pieces)
         identities = {image.identity for image in self.images}
         self._entries = {entry.identity: entry for entry in old if entry.identity in identities}
         if self._entries:
@@ -172,7 +173,7 @@ class _Run:
         self, pieces: list[list[SourceImage]], kept: int, losses: int = UNLIMITED, at_a_time: int | None = None
     ) -> list[SourceImage]:
         """Decodes pieces; returns the images of those whose worker has died."""
-        work = partial(_decode, self._area.files, self._area.pieces, self._options)
+        work = partial(_decode, self._area.pieces, self._options)
         lost = {image.identity: image for piece in pieces for image in piece}
         for piece, (entries, rejects) in run_tasks("preparing images", work, pieces, at_a_time, losses):
             for image in piece:
@@ -204,16 +205,16 @@ class _Run:
         ]
 
     def _check_pieces(self, entries: Sequence[Entry]) -> None:
-        there = whole_pieces(self._area.files, self._area.pieces)
+        there = whole_pieces(self._area.pieces)
         if not {entry.piece for entry in entries} <= set(there):
             raise DiagramError(
                 f"--out {self._area.out}: what other machines have written is not seen on this one; "
                 "a cluster needs a shared disk or an object store"
             )
 
-    def _write(self, shards: list[Shard], draft: str) -> dict[str, int]:
+    def _write(self, shards: list[Shard], draft: Place) -> dict[str, int]:
         """Writes the shards; returns the rows in each folder. A shard whose worker dies is tried once more."""
-        work = partial(write_shard, self._area.files, self._area.pieces, draft, self._options)
+        work = partial(write_shard, self._area.pieces, draft, self._options)
         rows: Counter[str] = Counter()
         todo = {shard.name: shard for shard in shards}
         for _ in range(2):
@@ -238,7 +239,7 @@ def _pieces(images: list[SourceImage], options: Options) -> list[list[SourceImag
     return pieces
 
 
-def _decode(files: Any, folder: str, options: Options, piece: list[SourceImage]) -> Decoded:
+def _decode(folder: Place, options: Options, piece: list[SourceImage]) -> Decoded:
     """Prepares the images of a piece, one after the other, and saves them. Runs in a task."""
     writer = PieceWriter()
     rejects = []
@@ -248,7 +249,7 @@ def _decode(files: Any, folder: str, options: Options, piece: list[SourceImage])
             rejects.append((image.identity, item))
         else:
             writer.add(image.identity, item)
-    return writer.save(files, folder), rejects
+    return writer.save(folder), rejects
 
 
 def _megapixels(entry: Entry) -> float:

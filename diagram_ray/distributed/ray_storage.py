@@ -25,7 +25,7 @@ def scratch(folder: Place) -> Iterator[Place]:
         yield path
     finally:
         if isinstance(path, StorePath):
-            files, name = path.opened
+            files, name = path.filesystem
             with suppress(Exception):  # asked once: the next driver removes what is left
                 files.rm(name, recursive=True)
         else:
@@ -36,5 +36,5 @@ def storage(place: Place) -> dict[str, Any]:
     """The arguments by which Ray gets the place of its files."""
     if isinstance(place, Path):
         return {"storage_path": str(place)}
-    files, path = place.opened
+    files, path = place.filesystem
     return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}

@@ -1,7 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import os
+import shutil
 import threading
+from pathlib import Path
 
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import Place
@@ -24,3 +26,21 @@ def write_atomic(path: Place, content: bytes | str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def exchange_folder(draft: Path, place: Path, aside: Path, instead: bool) -> None:
+    """Gives the folder `draft` the name `place`; with `instead` that of a folder, which is at `aside` for a moment.
+
+    A reader finds the old folder, the new one or, between two renames, none. Raises OSError if another is in the place,
+    and the old one is back.
+    """
+    shutil.rmtree(aside, ignore_errors=True)
+    if instead:
+        place.rename(aside)
+    try:
+        draft.rename(place)  # over an empty folder too, but over no other
+    except OSError:
+        if instead:
+            aside.rename(place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from diagram_ray.errors import DiagramError, UsageError, one_line
-from diagram_ray.storage.opening import is_local
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.paths import Place
 
 log = logging.getLogger("diagram_ray")
 
@@ -28,20 +28,20 @@ BEAT, SILENCE = 4.0, 20.0
 
 
 @contextmanager
-def sole_use(files: Any, path: str, what: str) -> Iterator[Callable[[], None]]:
+def sole_use(path: Place, what: str) -> Iterator[Callable[[], None]]:
     """Holds the lock `path` of `what`, whose folder is made if need be.
 
     Yields a function that raises DiagramError if the lock has been lost. Raises UsageError if another run holds it, and
     OSError if the place cannot be written.
     """
-    if is_local(files):
-        descriptor = _lock(Path(path), what)
+    if isinstance(path, Path):
+        descriptor = _lock(path, what)
         try:
             yield lambda: None
         finally:
             os.close(descriptor)
         return
-    lease = _Lease(files, path, what)
+    lease = _Lease(path, what)
     with lease.held():
         yield lease.check
 
@@ -84,8 +84,8 @@ def _taken(what: str) -> UsageError:
 class _Lease:
     """A lock in an object store."""
 
-    def __init__(self, files: Any, path: str, what: str) -> None:
-        self._files, self._path, self._what = files, path, what
+    def __init__(self, path: StorePath, what: str) -> None:
+        (self._files, self._path), self._what = path.filesystem, what
         self._owner = secrets.token_hex(8)
         self._beats = 0
         self._lost = False

@@ -9,9 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
@@ -51,6 +51,10 @@ class Retry:
 
 RETRY = Retry(final=(*GONE, PermissionError, NotImplementedError, DiagramError))
 """The retries of all calls of an object store here."""
+UPLOAD_BYTES = 8 * 2**20
+"""A file that is written piece by piece is sent in parts of this size."""
+EXTRAS = {"gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""Kinds of places that need packages which not every installation has -> the extra that brings them."""
 
 
 def message_of(error: BaseException) -> str:
@@ -62,17 +66,20 @@ def message_of(error: BaseException) -> str:
 class StorePath:
     """A file or folder in an object store. Its methods are those of pathlib.Path.
 
-    A call of the store that fails is repeated with growing pauses. Raises StoreError, which names the URI, when it
-    keeps failing, and FileNotFoundError as a disk does.
+    A call of the store that fails is repeated with growing pauses, unless `once`. Raises StoreError, which names the
+    URI, when it keeps failing, and FileNotFoundError as a disk does.
     """
 
     uri: str
+    once: bool = field(default=False, compare=False, repr=False)
+    """Whether each call is made once and raises what the store's library raises: for callers that ask again themselves,
+    or must tell at once."""
 
     def __str__(self) -> str:
         return self.uri
 
     def __truediv__(self, name: str) -> "StorePath":
-        return StorePath(f"{self.uri}/{name}")
+        return replace(self, uri=f"{self.uri}/{name}")
 
     @property
     def name(self) -> str:
@@ -87,7 +94,7 @@ class StorePath:
     @property
     def parent(self) -> "StorePath":
         """The folder that the path is in."""
-        return StorePath(self.uri.rpartition("/")[0])
+        return replace(self, uri=self.uri.rpartition("/")[0])
 
     def with_name(self, name: str) -> "StorePath":
         """The path of another name in the same folder."""
@@ -130,11 +137,22 @@ class StorePath:
 
     def glob(self, pattern: str) -> "Iterator[StorePath]":
         """The paths in the folder that fit a pattern of one name; after `**/` also files in folders inside it."""
-        if pattern.startswith("**/"):
-            places = [self / name for name in self._inside()]
-        else:
-            places = list(self.iterdir()) if self.is_dir() else []
+        inside = pattern.startswith("**/")
+        places = self.files() if inside else list(self.iterdir()) if self.is_dir() else []
         return (place for place in places if fnmatch.fnmatchcase(place.name, pattern.removeprefix("**/")))
+
+    def files(self) -> "list[StorePath]":
+        """The files in the folder and in folders inside it, by name."""
+        return [self / name for name in sorted(self._inside())]
+
+    def size(self) -> int:
+        """The file's size in bytes. Raises FileNotFoundError."""
+        return int(self._ask(lambda files, path: files.info(path))["size"])
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """The file, to be read or written piece by piece; one that is written is there when it is closed."""
+        file: BinaryIO = self._ask(lambda files, path: files.open(path, mode, block_size=UPLOAD_BYTES))
+        return file
 
     def read_bytes(self) -> bytes:
         """The whole file's bytes. Raises FileNotFoundError."""
@@ -203,10 +221,19 @@ class StorePath:
         except Exception as error:  # object stores raise kinds of their own
             raise UsageError(f"{self}: cannot be opened: {one_line(error)}") from None
 
+    def check_packages(self) -> None:
+        """Raises DataError if the packages for this kind of store are missing, or it is unknown."""
+        try:
+            _open(self.uri)
+        except ImportError as error:
+            raise DataError(f"{self}: cannot be opened: {missing(self.uri, error)}") from None
+        except Exception as error:  # object stores raise kinds of their own
+            raise DataError(f"{self}: cannot be opened: {one_line(error)}") from None
+
     @property
-    def opened(self) -> tuple[Any, str]:
+    def filesystem(self) -> tuple[Any, str]:
         """The fsspec file system, and the path on it."""
-        return self._files, self._path
+        return _open(self.uri)
 
     @property
     def _files(self) -> Any:
@@ -228,6 +255,9 @@ class StorePath:
         return [str(name).removeprefix(f"{self._path}/") for name in names]
 
     def _ask(self, call: Callable[[Any, str], T]) -> T:
+        if self.once:
+            return call(*_open(self.uri))
+        self.check_packages()
         files, path = _open(self.uri)
         try:
             return RETRY(self.uri, lambda: call(files, path))
@@ -239,8 +269,11 @@ class StorePath:
 
 def _open(uri: str) -> tuple[Any, str]:
     """The file system and the path, without fsspec's memory of what a folder held: others write there as well."""
-    try:
-        files, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
-    except Exception as error:  # object stores raise kinds of their own
-        raise DataError(f"{uri}: cannot be opened: {one_line(error)}") from None
+    files, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     return files, str(path).rstrip("/")
+
+
+def missing(uri: str, error: ImportError) -> str:
+    """A sentence that the packages for a kind of place are missing, and how to get them."""
+    extra = EXTRAS.get(uri.partition("://")[0].lower())
+    return f"its packages are missing: pip install 'diagram_ray[{extra}]'" if extra else one_line(error)

@@ -1,4 +1,4 @@
-"""Parquet tables of a study, written and read whole."""
+"""Small Parquet tables, written and read whole."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from diagram_ray.storage.paths import Place
 def write_table(path: Place, table: pa.Table) -> None:
     """Writes a Parquet file atomically."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, compression="zstd")
     write_atomic(path, buffer.getvalue())
 
 

@@ -97,9 +97,8 @@ def has_events(folder: StorePath) -> bool:
 def sole_driver(folder: StorePath) -> Iterator[None]:
     """Holds the lock of the study in `folder`. Raises UsageError if another driver does."""
     with ExitStack() as stack:
-        files, path = (folder / LOCK).opened
         try:
-            RETRY(str(folder), lambda: stack.enter_context(sole_use(files, path, str(folder))))
+            RETRY(str(folder), lambda: stack.enter_context(sole_use(folder / LOCK, str(folder))))
         except UsageError:
             raise _busy(folder) from None
         yield

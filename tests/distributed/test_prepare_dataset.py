@@ -18,7 +18,7 @@ from PIL import Image
 
 from diagram_ray.config import DataConfig
 from diagram_ray.data.parquet import shard_writer
-from diagram_ray.data.parquet.layout import open_place, read_info, read_manifest, read_rejects
+from diagram_ray.data.parquet.layout import read_info, read_manifest, read_rejects
 from diagram_ray.data.parquet.loader import read_training_data
 from diagram_ray.data.parquet.progress import PreparationProgress
 from diagram_ray.data.parquet.source_identity import identify_images
@@ -176,9 +176,8 @@ class TestOnTwoCpus:
         assert max(held) <= 2
 
     def test_no_pixels_pass_through_the_driver(self, phantom: Path, tmp_path: Path) -> None:
-        files, _ = open_place(str(tmp_path))
         images = identify_images(inbreast.index(str(phantom)).records[:8], OPTIONS)
-        answer = ingest._decode(files, str(tmp_path), replace(OPTIONS, image_size=(512, 384)), images)
+        answer = ingest._decode(tmp_path, replace(OPTIONS, image_size=(512, 384)), images)
         assert len(answer[0]) == 8
         assert len(pickle.dumps(answer)) < 8 * 4096
 
@@ -204,8 +203,7 @@ class TestOnTwoCpus:
         assert len(list(wishes.glob("opened-*"))) == len(index.records)
 
     def test_two_at_once_are_refused(self, index: Index, tmp_path: Path, files_of: FilesOf) -> None:
-        files, _ = open_place(str(tmp_path))
-        with sole_use(files, str(tmp_path / ".out.partial" / "lock"), "the test"):
+        with sole_use(tmp_path / ".out.partial" / "lock", "the test"):
             before = files_of(tmp_path)
             with pytest.raises(UsageError, match=r"--out .*out: another run is preparing it at this moment"):
                 prepare(index, tmp_path / "out")

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 import pandas as pd
 import pytest
 
@@ -56,7 +55,7 @@ def opened(wishes: Path) -> list[str]:
 
 def kept_files(index: Index, out: Path) -> set[str]:
     """The names of the files whose images an unfinished run has left."""
-    left = read_entries(fsspec.filesystem("file"), str(out.with_name(f".{out.name}.partial") / "pieces"))
+    left = read_entries(out.with_name(f".{out.name}.partial") / "pieces")
     names = {image.identity: Path(image.record.path).name for image in identify_images(index.records, OPTIONS)}
     return {names[entry.identity] for entry in left}
 
@@ -287,7 +286,7 @@ def test_the_command_goes_on_after_kill_and_after_ctrl_c(
         return started[-1]
 
     def kept() -> int:
-        return len(read_entries(fsspec.filesystem("file"), str(tmp_path / ".out.partial" / "pieces")))
+        return len(read_entries(tmp_path / ".out.partial" / "pieces"))
 
     os.mkfifo(gate)
     process = start()

@@ -22,6 +22,7 @@ from diagram_ray.distributed.session import ray_session
 from diagram_ray.errors import DataError, DiagramError, UsageError
 from diagram_ray.storage import locks
 from diagram_ray.storage.locks import sole_use
+from diagram_ray.storage.object_store import StorePath
 from tests.support.object_store import s3_server
 
 OF_RAY = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -134,7 +135,7 @@ class TestStore:
         prepare(folder.index(str(source)), str(tmp_path / "out"))
         assert_same(str(tmp_path / "out"), out)
         assert new["fingerprint"] == read_info(str(tmp_path / "out"))["fingerprint"]
-        _, root = open_dataset(out)
+        root = str(open_dataset(out)).removeprefix("s3://")
         names = {path.rpartition("/")[0] for path in files.find(out)}
         assert names == {"bucket/sets/grown", root, f"{root}/images", f"{root}/patches"}, "the old one is gone"
 
@@ -144,17 +145,17 @@ def test_a_lock_whose_holder_is_silent_is_taken_over(
 ) -> None:
     monkeypatch.setattr(locks, "BEAT", 0.05)
     monkeypatch.setattr(locks, "SILENCE", 0.8)
-    with sole_use(files, "bucket/lock", "the dataset") as check:
+    with sole_use(StorePath("s3://bucket/lock"), "the dataset") as check:
         check()
         with (
             pytest.raises(UsageError, match="the dataset: another run is preparing it"),
-            sole_use(files, "bucket/lock", "the dataset"),
+            sole_use(StorePath("s3://bucket/lock"), "the dataset"),
         ):
             pass
         check()
     assert not files.exists("bucket/lock")
     files.pipe_file("bucket/lock", b'{"owner": "who has died", "beat": 3}')
-    with sole_use(files, "bucket/lock", "the dataset") as check:
+    with sole_use(StorePath("s3://bucket/lock"), "the dataset") as check:
         check()
         files.pipe_file("bucket/lock", b'{"owner": "another", "beat": 1}')
 

@@ -125,10 +125,9 @@ def _training(place: str, target: str) -> None:
 
 
 def _update(place: str, pieces: Path) -> None:
-    files, _ = layout.open_place(place)
     images = old_images(place)
     for part in old_parts(images, {image.identity for image in images}):
-        take_over(place, files, str(pieces), OPTIONS, part)
+        take_over(place, pieces, OPTIONS, part)
 
 
 def _model(folder: Path, changed: str) -> PreparationProgress:

@@ -13,7 +13,8 @@ from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.parquet.layout import check_vacant, read_info
 from diagram_ray.data.readers import ReaderOptions, open_index
 from diagram_ray.errors import DataError
-from diagram_ray.storage.opening import EXTRAS, open_place
+from diagram_ray.storage.object_store import EXTRAS
+from diagram_ray.storage.opening import open_place
 from tests.support.repository import ROOT
 
 PYPROJECT = ROOT / "pyproject.toml"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from diagram_ray.data.parquet.layout import open_place
 from diagram_ray.errors import UsageError
 from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.opening import open_place
 from diagram_ray.storage.paths import copy_folder, place_at, put_folder, remove
 
 

@@ -6,9 +6,9 @@ DataError that says what in our own words: those of a decoder may quote what a h
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
 from diagram_ray.data.decoding.dicom.header import is_dicom
@@ -20,7 +20,8 @@ from diagram_ray.data.decoding.limits import LARGEST_FILE, checked
 from diagram_ray.data.decoding.raster_image import read_picture
 from diagram_ray.data.records import Film
 from diagram_ray.errors import DataError
-from diagram_ray.storage.opening import missing, open_file
+from diagram_ray.storage.object_store import StorePath, missing
+from diagram_ray.storage.opening import open_file
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def read_stored(path: str) -> tuple[NDArray[np.integer], bool]:
 
 def _read_bytes(path: str) -> bytes:
     try:
-        with open_file(*url_to_fs(path)) as file:
+        with open_file(StorePath(path, once=True) if "://" in path else Path(path)) as file:
             data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise DataError("cannot be opened: no such file") from None

@@ -15,7 +15,6 @@ Any place that fsspec can open will do: a folder, s3://, or with an extra of thi
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diagram_ray.errors import DataError, UsageError, one_line
-from diagram_ray.storage.opening import is_local, open_file
-from diagram_ray.storage.opening import open_place as open_place
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.opening import filesystem_of, open_file, open_place
+from diagram_ray.storage.paths import Place
 
 FORMAT_VERSION = 1
 INFO, MANIFEST, REJECTS, SOURCES = "dataset.json", "manifest.parquet", "rejects.parquet", "sources.parquet"
@@ -55,12 +55,11 @@ def patch_schema(size: int) -> pa.Schema:
 
 def check_vacant(out: str) -> None:
     """Raises UsageError unless a dataset can be written to `out`: a place that is new or empty."""
-    files, root = open_place(out)
+    place = open_place(out)
     try:
-        files.invalidate_cache()
-        if files.exists(f"{root}/{INFO}"):
+        if (place / INFO).exists():
             raise UsageError(f"--out {out}: already holds a dataset; give --update, give another --out or remove it")
-        if files.exists(root) and (not files.isdir(root) or files.ls(root)) and not _begun(files, root):
+        if place.exists() and (not place.is_dir() or any(place.iterdir())) and not _begun(place):
             raise UsageError(f"--out {out}: is not empty and not a dataset; give another --out")
     except UsageError:
         raise
@@ -68,16 +67,16 @@ def check_vacant(out: str) -> None:
         raise UsageError(f"--out {out}: cannot be opened: {' '.join(str(error).split())}") from None
 
 
-def _begun(files: Any, root: str) -> bool:
+def _begun(place: Place) -> bool:
     """Whether what is there was left by a preparation that was cut off."""
-    return not is_local(files) and bool(files.exists(f"{root}/{UNFINISHED}"))
+    return isinstance(place, StorePath) and (place / UNFINISHED).exists()
 
 
 def read_info(uri: str) -> dict[str, Any]:
     """The content of dataset.json. Raises DataError if `uri` holds no dataset, or one of a newer format."""
-    files, root = open_place(uri)
+    place = open_place(uri)
     try:
-        with open_file(files, f"{root}/{INFO}") as file:
+        with open_file(place / INFO) as file:
             info = json.load(file)
         version = int(info["format_version"])
         if version <= FORMAT_VERSION:
@@ -126,10 +125,11 @@ def read_sides(uri: str, image_ids: Iterable[str]) -> pa.Table:
 
 def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Table:
     """A Parquet file of a dataset, or all files of a folder; these columns or all. Raises DataError."""
-    files, root = open_dataset(uri)
+    place = open_dataset(uri) / name
     try:
-        check_files(files, f"{root}/{name}")
-        table = pq.read_table(f"{root}/{name}", columns=columns, filesystem=files)
+        check_files(place)
+        files, path = filesystem_of(place)
+        table = pq.read_table(path, columns=columns, filesystem=files)
         missing = set(columns or ()) - set(table.column_names)  # fails where names are not UTF-8
         table.validate(full=True)
     except Exception as error:  # object stores raise kinds of their own
@@ -139,16 +139,32 @@ def read_table(uri: str, name: str, columns: list[str] | None = None) -> pa.Tabl
     return table
 
 
-def check_files(files: Any, path: str) -> None:
-    """Raises ValueError if on this machine anything below `path` is not a file: a named pipe would never answer."""
-    if is_local(files) and not all(Path(file).is_file() for file in files.find(path)):
+def check_files(place: Place) -> None:
+    """Raises ValueError if on this machine `place` or anything in it is no file: a named pipe would never answer."""
+    if isinstance(place, StorePath):
+        return
+    inside = place.rglob("*") if place.is_dir() else [place]
+    if not all(path.is_file() or path.is_dir() for path in inside):
         raise ValueError("not a regular file")
 
 
-def open_dataset(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a dataset, and the folder where its tables and shards are. Raises DataError."""
+def shards_of(uri: str, name: str) -> list[Place]:
+    """The Parquet files of a dataset's folder IMAGES or PATCHES, in the order of their names. Raises DataError."""
+    folder = open_dataset(uri) / name
+    try:
+        check_files(folder)
+        shards: list[Place] = sorted(folder.glob("*.parquet"), key=str)
+    except Exception as error:  # object stores raise kinds of their own
+        raise DataError(f"{uri}/{name}: cannot be read: {one_line(error)}") from None
+    if not shards:
+        raise DataError(f"{uri}/{name}: holds no part-*.parquet")
+    return shards
+
+
+def open_dataset(uri: str) -> Place:
+    """The folder where a dataset's tables and shards are. Raises DataError."""
     folder = str(read_info(uri).get("folder", ""))
     if not re.fullmatch(r"[\w-]*", folder):
         raise DataError(f"{uri}/{INFO}: folder {folder!r}: expected a name")
-    files, root = open_place(uri)
-    return files, f"{root}/{folder}".rstrip("/")
+    place = open_place(uri)
+    return place / folder if folder else place

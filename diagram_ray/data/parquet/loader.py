@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -18,16 +17,16 @@ from diagram_ray.data.parquet.layout import (
     IMAGES,
     INFO,
     PATCHES,
-    check_files,
-    open_dataset,
     read_info,
     read_manifest,
     read_table,
+    shards_of,
 )
 from diagram_ray.data.records import ROI
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError, one_line
 from diagram_ray.storage.opening import open_file
+from diagram_ray.storage.paths import Place
 
 Fill = Callable[[NDArray[np.uint16]], None]
 """Writes pictures into an array."""
@@ -77,29 +76,27 @@ def read_training_data(uri: str, config: DataConfig, hold: Hold = in_memory) -> 
 
 def _held(uri: str, name: str, rows: NDArray[np.intp], count: int, hold: Hold) -> NDArray[np.uint16]:
     """The pictures in these rows, of `count` in the files. Read in the order of the files, a few at a time."""
-    files, root = open_dataset(uri)
+    shards = shards_of(uri, name)
     places = np.full(count, -1)
     places[rows] = np.arange(len(rows))
 
     def fill(pixels: NDArray[np.uint16]) -> None:
         with _one_sentence(uri, name):
-            for start, pictures in _batches(files, dataset.files):
+            for start, pictures in _batches(shards):
                 here = places[start : start + len(pictures)]
                 if (chosen := here >= 0).any():
                     pixels[here[chosen]] = pictures.to_numpy_ndarray()[chosen]
 
-    with _one_sentence(uri, name):
-        check_files(files, f"{root}/{name}")
-        dataset = pads.dataset(f"{root}/{name}", filesystem=files, format="parquet")
-        shape = tuple(dataset.schema.field("pixels").type.shape)
+    with _one_sentence(uri, name), open_file(shards[0]) as file:
+        shape = tuple(pq.read_schema(file).field("pixels").type.shape)
     return hold(name, (len(rows), *shape), fill)
 
 
-def _batches(files: Any, paths: Iterable[str]) -> Iterator[tuple[int, Any]]:
+def _batches(shards: Iterable[Place]) -> Iterator[tuple[int, Any]]:
     """First row and pixels. A scan of the whole folder would decode files ahead, in six times the pixels' memory."""
     start = 0
-    for path in paths:
-        with open_file(files, path) as file, pq.ParquetFile(file, pre_buffer=False) as shard:
+    for place in shards:
+        with open_file(place) as file, pq.ParquetFile(file, pre_buffer=False) as shard:
             for batch in shard.iter_batches(ROWS, columns=["pixels"], use_threads=False):
                 batch.validate(full=True)
                 yield start, batch.column("pixels")

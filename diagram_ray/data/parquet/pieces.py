@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 
 from diagram_ray.data.preprocessing.prepare_image import Prepared, digest_of
 from diagram_ray.storage.atomic import write_atomic
-from diagram_ray.storage.opening import is_local
+from diagram_ray.storage.opening import open_file
+from diagram_ray.storage.paths import Place
 
 HEADS = [(name, pa.string()) for name in ("identity", "digest", "manifest")]
 IMAGES = pa.schema([*HEADS, ("patches", pa.int32()), ("pixels", pa.binary())])
@@ -74,13 +74,13 @@ class PieceWriter:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def save(self, files: Any, folder: str) -> list[Entry]:
+    def save(self, folder: Place) -> list[Entry]:
         """Writes the piece, if there is an image in it. Raises OSError."""
         if not self._rows:
             return []
         name = hashlib.sha256("".join(row[0] for row in self._rows).encode()).hexdigest()[:24]
-        put(files, f"{folder}/{name}{OF_PATCHES}", self._patches.finish())
-        put(files, f"{folder}/{name}{SUFFIX}", self._images.finish())
+        write_atomic(folder / f"{name}{OF_PATCHES}", self._patches.finish())
+        write_atomic(folder / f"{name}{SUFFIX}", self._images.finish())
         return [Entry(*row, name, number) for number, row in enumerate(self._rows)]
 
 
@@ -100,50 +100,38 @@ class _Packed:
         return self._buffer.getvalue()
 
 
-def put(files: Any, path: str, data: bytes) -> None:
-    """Writes a file that a reader sees whole or not at all."""
-    if is_local(files):
-        write_atomic(Path(path), data)
-    else:
-        files.pipe_file(path, data)
-
-
-def whole_pieces(files: Any, folder: str) -> list[str]:
+def whole_pieces(folder: Place) -> list[str]:
     """The names of all pieces in `folder`, which need not exist."""
-    files.invalidate_cache()
-    paths = sorted(str(path) for path in files.ls(folder, detail=False)) if files.exists(folder) else []
-    names = [path.rpartition("/")[2] for path in paths if not path.endswith(OF_PATCHES)]
-    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.endswith(OF_PATCHES)]
 
 
-def read_entries(files: Any, folder: str) -> list[Entry]:
+def read_entries(folder: Place) -> list[Entry]:
     """The images of all pieces in `folder`, which need not exist."""
     with ThreadPoolExecutor(READERS) as pool:
-        pieces = pool.map(lambda name: _entries(files, folder, name), whole_pieces(files, folder))
+        pieces = pool.map(lambda name: _entries(folder, name), whole_pieces(folder))
         return [entry for piece in pieces for entry in piece]
 
 
-def _entries(files: Any, folder: str, name: str) -> list[Entry]:
-    with files.open(f"{folder}/{name}{SUFFIX}", "rb") as file:
+def _entries(folder: Place, name: str) -> list[Entry]:
+    with open_file(folder / f"{name}{SUFFIX}") as file:
         table = pq.read_table(file, columns=["identity", "digest", "manifest", "patches"])
     return [Entry(**row, piece=name, row=number) for number, row in enumerate(table.to_pylist())]
 
 
-def read_images(files: Any, folder: str, entries: Sequence[Entry]) -> Iterator[NDArray[np.uint16]]:
+def read_images(folder: Place, entries: Sequence[Entry]) -> Iterator[NDArray[np.uint16]]:
     """The pixels (H * W,) of each image, in the order asked for; a piece at a time is in memory."""
     for piece, group in groupby(entries, lambda entry: entry.piece):
-        file = pq.ParquetFile(pa.BufferReader(files.cat_file(f"{folder}/{piece}{SUFFIX}")))
+        file = pq.ParquetFile(pa.BufferReader((folder / f"{piece}{SUFFIX}").read_bytes()))
         for entry in group:
             (pixels,) = file.read_row_group(entry.row, columns=["pixels"])["pixels"]
             yield np.frombuffer(pixels.as_buffer(), dtype=np.uint16)
 
 
-def read_patches(
-    files: Any, folder: str, entries: Sequence[Entry]
-) -> Iterator[tuple[list[dict[str, Any]], NDArray[np.uint16]]]:
+def read_patches(folder: Place, entries: Sequence[Entry]) -> Iterator[tuple[list[dict[str, Any]], NDArray[np.uint16]]]:
     """The patches of each image: their rows, and their pixels (P * s * s,)."""
     for piece, group in groupby(entries, lambda entry: entry.piece):
-        table = pq.read_table(pa.BufferReader(files.cat_file(f"{folder}/{piece}{OF_PATCHES}")))
+        table = pq.read_table(pa.BufferReader((folder / f"{piece}{OF_PATCHES}").read_bytes()))
         for entry in group:
             rows = json.loads(table["rows"][entry.row].as_py())
             yield rows, np.frombuffer(table["pixels"][entry.row].as_buffer(), dtype=np.uint16)

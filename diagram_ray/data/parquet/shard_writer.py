@@ -28,15 +28,15 @@ from diagram_ray.data.parquet.layout import (
     image_schema,
     patch_schema,
 )
-from diagram_ray.data.parquet.pieces import Entry, put, read_images, read_patches
+from diagram_ray.data.parquet.pieces import Entry, read_images, read_patches
 from diagram_ray.data.preprocessing.prepare_image import Options, fingerprint
 from diagram_ray.data.records import Index, Reject
+from diagram_ray.storage.paths import Place
+from diagram_ray.storage.tables import write_table
 
 SHARD_BYTES = 128 * 2**20
 GROUP_BYTES = 8 * 2**20
 """Pixels in one row group: what a reader needs in memory at least."""
-UPLOAD_BYTES = 8 * 2**20
-"""An object store gets a shard in parts of this size."""
 
 Row = tuple[dict[str, Any], NDArray[np.uint16]]
 
@@ -78,14 +78,14 @@ def _cuts(sizes: list[int]) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def write_shard(files: Any, pieces: str, root: str, options: Options, shard: Shard) -> int:
+def write_shard(pieces: Place, root: Place, options: Options, shard: Shard) -> int:
     """Makes a shard of the dataset at `root` from the folder of pieces; returns its rows. Raises OSError."""
     of_images = shard.folder == IMAGES
     schema = image_schema(*options.image_size) if of_images else patch_schema(options.patch_size)
-    rows = (_image_rows if of_images else _patch_rows)(files, pieces, shard)
+    rows = (_image_rows if of_images else _patch_rows)(pieces, shard)
     written = 0
     with (
-        files.open(f"{root}/{shard.name}", "wb", block_size=UPLOAD_BYTES) as file,
+        (root / shard.name).open("wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for group in _groups(rows, schema):
@@ -94,14 +94,14 @@ def write_shard(files: Any, pieces: str, root: str, options: Options, shard: Sha
     return written
 
 
-def _image_rows(files: Any, pieces: str, shard: Shard) -> Iterator[Row]:
-    for entry, pixels in zip(shard.entries, read_images(files, pieces, shard.entries), strict=True):
+def _image_rows(pieces: Place, shard: Shard) -> Iterator[Row]:
+    for entry, pixels in zip(shard.entries, read_images(pieces, shard.entries), strict=True):
         yield entry.manifest_row, pixels
 
 
-def _patch_rows(files: Any, pieces: str, shard: Shard) -> Iterator[Row]:
+def _patch_rows(pieces: Place, shard: Shard) -> Iterator[Row]:
     some = [entry for entry in shard.entries if entry.patches]
-    for rows, pixels in read_patches(files, pieces, some):
+    for rows, pixels in read_patches(pieces, some):
         yield from zip(rows, pixels.reshape(len(rows), -1), strict=True)
 
 
@@ -131,10 +131,10 @@ def _table(group: list[Row], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([*columns, pixels], schema=schema)
 
 
-def write_tables(files: Any, root: str, entries: Sequence[Entry], shards: list[Shard], rejects: list[Reject]) -> None:
+def write_tables(root: Place, entries: Sequence[Entry], shards: list[Shard], rejects: list[Reject]) -> None:
     """Writes manifest.parquet, sources.parquet and rejects.parquet. Raises OSError."""
     manifest = pd.DataFrame([entry.manifest_row for entry in entries])
-    _write(files, f"{root}/{MANIFEST}", pa.Table.from_pandas(manifest, preserve_index=False))
+    write_table(root / MANIFEST, pa.Table.from_pandas(manifest, preserve_index=False))
     parts = [(shard.number, entry) for shard in shards if shard.folder == IMAGES for entry in shard.entries]
     sources = {
         "identity": [entry.identity for _, entry in parts],
@@ -142,15 +142,9 @@ def write_tables(files: Any, root: str, entries: Sequence[Entry], shards: list[S
         "digest": [entry.digest for _, entry in parts],
         "manifest": [entry.manifest for _, entry in parts],
     }
-    _write(files, f"{root}/{SOURCES}", pa.table(sources))
+    write_table(root / SOURCES, pa.table(sources))
     columns = {"path": [item.path for item in rejects], "reason": [item.reason for item in rejects]}
-    _write(files, f"{root}/{REJECTS}", pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns])))
-
-
-def _write(files: Any, path: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    put(files, path, sink.getvalue().to_pybytes())
+    write_table(root / REJECTS, pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns])))
 
 
 def dataset_info(

@@ -17,10 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from diagram_ray import data
 from diagram_ray.data.preprocessing.prepare_image import Options, image_id_of
 from diagram_ray.data.records import ImageRecord
 from diagram_ray.errors import DataError
-from diagram_ray.storage.opening import open_place
+from diagram_ray.storage.opening import filesystem_of, open_place
 
 TAGS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime")
 """What file systems call the value that changes with a file's content, the surest first."""
@@ -58,9 +59,9 @@ def files_of(record: ImageRecord) -> list[str]:
 
 @lru_cache(maxsize=1)
 def program_digest() -> str:
-    """The digest of the modules beside this one, which decide what becomes of an image."""
+    """The digest of the modules of `data`, which decide what becomes of an image."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(data.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -74,7 +75,7 @@ def _stamps(paths: Iterable[str]) -> dict[str, str]:
     elsewhere: dict[tuple[Any, str], dict[str, str]] = defaultdict(dict)
     for path in paths:
         if "://" in path:
-            files, name = open_place(path)
+            files, name = filesystem_of(open_place(path))
             elsewhere[files, name.split("/")[0]][path] = name
         else:
             stamps[path] = _local(path)

@@ -9,9 +9,8 @@ What a run that was cut off leaves there, the next one goes on with, if it is as
 import json
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,16 @@ from diagram_ray.data.parquet.layout import (
     SOURCES,
     UNFINISHED,
     check_vacant,
-    open_place,
     read_info,
 )
-from diagram_ray.data.parquet.pieces import put, whole_pieces
+from diagram_ray.data.parquet.pieces import whole_pieces
 from diagram_ray.data.parquet.shard_writer import as_json
 from diagram_ray.errors import DataError, UsageError
+from diagram_ray.storage.atomic import exchange_folder, write_atomic
 from diagram_ray.storage.locks import sole_use
-from diagram_ray.storage.opening import is_local
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.opening import open_place
+from diagram_ray.storage.paths import Place, remove
 
 SETTINGS = "settings.json"
 LOCK = "lock"
@@ -48,63 +49,65 @@ class WorkArea:
 
     out: str
     """The place of the dataset as the user wrote it."""
-    files: Any
-    place: str
-    """The path of the dataset on `files`."""
-    path: str
-    """The path of the work area on `files`."""
+    place: Place
+    """The place of the dataset."""
+    path: Place
+    """The place of the work area."""
     old: dict[str, Any] | None
     """The dataset.json of the dataset that is to be replaced; None if there is none."""
     check: Callable[[], None]
     """Raises DiagramError if the destination is not ours any more."""
 
     @property
-    def pieces(self) -> str:
+    def pieces(self) -> Place:
         """The folder of pieces."""
-        return f"{self.path}/{PIECES}"
+        return self.path / PIECES
 
-    def make_draft(self) -> str:
+    def make_draft(self) -> Place:
         """An empty folder to build the dataset in."""
         self.check()
-        if is_local(self.files):
-            draft = f"{self.path}/{DRAFT}"
-            shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(self.path, Path):
+            draft = self.path / DRAFT
+            remove(draft)
             for folder in (IMAGES, PATCHES):
-                Path(draft, folder).mkdir(parents=True)
+                (draft / folder).mkdir(parents=True)
             return draft
         self._sweep(keep=None if self.old is None else str(self.old.get("folder", "")))
-        return self.place if self.old is None else f"{self.place}/v-{secrets.token_hex(4)}"
+        return self.place if self.old is None else self.place / f"v-{secrets.token_hex(4)}"
 
-    def publish(self, draft: str, info: dict[str, Any]) -> dict[str, Any]:
+    def publish(self, draft: Place, info: dict[str, Any]) -> dict[str, Any]:
         """Makes the dataset in `draft` appear; returns its dataset.json as it is there. Raises UsageError."""
         self.check()
-        if is_local(self.files):
-            put(self.files, f"{draft}/{INFO}", as_json(info))
-            _exchange(Path(draft), Path(self.place), self.out, instead=self.old is not None)
+        if isinstance(draft, Path) and isinstance(self.place, Path):
+            write_atomic(draft / INFO, as_json(info))
+            self._exchange(draft, self.place)
             return info
-        folder = draft.removeprefix(self.place).strip("/")
+        folder = "" if draft == self.place else draft.name
         info = info | ({"folder": folder} if folder else {})
-        put(self.files, f"{self.place}/{INFO}", as_json(info))
+        write_atomic(self.place / INFO, as_json(info))
         self._sweep(keep=folder)
         return info
 
     def remove(self) -> None:
-        """Removes the work area, but for its lock."""
-        if is_local(self.files):
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Removes the work area; in an object store all but its lock."""
+        if isinstance(self.path, Path):
+            remove(self.path)
             return
         for name in (PIECES, SETTINGS):
-            with suppress(FileNotFoundError):
-                self.files.rm(f"{self.path}/{name}", recursive=True)
+            remove(self.path / name)
+
+    def _exchange(self, draft: Path, place: Path) -> None:
+        try:
+            exchange_folder(draft, place, _replaced(place), instead=self.old is not None)
+        except OSError as error:
+            raise UsageError(f"--out {self.out}: was filled by somebody else meanwhile: {error.strerror}") from None
 
     def _sweep(self, keep: str | None) -> None:
         """Removes what belongs to no dataset any more. `keep`: the folder of the one that is there, '' for `place`."""
-        self.files.invalidate_cache()
-        for path in self.files.ls(self.place, detail=False):
-            name = str(path).rstrip("/").rpartition("/")[2]
-            current = name == keep if name.startswith("v-") else keep == ""
-            if OURS.fullmatch(name) and not current:
-                self.files.rm(path, recursive=True)
+        for path in self.place.iterdir():
+            current = path.name == keep if path.name.startswith("v-") else keep == ""
+            if OURS.fullmatch(path.name) and not current:
+                remove(path)
 
 
 @contextmanager
@@ -114,16 +117,15 @@ def work_area(out: str, settings: dict[str, Any], update: bool) -> Iterator[Work
     Raises UsageError if another run is at work there, if `out` holds something (a dataset may be there if it is to be
     updated), if `settings` differ from those of what is there, or if it cannot be written.
     """
-    files, place = open_place(out)
-    path = str(Path(place).with_name(f".{Path(place).name}.partial")) if is_local(files) else f"{place}/{UNFINISHED}"
+    place = open_place(out)
+    path = place / UNFINISHED if isinstance(place, StorePath) else place.with_name(f".{place.name}.partial")
     with ExitStack() as stack:
         with _writable(out):
-            check = stack.enter_context(sole_use(files, f"{path}/{LOCK}", f"--out {out}"))
-        area = WorkArea(out, files, place, path, None, check)
+            check = stack.enter_context(sole_use(path / LOCK, f"--out {out}"))
+        area = WorkArea(out, place, path, None, check)
         stack.callback(_remove_if_empty, area)
-        files.invalidate_cache()
-        if is_local(files):
-            _restore(Path(place))
+        if isinstance(place, Path):
+            _restore(place)
         old = _old(area, settings) if update else None
         if old is None:
             check_vacant(out)
@@ -133,7 +135,7 @@ def work_area(out: str, settings: dict[str, Any], update: bool) -> Iterator[Work
 
 
 def _remove_if_empty(area: WorkArea) -> None:
-    if not whole_pieces(area.files, area.pieces):
+    if not whole_pieces(area.pieces):
         area.remove()
 
 
@@ -148,7 +150,7 @@ def _writable(out: str) -> Iterator[None]:
 
 def _old(area: WorkArea, settings: dict[str, Any]) -> dict[str, Any] | None:
     """dataset.json of the dataset that is there, if any. Raises UsageError if it was made with other settings."""
-    if not area.files.exists(f"{area.place}/{INFO}"):
+    if not (area.place / INFO).exists():
         return None
     try:
         old = read_info(area.out)
@@ -163,11 +165,11 @@ def _old(area: WorkArea, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def _check_settings(area: WorkArea, settings: dict[str, Any]) -> None:
     """Those of what an earlier run has left, which must be the same, or ours to be left."""
-    path = f"{area.path}/{SETTINGS}"
-    if not area.files.exists(path) or not whole_pieces(area.files, area.pieces):
-        put(area.files, path, json.dumps(settings, indent=1).encode())
+    path = area.path / SETTINGS
+    if not path.exists() or not whole_pieces(area.pieces):
+        write_atomic(path, json.dumps(settings, indent=1))
         return
-    before = json.loads(area.files.cat_file(path))
+    before = json.loads(path.read_bytes())
     if differing := _differences(before, settings):
         raise UsageError(
             f"--out {area.out}: an unfinished run with other settings has left its work in {area.path}: {differing}; "
@@ -192,17 +194,3 @@ def _restore(place: Path) -> None:
 
 def _replaced(place: Path) -> Path:
     return place.with_name(f".{place.name}.replaced")
-
-
-def _exchange(draft: Path, place: Path, out: str, instead: bool) -> None:
-    replaced = _replaced(place)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if instead:
-        place.rename(replaced)
-    try:
-        draft.rename(place)  # over an empty folder too, but over no other
-    except OSError as error:
-        if instead:
-            replaced.rename(place)
-        raise UsageError(f"--out {out}: was filled by somebody else meanwhile: {error.strerror}") from None
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from diagram_ray.data.parquet.layout import IMAGES, PATCHES, SOURCES, open_dataset
 from diagram_ray.data.parquet.pieces import PIECE_IMAGES, Entry, PieceWriter
 from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, digest_of, pixel_digest
-from diagram_ray.storage.opening import open_file
+from diagram_ray.storage.opening import filesystem_of, open_file
+from diagram_ray.storage.paths import Place
+from diagram_ray.storage.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class OldPart:
 
 def old_images(out: str) -> list[OldImage]:
     """The images of the dataset `out`, in its order; none if it does not say what they were made from."""
-    files, root = open_dataset(out)
+    sources = open_dataset(out) / SOURCES
     try:
-        return [OldImage(**row) for row in pq.read_table(f"{root}/{SOURCES}", filesystem=files).to_pylist()]
+        return [OldImage(**row) for row in read_table(sources).to_pylist()]
     except Exception:  # damaged tables raise anything
         return []
 
@@ -56,16 +58,16 @@ def old_parts(images: list[OldImage], chosen: Collection[str]) -> list[OldPart]:
     return [OldPart(number, rows) for number, rows in sorted(parts.items())]
 
 
-def take_over(out: str, files: Any, folder: str, options: Options, part: OldPart) -> list[Entry]:
+def take_over(out: str, folder: Place, options: Options, part: OldPart) -> list[Entry]:
     """Writes the wanted images of a shard of the dataset `out` as pieces; those that are damaged are left out."""
     entries: list[Entry] = []
     writer = PieceWriter()
     for identity, prepared in _readable(_prepared(out, part, options)):
         writer.add(identity, prepared)
         if len(writer) == PIECE_IMAGES:
-            entries += writer.save(files, folder)
+            entries += writer.save(folder)
             writer = PieceWriter()
-    return entries + writer.save(files, folder)
+    return entries + writer.save(folder)
 
 
 def _readable(images: Iterator[tuple[str, Prepared]]) -> Iterator[tuple[str, Prepared]]:
@@ -76,11 +78,11 @@ def _readable(images: Iterator[tuple[str, Prepared]]) -> Iterator[tuple[str, Pre
 
 def _prepared(out: str, part: OldPart, options: Options) -> Iterator[tuple[str, Prepared]]:
     """The wanted images of a shard, but for those that are not what they were."""
-    old, root = open_dataset(out)
+    old = open_dataset(out)
     manifests = {row: json.loads(image.manifest) for row, image in part.rows.items()}
-    patches = _patches(old, root, [manifest["image_id"] for manifest in manifests.values()])
+    patches = _patches(old, [manifest["image_id"] for manifest in manifests.values()])
     empty = np.zeros((0, options.patch_size, options.patch_size), np.uint16)
-    with open_file(old, f"{root}/{IMAGES}/part-{part.number:05d}.parquet") as file:
+    with open_file(old / IMAGES / f"part-{part.number:05d}.parquet") as file:
         for row, pixels in enumerate(_pictures(file)):
             if row in manifests:
                 rows, cuts = patches[manifests[row]["image_id"]]
@@ -94,9 +96,10 @@ def _pictures(file: Any) -> Iterator[NDArray[np.uint16]]:
         yield from batch["pixels"].to_numpy_ndarray()
 
 
-def _patches(old: Any, root: str, image_ids: list[str]) -> dict[str, tuple[list[dict[str, Any]], list[Any]]]:
+def _patches(old: Place, image_ids: list[str]) -> dict[str, tuple[list[dict[str, Any]], list[Any]]]:
     """Image id -> its patches' rows and pixels, in their order."""
-    table = pq.read_table(f"{root}/{PATCHES}", filesystem=old, filters=[("image_id", "in", image_ids)])
+    files, path = filesystem_of(old / PATCHES)
+    table = pq.read_table(path, filesystem=files, filters=[("image_id", "in", image_ids)])
     patches: dict[str, tuple[list[dict[str, Any]], list[Any]]] = defaultdict(lambda: ([], []))
     rows = table.drop_columns(["pixels"]).to_pylist()
     pictures = table["pixels"].combine_chunks().to_numpy_ndarray() if rows else []

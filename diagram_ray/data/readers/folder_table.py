@@ -57,7 +57,7 @@ def read_rows(table: str, needed: Iterable[str], optional: Iterable[str]) -> lis
 def _read(table: str) -> bytes:
     place = open_place(table)
     try:
-        with open_file(*place) as file:
+        with open_file(place) as file:
             data = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise DataError(f"{table}: no such file") from None

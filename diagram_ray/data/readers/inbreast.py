@@ -9,14 +9,13 @@ index with no label, so that another target (density) can use it.
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from diagram_ray.data.readers import inbreast_table, inbreast_xml
 from diagram_ray.data.readers.dicom_header import Geometry, read_geometry
 from diagram_ray.data.readers.inbreast_table import Row
+from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import ImageRecord, Index, Region, Reject
 from diagram_ray.errors import DataError
-from diagram_ray.storage.opening import open_file, open_place
 
 NAME = "INbreast"
 NEGATIVE, CANCER = "negative", "cancer"
@@ -40,6 +39,7 @@ class _Image:
     """What a DICOM file's name says."""
 
     path: str
+    """Inside the folder."""
     file_id: str
     patient: str
     laterality: str
@@ -47,48 +47,42 @@ class _Image:
 
 
 class _Tree:
-    """The files of an INbreast folder on any fsspec file system."""
+    """The files of an INbreast folder, by their paths inside it."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.fs, self.root = open_place(source)
-        try:
-            top = self.fs.ls(self.root, detail=True)
-        except FileNotFoundError:
-            raise DataError(f"{source}: no such folder") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{source}: cannot be listed ({type(error).__name__})") from None
-        if not top:
-            raise DataError(f"{source}: the folder is empty; expected INbreast.csv, AllDICOMs and AllXML")
-        self.folders = {_base(entry["name"]).lower(): entry["name"] for entry in top if entry["type"] == "directory"}
-        self.files: list[str] = sorted(entry["name"] for entry in top if entry["type"] == "file")
+        self._source = Source(source)
+        self._paths = self._source.files()
+
+    @property
+    def files(self) -> list[str]:
+        """The files that are in no sub-folder."""
+        return [path for path in self._paths if "/" not in path]
 
     def files_of(self, folder: str, suffix: str) -> list[str]:
         """Files ending in `suffix` in the sub-folder `folder` (any case), or in the root where there is none."""
-        inside = self.folders.get(folder.lower())
-        files = sorted(self.fs.find(inside, maxdepth=1)) if inside else self.files
-        return [path for path in files if path.lower().endswith(suffix) and not _base(path).startswith(".")]
+        inside = [path for path in self._paths if path.rpartition("/")[0].lower() == folder.lower()]
+        return [path for path in inside or self.files if path.lower().endswith(suffix)]
 
     def read(self, path: str, limit: int) -> bytes:
         """The file's bytes, one more than `limit` at most. Raises DataError if it cannot be read."""
         try:
-            with open_file(self.fs, path) as file:
-                data: bytes = file.read(limit + 1)
+            with self._source.open(path) as file:
+                return file.read(limit + 1)
         except OSError as error:
             raise DataError(f"cannot be read ({type(error).__name__})") from None
-        return data
 
     def geometry(self, path: str) -> Geometry:
         """Pixel spacing and size from the image's header, where it has them."""
         try:
-            with open_file(self.fs, path) as file:
+            with self._source.open(path) as file:
                 return read_geometry(file)
         except OSError:
             return Geometry(None, None)
 
     def uri(self, path: str) -> str:
         """The path as `read_mammogram` takes it: plain for local files, a URI for others."""
-        return str(path if "file" in self.fs.protocol else self.fs.unstrip_protocol(path))
+        return self._source.full(path)
 
 
 def index(source: str) -> Index:
@@ -109,7 +103,7 @@ def index(source: str) -> Index:
     records = [
         _record(tree, rows[file_id], images[file_id], annotations, rejects)
         for file_id in sorted(rows.keys() & images.keys())
-        if not _contradicts(rows[file_id], images[file_id], rejects)
+        if not _contradicts(tree, rows[file_id], images[file_id], rejects)
     ]
     if not records:
         raise DataError(f"{source}: none of the {len(rows)} images in {_base(table)} is there as a DICOM file")
@@ -148,11 +142,11 @@ def _unique_images(tree: _Tree, rejects: list[Reject]) -> dict[str, _Image]:
             continue
         file_id, patient, laterality, view = match.groups()
         view = _VIEWS.get(view.upper(), view.upper())
-        by_id[file_id].append(_Image(tree.uri(path), file_id, patient.lower(), laterality.upper(), view))
+        by_id[file_id].append(_Image(path, file_id, patient.lower(), laterality.upper(), view))
     for file_id, same in by_id.items():
         if len(same) > 1:
             reason = f"{len(same)} files have the id {file_id}: none is used"
-            rejects += [Reject(image.path, reason, image.patient) for image in same]
+            rejects += [Reject(tree.uri(image.path), reason, image.patient) for image in same]
     return {file_id: same[0] for file_id, same in by_id.items() if len(same) == 1}
 
 
@@ -168,17 +162,17 @@ def _reject_leftovers(
         rejects.append(Reject(tree.uri(table), f"row {rows[file_id].number}: no DICOM file of image {file_id}"))
     for file_id in sorted(images.keys() - rows.keys()):
         reason = f"no usable row of image {file_id} in {_base(table)}"
-        rejects.append(Reject(images[file_id].path, reason, images[file_id].patient))
+        rejects.append(Reject(tree.uri(images[file_id].path), reason, images[file_id].patient))
     for name in sorted(annotations.keys() - rows.keys() - images.keys()):
         rejects.append(Reject(tree.uri(annotations[name]), "an annotation of an image that is not there"))
 
 
-def _contradicts(row: Row, image: _Image, rejects: list[Reject]) -> bool:
+def _contradicts(tree: _Tree, row: Row, image: _Image, rejects: list[Reject]) -> bool:
     """The side decides how an image is mirrored; where table and name differ, the row may be of another image."""
     if row.laterality in ("", image.laterality):
         return False
     reason = f"the file name says {image.laterality}, row {row.number} of the table says {row.laterality}"
-    rejects.append(Reject(image.path, reason, image.patient))
+    rejects.append(Reject(tree.uri(image.path), reason, image.patient))
     return True
 
 
@@ -191,7 +185,7 @@ def _record(tree: _Tree, row: Row, image: _Image, annotations: dict[str, str], r
         "finding": _finding(row, regions),
     }
     return ImageRecord(
-        path=image.path,
+        path=tree.uri(image.path),
         image_id=image.file_id,
         patient_id=image.patient,
         exam_id=f"{image.patient}:{row.date}",
@@ -231,5 +225,5 @@ def _annotated(
     return regions
 
 
-def _base(path: Any) -> str:
-    return str(path).replace("\\", "/").rstrip("/").rpartition("/")[2]
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]

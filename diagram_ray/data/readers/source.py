@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from diagram_ray.errors import DataError
-from diagram_ray.storage.opening import open_file, open_place
+from diagram_ray.storage.object_store import StorePath
+from diagram_ray.storage.opening import filesystem_of, open_file, open_place
 
 
 class Source:
@@ -14,7 +15,8 @@ class Source:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._outside: dict[str, bool] = {}
-        self._files, self._root = open_place(uri)
+        self._place = open_place(uri)
+        self._files, self._root = filesystem_of(self._place)
         try:
             is_folder = self._files.isdir(self._root)
         except Exception as error:  # object stores raise kinds of their own
@@ -33,11 +35,11 @@ class Source:
 
     def open(self, path: str) -> BinaryIO:
         """The file at `path` inside the folder. Raises OSError, or what an object store raises."""
-        return open_file(self._files, f"{self._root}/{path}")
+        return open_file(self._place / path)
 
     def leads_out(self, path: str) -> bool:
         """Whether the file at `path` is a link, or lies behind one, that ends outside the folder."""
-        if "file" not in _protocols(self._files):
+        if isinstance(self._place, StorePath):
             return False
         if (folder := path.rpartition("/")[0]) not in self._outside:  # few folders have many files
             self._outside[folder] = self._ends_outside(folder)
@@ -51,13 +53,9 @@ class Source:
     def full(self, path: str) -> str:
         """The path as `read_mammogram` takes it: plain for local files, a URI for others."""
         whole = f"{self._root}/{path}"
-        return whole if "file" in _protocols(self._files) else str(self._files.unstrip_protocol(whole))
+        return str(self._files.unstrip_protocol(whole)) if isinstance(self._place, StorePath) else whole
 
     @property
     def name(self) -> str:
         """The name of the folder."""
         return self._root.rpartition("/")[2] or self.uri
-
-
-def _protocols(files: Any) -> tuple[str, ...]:
-    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)

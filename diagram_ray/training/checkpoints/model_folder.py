@@ -7,7 +7,6 @@ the configuration before a model is made.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from diagram_ray.config import ExperimentConfig, build_recorded
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import DataError, one_line
 from diagram_ray.models import DiaGRAM, outline
-from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.atomic import exchange_folder, write_atomic
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import Place, on_disk, put_folder
 from diagram_ray.study.trial_files import MODEL
@@ -112,7 +111,7 @@ def new_folder(folder: Place, last: str = MODEL) -> Iterator[Path]:
     try:
         yield made
         made.chmod(0o755)
-        _swap(made, folder)
+        exchange_folder(made, folder, made.with_name(f"{made.name}.old"), instead=folder.exists())
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -174,16 +173,6 @@ def _document(card: ModelCard) -> str:
         "experiment": card.experiment.model_dump(mode="json"),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-
-
-def _swap(made: Path, folder: Path) -> None:
-    if not folder.exists():
-        made.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    os.replace(folder, old)  # noqa: PTH105 - Path.replace is the same call; os says that a folder may be its target
-    made.rename(folder)
-    shutil.rmtree(old)
 
 
 def _parse_card(path: Place) -> ModelCard:

@@ -10,16 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fsspec.implementations.local import LocalFileSystem
-
-from diagram_ray.data.parquet.layout import open_place
 from diagram_ray.errors import CheckpointError, DataError, MismatchError
 from diagram_ray.storage.atomic import write_atomic
-from diagram_ray.storage.object_store import GONE, Retry, message_of
-from diagram_ray.storage.paths import Place
+from diagram_ray.storage.object_store import GONE, Retry, StorePath, message_of
+from diagram_ray.storage.opening import open_place
+from diagram_ray.storage.paths import Place, remove
 from diagram_ray.training.checkpoints.manifest import (
     MANIFEST,
     REST,
@@ -52,15 +49,13 @@ class CheckpointStore:
         retry: Retry | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.place = str(place)
+        self.place = open_place(str(place))
         self.every = every
         """Seconds after which `due` says that a checkpoint should be made."""
         self._identity = identity
         self._keep_last = keep_last
         self._retry = retry or Retry()
         self._clock = clock
-        self._files, self._root = open_place(self.place)
-        self._local = isinstance(self._files, LocalFileSystem)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._good: int | None = None  # position of the newest that is known to be whole
@@ -127,29 +122,28 @@ class CheckpointStore:
         for position in self._positions():
             self._remove(position)
         self._good = None
-        if self._local:
-            with suppress(OSError):  # it is not there, or holds something else
-                Path(self._root).rmdir()
+        with suppress(OSError):  # it is not there, or holds something else
+            self.place.rmdir()
 
     def _read(self, position: int) -> Any:
         folder = self._folder(position)
-        manifest = read_manifest(self._fetch(f"{folder}/{MANIFEST}"), f"{folder}/{MANIFEST}")
-        check_identity(manifest.identity, self._identity, folder)
+        manifest = read_manifest(self._fetch(folder / MANIFEST), f"{folder / MANIFEST}")
+        check_identity(manifest.identity, self._identity, f"{folder}")
         files = {}
         for name in (WEIGHTS, REST):
-            path, expected = f"{folder}/{name}", manifest.files.get(name)
-            if expected is None or self._files.size(path) != expected[0]:
+            path, expected = folder / name, manifest.files.get(name)
+            if expected is None or _size(path) != expected[0]:
                 raise DataError(f"{path}: damaged: it is cut off or not what was written")
             files[name] = self._fetch(path)
         if describe(files) != manifest.files:
             raise DataError(f"{folder}: damaged: a file is not what was written")
         from diagram_ray.training.checkpoints.serialisation import decode
 
-        return decode(files, folder)
+        return decode(files, f"{folder}")
 
-    def _fetch(self, path: str) -> bytes:
+    def _fetch(self, path: Place) -> bytes:
         try:
-            return bytes(self._retry(path, lambda: self._files.cat_file(path)))
+            return self._retry(f"{path}", path.read_bytes)
         except GONE:
             raise
         except Exception as error:  # object stores raise kinds of their own
@@ -163,7 +157,7 @@ class CheckpointStore:
         try:
             files = encode(state)
             manifest = Manifest(position, dict(self._identity), describe(files)).to_json()
-            self._retry(folder, lambda: self._put(folder, files, manifest))
+            self._retry(f"{folder}", lambda: _put(folder, files, manifest))
         except Exception as error:
             self._remove(position)
             good = "there is no earlier one" if self._good is None else f"the last good one is {self._good:06d}"
@@ -172,16 +166,6 @@ class CheckpointStore:
             ) from error
         self._good = position
         self._tidy(position)
-
-    def _put(self, folder: str, files: Mapping[str, bytes], manifest: bytes) -> None:
-        if self._files.exists(f"{folder}/{MANIFEST}"):  # of a checkpoint that was damaged
-            self._files.rm_file(f"{folder}/{MANIFEST}")
-        self._files.makedirs(folder, exist_ok=True)
-        for name, content in {**files, MANIFEST: manifest}.items():
-            if self._local:
-                write_atomic(Path(folder) / name, content)
-            else:
-                self._files.pipe_file(f"{folder}/{name}", content)
 
     def _tidy(self, newest: int) -> None:
         """Removes what is not kept; also what is ahead of `newest`, which a run left that did not go on from it."""
@@ -195,21 +179,29 @@ class CheckpointStore:
 
     def _positions(self) -> list[int]:
         """Of all checkpoints, whole or not, in order."""
-        self._files.invalidate_cache()
         try:
-            paths = self._retry(self.place, lambda: self._files.ls(self._root, detail=False))
+            paths: list[Place] = self._retry(f"{self.place}", lambda: list(self.place.iterdir()))
         except GONE:
             return []
         except Exception as error:
             raise CheckpointError(f"{self.place}: cannot be listed: {message_of(error)}") from error
-        names = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return sorted(int(path.name) for path in paths if path.name.isascii() and path.name.isdigit())
 
     def _remove(self, position: int) -> None:
         try:
-            self._files.rm(self._folder(position), recursive=True)
+            remove(self._folder(position))
         except Exception as error:
             log.debug("%s: could not be removed: %s", self._folder(position), message_of(error))
 
-    def _folder(self, position: int) -> str:
-        return f"{self._root}/{position:06d}"
+    def _folder(self, position: int) -> Place:
+        return self.place / f"{position:06d}"
+
+
+def _put(folder: Place, files: Mapping[str, bytes], manifest: bytes) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # of a checkpoint that was damaged
+    for name, content in {**files, MANIFEST: manifest}.items():
+        write_atomic(folder / name, content)
+
+
+def _size(path: Place) -> int:
+    return path.size() if isinstance(path, StorePath) else path.stat().st_size

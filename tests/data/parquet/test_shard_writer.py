@@ -1,9 +1,7 @@
 """Pieces and the shards that are made of them, without Ray."""
 
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -31,11 +29,11 @@ def make(number: int, patches: int) -> Prepared:
     return Prepared(manifest, pictures[0, :8, :6], rows, pictures[1:])
 
 
-def save(folder: Path, images: dict[int, int], files: Any) -> list[Entry]:
+def save(folder: Path, images: dict[int, int]) -> list[Entry]:
     writer = PieceWriter()
     for number, patches in images.items():
         writer.add(f"identity-{number}", make(number, patches))
-    return writer.save(files, str(folder))
+    return writer.save(folder)
 
 
 def test_pieces_are_read_back_and_shards_hold_what_was_asked_for(
@@ -43,16 +41,13 @@ def test_pieces_are_read_back_and_shards_hold_what_was_asked_for(
 ) -> None:
     """Rows of several pieces, some of them left out, in an order of their own, and small row groups."""
     monkeypatch.setattr(shard_writer, "GROUP_BYTES", 2 * 2 * 8 * 6)
-    files = fsspec.filesystem("file")
     pieces = tmp_path / "pieces"
-    written = [*save(pieces, {0: 2, 1: 0, 2: 3}, files), *save(pieces, {3: 1, 4: 0}, files)]
-    assert {entry.identity: entry for entry in read_entries(files, str(pieces))} == {
-        entry.identity: entry for entry in written
-    }
+    written = [*save(pieces, {0: 2, 1: 0, 2: 3}), *save(pieces, {3: 1, 4: 0})]
+    assert {entry.identity: entry for entry in read_entries(pieces)} == {entry.identity: entry for entry in written}
     wanted = [written[number] for number in (3, 0, 2)]
     for shard in plan_shards(wanted, OPTIONS):
         (tmp_path / "out" / shard.folder).mkdir(parents=True)
-        rows = write_shard(files, str(pieces), str(tmp_path / "out"), OPTIONS, shard)
+        rows = write_shard(pieces, tmp_path / "out", OPTIONS, shard)
         table = pq.read_table(tmp_path / "out" / shard.name)
         expected = [make(number, patches) for number, patches in ((3, 1), (0, 2), (2, 3))]
         pixels = table["pixels"].combine_chunks().to_numpy_ndarray()
@@ -67,24 +62,22 @@ def test_pieces_are_read_back_and_shards_hold_what_was_asked_for(
 
 
 def test_a_dataset_without_patches_has_an_empty_shard_of_them(tmp_path: Path) -> None:
-    files = fsspec.filesystem("file")
-    entries = save(tmp_path / "pieces", {0: 0}, files)
+    entries = save(tmp_path / "pieces", {0: 0})
     shards = plan_shards(entries, OPTIONS)
     assert [shard.name for shard in shards] == ["images/part-00000.parquet", "patches/part-00000.parquet"]
     (tmp_path / "patches").mkdir()
-    assert write_shard(files, str(tmp_path / "pieces"), str(tmp_path), OPTIONS, shards[1]) == 0
+    assert write_shard(tmp_path / "pieces", tmp_path, OPTIONS, shards[1]) == 0
     assert pq.read_table(tmp_path / shards[1].name).num_rows == 0
 
 
 def test_a_piece_that_is_written_twice_is_one_and_half_a_piece_is_none(tmp_path: Path) -> None:
-    files = fsspec.filesystem("file")
-    assert save(tmp_path, {0: 1, 1: 1}, files) == save(tmp_path, {0: 1, 1: 1}, files)
+    assert save(tmp_path, {0: 1, 1: 1}) == save(tmp_path, {0: 1, 1: 1})
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 2
     (tmp_path / next(name for name in names if "patches" not in name)).unlink()
-    assert read_entries(files, str(tmp_path)) == []
-    assert read_entries(files, str(tmp_path / "nowhere")) == []
-    assert PieceWriter().save(files, str(tmp_path)) == []
+    assert read_entries(tmp_path) == []
+    assert read_entries(tmp_path / "nowhere") == []
+    assert PieceWriter().save(tmp_path) == []
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 400))

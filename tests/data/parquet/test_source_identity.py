@@ -1,12 +1,14 @@
 """An image's identity: the same for the same files and settings, another for any other."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from diagram_ray import data
 from diagram_ray.data.parquet import source_identity
 from diagram_ray.data.parquet.source_identity import identify_images
 from diagram_ray.data.preprocessing.prepare_image import Options
@@ -61,6 +63,20 @@ def test_another_program_changes_it(record: ImageRecord, monkeypatch: pytest.Mon
     before = identity(record)
     monkeypatch.setattr(source_identity, "program_digest", lambda: "another")
     assert identity(record) != before
+
+
+def test_a_program_is_another_when_any_module_of_data_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also one in a folder inside it: how pixels are standardised decides what becomes of an image."""
+    shutil.copytree(Path(data.__file__).parent, tmp_path / "data")
+    digests = []
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "__file__", str(tmp_path / "data" / "__init__.py"))
+        for name in ("records.py", "preprocessing/standardise.py", "decoding/mammogram.py", "parquet/pieces.py"):
+            (tmp_path / "data" / name).write_text("changed")
+            source_identity.program_digest.cache_clear()
+            digests.append(source_identity.program_digest())
+    source_identity.program_digest.cache_clear()
+    assert len({source_identity.program_digest(), *digests}) == 5
 
 
 def test_images_come_in_the_order_of_the_ids_that_the_dataset_shows(record: ImageRecord) -> None:

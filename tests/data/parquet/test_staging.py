@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from diagram_ray.data.parquet import staging
-from diagram_ray.data.parquet.layout import open_place
 from diagram_ray.data.parquet.staging import WorkArea
 from diagram_ray.errors import UsageError
 from diagram_ray.storage import locks
+from diagram_ray.storage.object_store import StorePath
 
 SETTINGS = {"image_size": [64, 48], "key_id": "abc"}
 INFO = {"format_version": 1, "fingerprint": "f", "classes": [], "counts": {"images": 0, "patches": 0}, **SETTINGS}
@@ -26,9 +26,9 @@ def leave_a_piece(area: WorkArea) -> None:
 
 
 def publish(area: WorkArea, mark: str) -> None:
-    draft = Path(area.make_draft())
+    draft = area.make_draft()
     (draft / mark).touch()
-    area.publish(str(draft), INFO)
+    area.publish(draft, INFO)
     area.remove()
 
 
@@ -163,8 +163,9 @@ def test_what_is_no_folder_in_the_place_of_the_work_area_is_told(tmp_path: Path,
 
 def test_a_store_that_does_not_answer_for_a_while_does_not_cost_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "BEAT", 0.01)
-    files, _ = open_place("memory://store")
-    with locks.sole_use(files, "/store/lock", "it") as check:
+    place = StorePath("memory://store/lock")
+    files, path = place.filesystem
+    with locks.sole_use(place, "it") as check:
         with monkeypatch.context() as patch:
             asked = threading.Event()
 
@@ -175,4 +176,4 @@ def test_a_store_that_does_not_answer_for_a_while_does_not_cost_the_lock(monkeyp
             patch.setattr(files, "cat_file", fail)
             assert asked.wait(10)
         check()
-    assert not files.exists("/store/lock")
+    assert not files.exists(path)

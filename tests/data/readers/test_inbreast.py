@@ -146,7 +146,7 @@ def test_what_does_not_fit_together_is_rejected_with_a_reason(tmp_path: Path) ->
     ("make", "message"),
     [
         (lambda root: None, "no such folder"),
-        (lambda root: root.mkdir(), "the folder is empty"),
+        (lambda root: root.mkdir(), "no INbreast.csv"),
         (lambda root: (root / "AllDICOMs").mkdir(parents=True), "no INbreast.csv"),
         (lambda root: write_tree(root, ["removed;removed;L;CC;201001;1;2;1"], []), "none of the 1 images"),
         (lambda root: write_tree(root, [], [], header="a;b"), "no column 'file name'"),
