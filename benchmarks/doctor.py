@@ -20,10 +20,10 @@ from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Measurement, Trial, TrialState, best_of
 from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.scheduler import StudyState
-from diagram_ray.storage.tables import write_table
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.study.config import build_study
-from diagram_ray.study.folder import Plan, new_document, write_document
 from diagram_ray.study.ledger import BEGINNING, FILE, read_ledger
+from diagram_ray.study.study_folder import Plan, new_document, write_document
 from diagram_ray.study.tables import write_tables
 from diagram_ray.study.trial_files import TrialFiles, write_scores
 

@@ -30,7 +30,7 @@ from diagram_ray.results import Measurement, Study, Trial
 from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import Plan
+from diagram_ray.study.study_folder import Plan
 from diagram_ray.training.runs.inputs import StudyInputs
 
 PROCESSORS = 2

@@ -30,7 +30,7 @@ from diagram_ray.distributed.driver import run_study
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.results import Study
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import Plan
+from diagram_ray.study.study_folder import Plan
 from diagram_ray.training.runs.inputs import StudyInputs
 from diagram_ray.training.trainer import Trainer
 

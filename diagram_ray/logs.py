@@ -12,7 +12,7 @@ logging.addLevelName(EVENT, "EVENT")
 
 
 def event(name: str, **fields: Any) -> dict[str, Any]:
-    """For the `extra` of a call to the log: what it is, and its fields (study, trial, fold, epoch, ...)."""
+    """The `extra` of a call to the log: the event's name and its fields (study, trial, fold, epoch, ...)."""
     return {"fields": {"event": name} | fields}
 
 

@@ -26,7 +26,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks")]
 
 def write_report(study_paths: "Sequence[str | Place]", out: str | Place | None = None) -> Place:
     """Writes the report of one or several studies; returns where. Raises DataError, or UsageError for `out`."""
-    from diagram_ray.reporting.report import write_report
+    from diagram_ray.reporting.page import write_report
 
     return write_report(study_paths, out)
 
@@ -39,7 +39,7 @@ def report(studies: Studies, out: Out = None, as_json: Json = False, debug: Debu
     """
 
     def work() -> dict[str, Any]:
-        from diagram_ray.reporting.report import make_report
+        from diagram_ray.reporting.page import make_report
 
         path, figures = make_report(studies, out)
         for study in figures:

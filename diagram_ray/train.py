@@ -241,7 +241,7 @@ def _splits(data: "TrainingData", request: Request, out: Place, study: Place | N
 
 
 def _write_request(out: Place, request: Request, task: "Task") -> None:
-    from diagram_ray.study.folder import command_line, versions
+    from diagram_ray.study.study_folder import command_line, versions
 
     if task.splits is not None:
         write_atomic(out / SPLITS, task.splits.to_json())

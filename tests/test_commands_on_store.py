@@ -17,11 +17,11 @@ from diagram_ray.doctor import command as doctor
 from diagram_ray.results import Study, TrialState
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.object_store import StorePath
-from diagram_ray.study.folder import Plan, check_free
 from diagram_ray.study.ledger import open_ledger
 from diagram_ray.study.pipeline import read_stages, write_stages
+from diagram_ray.study.study_folder import Plan, check_free
 from diagram_ray.tune import command as tune
-from diagram_ray.tune import pipeline
+from diagram_ray.tune import stages
 from tests.support.object_store import s3_server
 from tests.support.studies.small_study import make_study
 
@@ -150,11 +150,11 @@ def test_stages_go_on_where_they_were_cut_off(
                 ledger.ended(trial, TrialState.FAIL, "")
     write_atomic(place / "done" / "report.html", "x")
     plans: dict[str, Plan] = {}
-    monkeypatch.setattr(pipeline, "run", lambda plan, make_phantom: plans.setdefault(plan.out.name, plan) and {})
-    config, found = pipeline.resumed_stages(place)
+    monkeypatch.setattr(stages, "run", lambda plan, make_phantom: plans.setdefault(plan.out.name, plan) and {})
+    config, found = stages.resumed_stages(place)
     assert found == place
     for stage in config.stages:
-        pipeline._one(stage, config, place)
+        stages._one(stage, config, place)
     assert {name: plan.resume for name, plan in plans.items()} == {"begun": True, "cut": False}
     assert plans["cut"].out == place / "cut"
     check_free(plans["cut"].out)  # the study may start there

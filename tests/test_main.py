@@ -10,7 +10,7 @@ import pytest
 
 import diagram_ray
 from diagram_ray.__main__ import VERBS, main
-from diagram_ray.study.folder import command_line
+from diagram_ray.study.study_folder import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = "import sys; print([name for name in ('torch', 'ray', 'pandas') if name in sys.modules])"

@@ -187,7 +187,7 @@ def test_phantoms_that_are_there_are_used_again(tmp_path: Path, monkeypatch: pyt
     assert CliRunner().invoke(app, arguments).exit_code == 130
     (raw,) = tmp_path.iterdir()
     times = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
-    monkeypatch.setattr("diagram_ray.data.phantom.tree.write_patients", None)
+    monkeypatch.setattr("diagram_ray.data.phantom.inbreast_form.write_patients", None)
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert prepared[0] == prepared[1]
     assert len(prepared[0][1]) == 8

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from diagram_ray import reproduce as command
 from diagram_ray.results import Study, TrialState
-from diagram_ray.study.folder import DOCUMENT
+from diagram_ray.study.study_folder import DOCUMENT
 from tests.support.studies.small_study import make_study
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from diagram_ray.auditing.description import PICTURE, picture_numbers
-from diagram_ray.auditing.features import ALL_BREAST, ALL_FILE, EVERYTHING, GROUPS, Floats, Group, with_derived
+from diagram_ray.auditing.feature_groups import ALL_BREAST, ALL_FILE, EVERYTHING, GROUPS, Floats, Group, with_derived
 from diagram_ray.auditing.learner import Question, scores_of
 from diagram_ray.config import DataConfig
 from diagram_ray.data.splits import Splits

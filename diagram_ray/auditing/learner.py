@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from diagram_ray.auditing.features import Floats, Group, encoded
+from diagram_ray.auditing.feature_groups import Floats, Group, encoded
 
 SEED = 0
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from diagram_ray.auditing.features import ALL_FILE, GROUPS, Floats, Group, Kind, with_derived
+from diagram_ray.auditing.feature_groups import ALL_FILE, GROUPS, Floats, Group, Kind, with_derived
 from diagram_ray.auditing.findings import Finding, Severity
 from diagram_ray.auditing.labels import FEWEST
 from diagram_ray.auditing.learner import SEED, Question, scores_of

@@ -21,6 +21,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 from ray.exceptions import RayError
 
+from diagram_ray.auditing.class_statistics import COUNTED, count_rows, countable, histograms, statistics
 from diagram_ray.auditing.consistency import FLAW_META, image_findings, patch_findings, patch_flaws
 from diagram_ray.auditing.description import META, PATCH_META, describe_part, read_patches, read_pictures
 from diagram_ray.auditing.duplicates import Pair, as_rows, blocks, duplicate_findings, near_of, pairs, prints
@@ -30,7 +31,6 @@ from diagram_ray.auditing.learner import Question
 from diagram_ray.auditing.privacy import privacy_findings
 from diagram_ray.auditing.record import Audit, new_audit
 from diagram_ray.auditing.shortcuts import Score, as_groups, ask, groups, score, shortcut_findings
-from diagram_ray.auditing.tables import COUNTED, count_rows, countable, histograms, statistics
 from diagram_ray.data.parquet.layout import IMAGES, PATCHES, read_info, read_manifest, shards_of
 from diagram_ray.distributed.session import ray_session
 from diagram_ray.errors import DiagramError

@@ -21,9 +21,9 @@ from diagram_ray.errors import CheckpointError, StoreError
 from diagram_ray.logs import event
 from diagram_ray.monitoring.terminal import Progress
 from diagram_ray.study.config import seconds
-from diagram_ray.study.folder import Plan, make_folder
 from diagram_ray.study.holdout_files import CONTROLS
 from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.study_folder import Plan, make_folder
 from diagram_ray.study.summary import outcome
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.runs.inputs import StudyInputs

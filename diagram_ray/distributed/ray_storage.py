@@ -11,7 +11,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import Place, remove
-from diagram_ray.study.folder import SCRATCH
+from diagram_ray.study.study_folder import SCRATCH
 
 
 @contextmanager

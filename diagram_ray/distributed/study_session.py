@@ -19,12 +19,12 @@ from diagram_ray.search.optuna_sampler import Sampler
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.search.scheduler import StudyState
 from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import write_table
 from diagram_ray.study.case_scores import CaseScoreReader
-from diagram_ray.study.folder import DOCUMENT, Plan, clear, new_document, write_document
 from diagram_ray.study.ledger import Ledger
 from diagram_ray.study.provenance import commit
+from diagram_ray.study.study_folder import DOCUMENT, Plan, clear, new_document, write_document
 from diagram_ray.study.tables import write_tables
 from diagram_ray.study.warm_start import Mapper, Source, gather, read_warm_start, write_warm_start
 from diagram_ray.training.runs.inputs import SPLITS, StudyInputs

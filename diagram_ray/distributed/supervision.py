@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from diagram_ray.distributed.metrics import telemetry
+from diagram_ray.distributed.ray_metrics import telemetry
 from diagram_ray.distributed.session import own_ray_ended
 from diagram_ray.distributed.study_session import StudySession
 from diagram_ray.errors import DiagramError

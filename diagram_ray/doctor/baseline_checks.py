@@ -10,11 +10,11 @@ from functools import partial
 
 import pandas as pd
 
-from diagram_ray.doctor.findings import Finding, check_auc
+from diagram_ray.doctor.differences import Finding, check_auc
 from diagram_ray.errors import StoreError, one_line
 from diagram_ray.results import BASELINE_SCORES, BASELINES, REFERENCE, REFERENCE_SCORES
+from diagram_ray.storage.parquet_files import read_table
 from diagram_ray.storage.paths import Place, discard
-from diagram_ray.storage.tables import read_table
 
 SPLITS = "splits.json"
 WHAT = {"the baselines": (BASELINES, BASELINE_SCORES), "the reference network": (REFERENCE, REFERENCE_SCORES)}

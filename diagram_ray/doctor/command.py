@@ -15,7 +15,7 @@ from diagram_ray import cli
 from diagram_ray.storage.paths import Place, reached
 
 if TYPE_CHECKING:
-    from diagram_ray.doctor.findings import Finding
+    from diagram_ray.doctor.differences import Finding
 
 app = cli.new_app()
 
@@ -40,8 +40,8 @@ def doctor(study: Study, fix: Fix = False, as_json: Json = False, debug: Debug =
 
 def _examine(folder: Place, fix: bool) -> dict[str, Any]:
     from diagram_ray.doctor.study_checks import examine
-    from diagram_ray.study.folder import read_plan
     from diagram_ray.study.ledger import open_ledger, torn
+    from diagram_ray.study.study_folder import read_plan
 
     plan = read_plan(folder)
     ladder = plan.study.make_ladder(plan.base.training.epochs)

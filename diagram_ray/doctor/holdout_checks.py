@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diagram_ray.doctor.findings import Finding, Repair, check_auc, inside, superfluous
+from diagram_ray.doctor.differences import Finding, Repair, check_auc, inside, superfluous
 from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.results import Trial, TrialState
 from diagram_ray.search.ladder import Ladder
+from diagram_ray.storage.parquet_files import read_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import read_table
 from diagram_ray.study import holdout_files
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.study.holdout_files import CHECKPOINT, HeldOutFile, model_folder, read_held_out, scores_file

@@ -12,16 +12,16 @@ from functools import partial
 import pandas as pd
 
 from diagram_ray.doctor.baseline_checks import examine_baselines
-from diagram_ray.doctor.findings import Finding, check_auc, check_same, inside, superfluous
+from diagram_ray.doctor.differences import Finding, check_auc, check_same, inside, superfluous
 from diagram_ray.doctor.holdout_checks import examine_held_out
 from diagram_ray.errors import one_line
 from diagram_ray.results import Measurement, Trial, TrialState, best_of
 from diagram_ray.search.ladder import Ladder, decide_by_rank
+from diagram_ray.storage.parquet_files import read_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import read_table
 from diagram_ray.study.config import StudyConfig
-from diagram_ray.study.folder import leftovers
 from diagram_ray.study.ledger import FILE
+from diagram_ray.study.study_folder import leftovers
 from diagram_ray.study.tables import Trials, write_tables
 from diagram_ray.study.trial_files import MODEL, TrialFiles, read_scores
 

@@ -100,7 +100,7 @@ class StoredBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The maps, normalised."""
+        """The maps (B, C, h, w) normalised by the pretrained statistics."""
         return F.batch_norm(maps, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-3)
 
 
@@ -117,7 +117,7 @@ class SameConv(nn.Conv2d):
         self.standardised = norm == "weight-standardised"
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The convolution's maps."""
+        """The maps that the convolution makes of `maps` (B, C, h, w), padded as TensorFlow pads."""
         weight = standardised_filters(self.weight) if self.standardised else self.weight
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
@@ -147,7 +147,7 @@ class Block(nn.Module):
         self.adds = block.stride == 1 and block.into == block.out
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The block's maps."""
+        """The maps that the block makes of `maps` (B, C, h, w)."""
         inner = F.relu6(self.expand_norm(self.expand(maps))) if self.expands else maps
         inner = F.relu6(self.depthwise_norm(self.depthwise(inner)))
         inner = self.project_norm(self.project(inner))
@@ -167,7 +167,7 @@ class EndLayer(nn.Module):
         self.norm = _norm_layer(norm, out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The layer's maps."""
+        """The maps that the layer makes of `maps` (B, C, h, w)."""
         return F.relu6(self.norm(self.convolution(maps)))
 
 

@@ -25,7 +25,7 @@ class StandardisedConv2d(nn.Conv2d):
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The convolution's maps."""
+        """The maps that the convolution makes of `maps` (B, C, h, w)."""
         output: Tensor = self._conv_forward(maps, standardised_filters(self.weight), self.bias)
         return output
 

@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The block's maps."""
+        """The maps that the block makes of `maps` (B, C, h, w)."""
         inner = F.relu(self.first_norm(self.first(maps)))
         inner = self.second_norm(self.second(inner))
         shortcut = maps if self.stride == 1 else F.avg_pool2d(maps, self.stride, ceil_mode=True)

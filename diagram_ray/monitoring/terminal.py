@@ -205,7 +205,7 @@ class Lines(Progress):
             self._say(f"{running or self.where} · {self.summary()}", "alive")
 
     def announce(self, text: str) -> None:
-        """Logs what begins."""
+        """Logs that something else begins, which `text` names."""
         super().announce(text)
         self._say(text, "announce")
 

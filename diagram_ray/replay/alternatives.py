@@ -12,7 +12,7 @@ from diagram_ray.search.ladder import Ladder
 from diagram_ray.search.racing import RULES, Race, RaceConfig, make_race
 from diagram_ray.storage.paths import Place
 from diagram_ray.study.config import LadderConfig
-from diagram_ray.study.folder import DOCUMENT, read_plan
+from diagram_ray.study.study_folder import DOCUMENT, read_plan
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 WITHIN = 0.005

@@ -17,8 +17,8 @@ from diagram_ray.search.ladder import Ladder, usual_lookback
 from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.racing import Race, RaceConfig, make_race
 from diagram_ray.storage.paths import Place, on_disk
-from diagram_ray.study.folder import DOCUMENT, read_plan
 from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.study_folder import DOCUMENT, read_plan
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 

@@ -9,11 +9,11 @@ from diagram_ray.reporting import captions, charts, training_fit, uncertainty
 from diagram_ray.reporting.audit_note import audit_note
 from diagram_ray.reporting.baseline_comparison import figures, reference_figures
 from diagram_ray.reporting.best_trial import winner
+from diagram_ray.reporting.first_line import verdict_of
 from diagram_ray.reporting.formatting import duration, short
-from diagram_ray.reporting.objectives import goals
+from diagram_ray.reporting.objectives_section import goals
 from diagram_ray.reporting.recorded_values import mapping, plain
 from diagram_ray.reporting.study_data import StudyData
-from diagram_ray.reporting.verdict import verdict_of
 from diagram_ray.results import TrialState
 from diagram_ray.search.ladder import Rung
 

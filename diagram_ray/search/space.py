@@ -162,7 +162,7 @@ class Choices(Conditional):
         return any(type(value) is type(choice) and value == choice for choice in self.choices)
 
     def points(self) -> list[Any]:
-        """All choices."""
+        """All choices, in the order of the study file."""
         return list(self.choices)
 
 

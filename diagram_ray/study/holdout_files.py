@@ -28,8 +28,8 @@ import pyarrow as pa
 
 from diagram_ray.errors import DataError, StoreError, one_line
 from diagram_ray.evaluation.metrics import Floats
+from diagram_ray.storage.parquet_files import read_table, write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import read_table, write_table
 
 CONTROLS, CONTROL, LEAKAGE = "controls", "control.json", "leakage.json"
 NESTED, NESTED_RESULT, PREDICTIONS = "nested", "nested.json", "predictions.parquet"

@@ -23,8 +23,8 @@ from diagram_ray.results import TrialState
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.paths import Place, absolute
 from diagram_ray.study.config import assign
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import has_ledger, read_ledger
+from diagram_ray.study.study_folder import read_plan
 from diagram_ray.yaml_text import parse_assignment, read_yaml
 
 DOCUMENT = "stages.yaml"

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from diagram_ray.results import Measurement, Trial, TrialState, best_of
+from diagram_ray.storage.parquet_files import read_table, write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import read_table, write_table
 from diagram_ray.study.trial_files import TrialFiles, copy_models
 
 Trials = Mapping[int, Trial]

@@ -39,7 +39,7 @@ def for_training(model: DiaGRAM, how: str) -> DiaGRAM:
 
 
 def start_of_step(how: str) -> Callable[[], None]:
-    """To be called at the start of each gradient step: CUDA graphs may then use the memory of the step before again."""
+    """A function to call when a gradient step starts: CUDA graphs may then use the last step's memory again."""
     return torch.compiler.cudagraph_mark_step_begin if how == "cuda-graphs" else lambda: None
 
 

@@ -66,7 +66,7 @@ class GanHealth:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """For how many epochs each sign has been there."""
+        """The number of epochs for which each sign has been there."""
         return {"alike": self._alike, "lost": self._lost}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

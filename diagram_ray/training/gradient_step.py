@@ -90,7 +90,7 @@ class GradientStep:
         return total or {name: parameters[0].new_zeros(()) for name in losses}
 
     def check(self) -> None:
-        """To be called by all processes where nobody waits: raises OutOfMemory in all if any of them ran out of it."""
+        """Raises OutOfMemory in all processes if one of them ran out of memory. All call it, where none waits."""
         if messages := [message for message in self._group.exchange(self.failure) if message]:
             raise OutOfMemory(messages[0])
 

@@ -41,7 +41,7 @@ def sizes(config: ExperimentConfig, image_size: tuple[int, int], folds: int) -> 
 
 
 def multiply_adds(model: DiaGRAM, image_size: tuple[int, int]) -> int:
-    """Of one image's way through F and E: convolutions and matrix products, as PyTorch counts them."""
+    """The multiply-adds of F and E for one image: convolutions and matrix products, as PyTorch counts them."""
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, 1, *image_size, device=device))

@@ -67,7 +67,7 @@ class InitialWeights:
     """Whom they have seen; None if that is not known. As many as `folds`."""
 
     def of_fold(self, fold: int) -> Weights:
-        """By their names in the model."""
+        """The weights that fold `fold` starts with, by their names in the model."""
         return self.folds[fold if len(self.folds) > 1 else 0]
 
     def seen_by(self, fold: int) -> frozenset[str] | None:
@@ -76,7 +76,7 @@ class InitialWeights:
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """Of all datasets that the weights have been trained on, the latest last."""
+        """The fingerprints of all datasets that the weights have been trained on, the latest last."""
         return (*self.card.initial, self.card.fingerprint)
 
     @cached_property
@@ -89,7 +89,7 @@ class InitialWeights:
         return found.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """What a study or a model says of where it started."""
+        """The source of the first weights, as a study or a model records it."""
         return {"source": self.source, "fingerprints": list(self.fingerprints), "weights": self.digest}
 
 

@@ -30,7 +30,7 @@ class Average:
             own.copy_(other)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights."""
+        """The averaged weights, as the model's state."""
         return {"model": self.model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -24,8 +24,8 @@ from diagram_ray import cli
 from diagram_ray.errors import UsageError
 from diagram_ray.storage.paths import Place, reached
 from diagram_ray.study.pipeline import is_staged
-from diagram_ray.tune.plan import BUDGET, assignments_of, new_plan, resumed_plan, show, with_controls
-from diagram_ray.tune.run import run
+from diagram_ray.tune.study_plan import BUDGET, assignments_of, new_plan, resumed_plan, show, with_controls
+from diagram_ray.tune.surroundings import run
 
 app = cli.new_app()
 
@@ -108,7 +108,7 @@ def tune(
         controls = {"control.leakage": leakage_price, "control.nested": nested}
         changes = [*(set_ or []), *assignments_of(options | controls)]
         if replay is not None:
-            from diagram_ray.replay.tables import show_alternatives, show_forecasts
+            from diagram_ray.replay.cost_tables import show_alternatives, show_forecasts
 
             study_of = reached(replay)
             return (
@@ -137,7 +137,7 @@ def tune(
 def _stages(
     resume: Place | None, path: Path | None, data: list[str], out: str | None, changes: list[str], dry_run: bool
 ) -> dict[str, Any]:
-    from diagram_ray.tune.pipeline import new_stages, resumed_stages, run_stages, show_stages
+    from diagram_ray.tune.stages import new_stages, resumed_stages, run_stages, show_stages
 
     if resume is None:
         config, folder = new_stages(path or Path(), data, out, changes)

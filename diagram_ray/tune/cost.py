@@ -9,7 +9,7 @@ from diagram_ray.errors import DiagramError
 from diagram_ray.results import Study
 from diagram_ray.search.conditions import existing, ordered
 from diagram_ray.storage.paths import place_at
-from diagram_ray.study.folder import Plan
+from diagram_ray.study.study_folder import Plan
 
 ENDS = (0.0, 0.5, math.nextafter(1.0, 0.0))
 NO_TIME = "not known before a fold-epoch has been measured"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diagram_ray.auditing.baselines import BASELINES, Baselines, identity, measure, question
 from diagram_ray.auditing.description import BINS, PICTURE, picture_numbers
-from diagram_ray.auditing.features import ALL_BREAST, GROUPS
+from diagram_ray.auditing.feature_groups import ALL_BREAST, GROUPS
 from diagram_ray.auditing.learner import scores_of
 from diagram_ray.config import DataConfig
 from diagram_ray.data.splits import Splits, make_splits

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from diagram_ray.auditing.features import ALL_FILE, GROUPS, Group, Kind, encoded, plain_folder, with_derived
+from diagram_ray.auditing.feature_groups import ALL_FILE, GROUPS, Group, Kind, encoded, plain_folder, with_derived
 from diagram_ray.auditing.findings import Severity
 from diagram_ray.auditing.learner import Question
 from diagram_ray.auditing.shortcuts import SERIOUS, WARN, Score, ask, groups, score, shortcut_findings

@@ -25,9 +25,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from diagram_ray.config import ExperimentConfig, override
 from diagram_ray.data.parquet.layout import image_schema, patch_schema
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.plan import plan_patient
+from diagram_ray.data.phantom.inbreast_form import make_phantom
+from diagram_ray.data.phantom.patients import plan_patient
 from diagram_ray.data.phantom.render import render_view
-from diagram_ray.data.phantom.tree import make_phantom
 from diagram_ray.results import Measurement, TrialState
 from diagram_ray.study.ledger import open_ledger
 from tests.fuzz.spreadsheet import stream, workbook

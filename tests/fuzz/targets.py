@@ -16,8 +16,8 @@ from diagram_ray.data.records import ImageRecord, Reject
 from diagram_ray.data.splits import Splits
 from diagram_ray.results import Study
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.study_folder import read_plan
 from diagram_ray.yaml_text import read_yaml
 from tests.fuzz.judging import Fault, check_index, check_no_links_out, check_prepared, check_reason, check_rejects
 

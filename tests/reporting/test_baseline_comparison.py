@@ -8,7 +8,7 @@ import pytest
 
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.plots import style
-from diagram_ray.reporting.report import make_report
+from diagram_ray.reporting.page import make_report
 from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.results import Study
 

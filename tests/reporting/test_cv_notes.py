@@ -11,7 +11,7 @@ from diagram_ray.errors import LeakageError
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.evaluation.plots import style
 from diagram_ray.reporting import cv_notes
-from diagram_ray.reporting.report import make_report
+from diagram_ray.reporting.page import make_report
 from diagram_ray.reporting.study_data import StudyData
 from diagram_ray.reporting.uncertainty import between_studies
 from diagram_ray.results import Study

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from diagram_ray.evaluation.plots import style
-from diagram_ray.reporting.report import make_report
+from diagram_ray.reporting.page import make_report
 from diagram_ray.results import Study
 
 

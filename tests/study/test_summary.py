@@ -6,7 +6,7 @@ import pytest
 
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.study.summary import outcome
-from diagram_ray.tune.run import _summarise
+from diagram_ray.tune.surroundings import _summarise
 
 DOCUMENT = {"seconds": 1.0, "interrupted": None, "lost": {"workers": 0, "fold_epochs": 0}}
 

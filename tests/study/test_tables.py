@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from diagram_ray.results import Measurement, Study, Trial, TrialState, best_of
 from diagram_ray.storage.atomic import write_atomic
-from diagram_ray.storage.tables import write_table
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.study.tables import trials_table, write_tables
 from diagram_ray.study.trial_files import TrialCleanup, TrialFiles
 

@@ -16,7 +16,7 @@ from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import ConfigError, DataError, LeakageError, UsageError
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import Plan, new_document, read_plan, write_document
+from diagram_ray.study.study_folder import Plan, new_document, read_plan, write_document
 from diagram_ray.training.checkpoints.model_folder import (
     PATIENTS,
     card_for,

@@ -31,8 +31,8 @@ from diagram_ray.data.parquet.layout import (
 from diagram_ray.data.parquet.pieces import Entry, read_images, read_patches
 from diagram_ray.data.preprocessing.prepare_image import Options, fingerprint
 from diagram_ray.data.records import Index, Reject
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import write_table
 
 SHARD_BYTES = 128 * 2**20
 GROUP_BYTES = 8 * 2**20

@@ -15,8 +15,8 @@ from diagram_ray.data.parquet.layout import IMAGES, PATCHES, SOURCES, open_datas
 from diagram_ray.data.parquet.pieces import PIECE_IMAGES, Entry, PieceWriter
 from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, digest_of, pixel_digest
 from diagram_ray.storage.opening import filesystem_of, open_file
+from diagram_ray.storage.parquet_files import read_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import read_table
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from diagram_ray.data.phantom.anatomy import Field, Grid, Outline, thickness
-from diagram_ray.data.phantom.plan import CANCER_BIRADS
+from diagram_ray.data.phantom.patients import CANCER_BIRADS
 from diagram_ray.data.phantom.shapes import OUTERMOST, Shape, draw_shape, profile
 
 RADIUS, CONTRAST, SEPARATION = (14.0, 8.0), (0.6, 0.2), (4.4, 1.8)

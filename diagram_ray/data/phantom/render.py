@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from diagram_ray.data.phantom.anatomy import Field, Grid, Outline, draw_body, draw_outline, draw_tissue
 from diagram_ray.data.phantom.lesions import Finding, add_lesion, draw_lesion, is_cancer
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, stream
+from diagram_ray.data.phantom.patients import VIEWS, PatientPlan, Stream, stream
 
 WHITE = 16383
 """The largest grey level that 14 bits store."""

@@ -16,8 +16,8 @@ import pyarrow as pa
 from diagram_ray.auditing.baselines import Baselines
 from diagram_ray.errors import DiagramError, one_line
 from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import write_table
 
 log = logging.getLogger("diagram_ray")
 

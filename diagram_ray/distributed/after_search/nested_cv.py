@@ -19,8 +19,8 @@ from diagram_ray.results import TrialState
 from diagram_ray.search.nested import Failed, Field, HeldOutModel, NestedSearch, Outer, leave_out
 from diagram_ray.search.racing import Cases, make_race
 from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.parquet_files import read_table, write_table
 from diagram_ray.storage.paths import Place, remove
-from diagram_ray.storage.tables import read_table, write_table
 from diagram_ray.study.holdout_files import (
     CHECKPOINT,
     NESTED,

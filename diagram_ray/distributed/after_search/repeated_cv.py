@@ -15,7 +15,7 @@ from diagram_ray.distributed.after_search.winner_cv import WinnerCV, as_row, cro
 from diagram_ray.evaluation.predictions import FoldPredictions, check_predictions, predictions_table
 from diagram_ray.search.nested import Failed
 from diagram_ray.storage.atomic import write_atomic
-from diagram_ray.storage.tables import write_table
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.study.holdout_files import REPEATS_RESULT
 from diagram_ray.study.tables import repeat_file
 

@@ -95,7 +95,7 @@ def _trainable(work: Work, share: TrialResources, data: TrainingData, splits: An
     """The trainable that Tune starts for a trial: a process that trains, or one that asks a group of processes."""
     if share.workers == 1:
         return tune.with_parameters(Worker, work=work, share=share, data=data, splits=splits)
-    from diagram_ray.distributed.groups.trainable import GroupWorker
+    from diagram_ray.distributed.groups.group_trainable import GroupWorker
 
     inputs = ray.put(data), ray.put(splits)
     return tune.with_parameters(GroupWorker, work=work, share=share, inputs=inputs, scratch=scratch)

@@ -32,7 +32,7 @@ COLOURS = LinearSegmentedColormap.from_list("against and for", [BLUE, "white", O
 
 @dataclass(frozen=True)
 class Heat:
-    """One image's map."""
+    """The heat map of one image for one class."""
 
     local: NDArray[np.float64]
     """The log-odds (h, w) of the class at positions of `cell` pixels along each side, from the top left corner."""

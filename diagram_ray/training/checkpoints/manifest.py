@@ -19,7 +19,7 @@ WEIGHTS, REST, MANIFEST = "weights.safetensors", "state.pt", "checkpoint.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """checkpoint.json"""
+    """The content of checkpoint.json, which makes a folder a checkpoint."""
 
     position: int
     """How far the run was, in whatever it counts."""
@@ -28,12 +28,12 @@ class Manifest:
     """Name -> size in bytes and SHA-256."""
 
     def to_json(self) -> bytes:
-        """The file's content."""
+        """The content of checkpoint.json as bytes."""
         return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1).encode()
 
 
 def read_manifest(content: bytes, where: str) -> Manifest:
-    """From the file's content. Raises DataError naming `where` if it is damaged or of another format."""
+    """The manifest in a file's content. Raises DataError naming `where` if it is damaged or of another format."""
     try:
         fields = json.loads(content)
         version = fields["format_version"]

@@ -61,7 +61,7 @@ def copied(value: Any) -> Any:
 
 
 def bytes_of(value: Any) -> int:
-    """Of the tensors in a state."""
+    """The bytes that the tensors in a state take."""
     if isinstance(value, Tensor):
         return value.nbytes
     if isinstance(value, Mapping):

@@ -29,7 +29,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: str | Place, device: torch.device | str = "cpu") -> "Predictor":
-        """From a model folder, or from a study (its best configuration's fold models). Raises DataError."""
+        """The predictor of a model folder, or of a study's best configuration with all its folds. Raises DataError."""
         return cls(*read_models(reached(folder)), device)
 
     @property
@@ -45,7 +45,7 @@ class Predictor:
         return standardise(read_mammogram(path, allowed=allowed), self.card.image_size).pixels
 
     def predict(self, path: str | Path, allowed: Allowed = USUAL) -> dict[str, Any]:
-        """For one image file: `path`, `probabilities` (class -> P) and `predicted` (the likeliest class).
+        """The prediction for an image file: `path`, `probabilities` (class -> P) and `predicted` (the likeliest class).
 
         `allowed` as in `read`. Raises DataError naming the file and the reason.
         """

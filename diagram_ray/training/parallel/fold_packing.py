@@ -46,11 +46,11 @@ class CudaMeter:
         self._device, self._part = device, part
 
     def begin(self) -> None:
-        """Begins to measure."""
+        """Begins to measure the memory that an epoch takes."""
         torch.cuda.reset_peak_memory_stats(self._device)
 
     def read(self) -> Memory:
-        """What was measured since the beginning."""
+        """The memory that was free and taken since `begin`."""
         free, total = torch.cuda.mem_get_info(self._device)
         room = min(free + torch.cuda.memory_reserved(self._device), int(self._part * total))
         used = torch.cuda.memory_allocated(self._device)
@@ -115,8 +115,9 @@ class FoldScheduler:
         train: Callable[[T, FoldThread], R],
         kept_by: Callable[[T], int | None],
     ) -> list[tuple[R, float]]:
-        """What `train` makes of each of the folds `items`, and the seconds of this process that it took: together they
-        are the time of the round.
+        """The results of `train` for the folds `items`, each with the seconds of this process that it took.
+
+        All seconds together are the time of the round.
 
         `place_of` a fold: its number among the folds of this process, from 0. `kept_by` it after its epoch: bytes, or
         None if the epoch is not like others. Raises what `train` raises, for the first of the folds for which it does.

@@ -28,7 +28,7 @@ class SingleProcess:
         return values
 
     def exchange(self, value: T) -> list[T]:
-        """The only value is `value`."""
+        """The values of all processes, of which this is the only one."""
         return [value]
 
     def from_first(self, value: T) -> T:
@@ -36,7 +36,7 @@ class SingleProcess:
         return value
 
     def to_first(self, value: T) -> list[T]:
-        """The only value is `value`."""
+        """The values of all processes, of which this is the only one."""
         return [value]
 
 
@@ -86,7 +86,7 @@ class DistributedGroup:
         return values[0]
 
     def to_first(self, value: T) -> list[T]:
-        """In the process of rank 0 the values of all, in the order of their ranks; elsewhere nothing."""
+        """The values of all processes in the order of their ranks, for the one of rank 0; for others none."""
         values: list[Any] = [None] * self.world_size if self.rank == 0 else []
         dist.gather_object(value, values or None, group=self._group, group_dst=0)
         return values

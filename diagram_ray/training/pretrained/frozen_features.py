@@ -55,7 +55,7 @@ def frozen_features(
     pretrained: bool | str = True,
     device: torch.device | str = "cpu",
 ) -> NDArray[np.float32]:
-    """Of images (N, H, W): (N, 2560), the mean and the mean of the TOP largest values of each of the last 1280 maps."""
+    """Features (N, 2560) of images (N, H, W): the mean of each of the last 1280 maps, and that of its TOP largest."""
     trunk = _trunk(network, pretrained).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = []
     with torch.inference_mode():

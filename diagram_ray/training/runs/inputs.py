@@ -12,7 +12,7 @@ from diagram_ray.data.splits import Splits, make_splits
 from diagram_ray.data.training_data import TrainingData
 from diagram_ray.errors import UsageError
 from diagram_ray.storage.paths import Place
-from diagram_ray.study.folder import DOCUMENT, Plan
+from diagram_ray.study.study_folder import DOCUMENT, Plan
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.yaml_text import read_yaml
 

@@ -11,8 +11,8 @@ from diagram_ray.config import override
 from diagram_ray.errors import UsageError
 from diagram_ray.results import Study, Trial, TrialState
 from diagram_ray.storage.paths import Place
-from diagram_ray.study.folder import read_plan, versions
 from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.study_folder import read_plan, versions
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.cross_validation import CrossValidation
 from diagram_ray.training.device import choose_device
@@ -43,7 +43,7 @@ class Reproduction:
 
     @property
     def same(self) -> bool:
-        """To the last bit."""
+        """Whether training again gave the same numbers to the last bit."""
         return not any(self.largest.values())
 
 

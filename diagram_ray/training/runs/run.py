@@ -23,8 +23,8 @@ from diagram_ray.data.training_data import Fold, TrainingData
 from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.evaluation.predictions import FoldPredictions, predictions_table
 from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import write_table
 from diagram_ray.training.batches import Purpose, seed_for
 from diagram_ray.training.checkpoints.model_folder import card_for, put_models
 from diagram_ray.training.checkpoints.run_identity import identity_of

@@ -22,8 +22,8 @@ from diagram_ray.results import Measurement
 from diagram_ray.search.ladder import Ladder
 from diagram_ray.search.messages import TrialReport
 from diagram_ray.storage.atomic import write_atomic
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.storage.paths import Place
-from diagram_ray.storage.tables import write_table
 from diagram_ray.study.trial_files import TrialFiles, write_scores
 from diagram_ray.training.checkpoints.store import CheckpointStore
 
@@ -46,7 +46,7 @@ class CrossValidationLike(Protocol):
         """What the first `folds` folds score now."""
 
     def scores(self, folds: int) -> NDArray[np.float64]:
-        """Those of the first `folds` folds' images as they stand, one fold after the other, by image id."""
+        """The scores of the first `folds` folds' test images, one fold after the other, by image id."""
 
     def predictions(self) -> pa.Table:
         """Out-of-fold scores of all images."""
@@ -208,7 +208,7 @@ def _read_measurement(path: Place) -> Measurement:
 
 
 def reason_of(error: Exception) -> str:
-    """One line for the table of trials."""
+    """The reason for a trial's failure, as one line for the table of trials."""
     if isinstance(error, DiagramError):
         return str(error)
     from diagram_ray.training.gradient_step import is_out_of_memory  # PyTorch, which a driver need not load
@@ -220,5 +220,5 @@ def reason_of(error: Exception) -> str:
 
 
 def cannot_write(error: Exception) -> bool:
-    """Whether it says that nothing can be written any more: all other work would fail as well."""
+    """Whether an error says that nothing can be written any more, so that all other work would fail as well."""
     return isinstance(error, CheckpointError | StoreError) or (isinstance(error, OSError) and error.errno in NO_SPACE)

@@ -16,7 +16,7 @@ from diagram_ray.data.decoding.mammogram import Mammogram
 from diagram_ray.data.phantom import make_phantom
 from diagram_ray.data.phantom.anatomy import Grid, Outline
 from diagram_ray.data.phantom.lesions import Lesion, add_lesion, best_auc, draw_lesion
-from diagram_ray.data.phantom.plan import VIEWS, plan_patient
+from diagram_ray.data.phantom.patients import VIEWS, plan_patient
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.phantom.shapes import draw_shape, profile
 from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from diagram_ray.data.phantom.files import new_dicom
+from diagram_ray.data.phantom.inbreast_files import new_dicom
 from diagram_ray.data.preprocessing.lesion_masks import DISTORTION, MOST_CANDIDATES, regions
 from diagram_ray.data.records import Mask, Region
 from diagram_ray.errors import DataError

@@ -19,11 +19,11 @@ from diagram_ray.results import Study
 from diagram_ray.search.nested import Failed
 from diagram_ray.study import holdout_files
 from diagram_ray.study.config import ControlConfig
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.nested_plan import price
+from diagram_ray.study.study_folder import read_plan
 from diagram_ray.study.tables import write_tables
 from diagram_ray.training.trainer import Trainer
-from diagram_ray.tune.plan import resumed_plan, with_controls
+from diagram_ray.tune.study_plan import resumed_plan, with_controls
 from tests.support.studies.cell_bench import Bench, searched
 from tests.support.studies.small_study import make_study
 

@@ -19,9 +19,9 @@ from diagram_ray.distributed.tune import callbacks
 from diagram_ray.evaluation.metrics import auc
 from diagram_ray.results import Study
 from diagram_ray.study import holdout_files
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
 from diagram_ray.study.nested_plan import price
+from diagram_ray.study.study_folder import read_plan
 from tests.support.fake_study import DRIVER, drive
 
 ASKED = ["sampler.name=random", "trials=6", "repeats=3", "control.nested=true", "parallel.lookback=2"]

@@ -12,10 +12,10 @@ import pytest
 from diagram_ray.config import override
 from diagram_ray.data.splits import forget_patients, make_splits, shuffle_patients
 from diagram_ray.distributed.after_search import fold_tasks, steps
-from diagram_ray.reporting.report import write_report
+from diagram_ray.reporting.page import write_report
 from diagram_ray.results import Study
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.study_folder import read_plan
 from tests.support.fake_study import drive
 from tests.support.fake_study.training import FakeValidation, tiny_data
 

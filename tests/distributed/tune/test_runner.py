@@ -25,8 +25,8 @@ from diagram_ray.distributed.work import cross_validation
 from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.results import Study, TrialState
 from diagram_ray.study.config import ParallelConfig, ScalingConfig
-from diagram_ray.study.folder import leftovers
 from diagram_ray.study.ledger import open_ledger, read_ledger
+from diagram_ray.study.study_folder import leftovers
 from diagram_ray.study.trial_files import TrialFiles
 from tests.support.fake_study import DRIVER, drive, training
 from tests.support.training.tiny_data import tiny_data, write_dataset

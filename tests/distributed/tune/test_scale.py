@@ -20,8 +20,8 @@ from diagram_ray.replay.simulated_cluster import ClusterConfig, Simulation
 from diagram_ray.results import Measurement
 from diagram_ray.search.messages import Memory, Rules
 from diagram_ray.search.optuna_sampler import Sampler
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.study_folder import read_plan
 from tests.support.fake_study import DRIVER, drive
 from tests.support.fake_study.training import FakeValidation, tiny_data
 

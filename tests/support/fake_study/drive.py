@@ -26,14 +26,14 @@ from diagram_ray.search.scheduler import StudyState
 from diagram_ray.storage.paths import Place, place_at
 from diagram_ray.study.case_scores import CaseScoreReader
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import Plan, read_plan
 from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.study_folder import Plan, read_plan
 from diagram_ray.study.tables import write_tables
 from diagram_ray.study.trial_files import TrialFiles
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.runs.inputs import StudyInputs
 from diagram_ray.training.runs.trial import TrialRun
-from diagram_ray.tune.plan import with_controls
+from diagram_ray.tune.study_plan import with_controls
 from tests.support.fake_study import STUDY
 from tests.support.fake_study.training import FakeValidation, tiny_data
 

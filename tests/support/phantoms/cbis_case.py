@@ -8,7 +8,7 @@ from skimage.draw import polygon2mask
 
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.lesions import Finding, is_cancer
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, plan_archived
+from diagram_ray.data.phantom.patients import VIEWS, PatientPlan, plan_archived
 from diagram_ray.data.phantom.render import render_view
 
 SPECK_MM = 2.0

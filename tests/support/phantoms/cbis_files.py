@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diagram_ray.data.decoding.dicom.library import uid as uids
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.files import new_dicom
+from diagram_ray.data.phantom.inbreast_files import new_dicom
 from diagram_ray.data.phantom.writing import Job, appearing, check, write_patients
 from diagram_ray.errors import DataError
 from tests.support.phantoms.cbis_case import CbisFilm, PhantomAbnormality, phantom_films, split

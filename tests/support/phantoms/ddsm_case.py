@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from diagram_ray.data.decoding.optical_density import CURVES, scanner_of
 from diagram_ray.data.phantom.anatomy import Grid
 from diagram_ray.data.phantom.lesions import Finding, is_cancer
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, Stream, plan_archived, stream
+from diagram_ray.data.phantom.patients import VIEWS, PatientPlan, Stream, plan_archived, stream
 from diagram_ray.data.phantom.render import WHITE, render_view
 
 MOST_PATIENTS = 19_998

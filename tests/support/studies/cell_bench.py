@@ -7,8 +7,8 @@ from typing import Any
 from diagram_ray.distributed.after_search import fold_tasks
 from diagram_ray.distributed.after_search.ended_study import EndedStudy
 from diagram_ray.distributed.work import cross_validation
-from diagram_ray.study.folder import read_plan
 from diagram_ray.study.ledger import read_ledger
+from diagram_ray.study.study_folder import read_plan
 from diagram_ray.training.checkpoints.run_identity import fit_to_data
 from diagram_ray.training.runs.inputs import load
 

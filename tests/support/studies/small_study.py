@@ -12,8 +12,8 @@ from diagram_ray.search.scheduler import StudyState
 from diagram_ray.storage.atomic import write_atomic
 from diagram_ray.storage.paths import Place
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import Plan, new_document, write_document
 from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.study_folder import Plan, new_document, write_document
 from diagram_ray.study.tables import write_tables
 from diagram_ray.study.trial_files import TrialCleanup, TrialFiles
 from diagram_ray.training.checkpoints.run_identity import fit_to_data

@@ -17,7 +17,7 @@ from diagram_ray.evaluation.metrics import accuracy, auc
 from diagram_ray.results import Measurement, Trial, TrialState
 from diagram_ray.search.ladder import Rung, decide
 from diagram_ray.search.space import parse_space
-from diagram_ray.storage.tables import write_table
+from diagram_ray.storage.parquet_files import write_table
 from diagram_ray.study.config import StudyConfig
 from diagram_ray.study.tables import trials_table
 

@@ -83,7 +83,7 @@ class _Limited(io.BytesIO):
     _reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As any file does. Raises _TooLong when it has been called too often."""
+        """The next bytes of the file. Raises _TooLong when it has been called too often."""
         self._reads += 1
         if self._reads > MOST_READS:
             raise _TooLong

@@ -12,9 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from diagram_ray.data.readers.cbis import tables
-from diagram_ray.data.readers.cbis.files import SUFFIX, Files
-from diagram_ray.data.readers.cbis.tables import PATHOLOGIES, Film, Flaw, Row, Table
+from diagram_ray.data.readers.cbis import descriptions
+from diagram_ray.data.readers.cbis.descriptions import PATHOLOGIES, Film, Flaw, Row, Table
+from diagram_ray.data.readers.cbis.locations import SUFFIX, Files
 from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import ImageRecord, Index, Mask, Reject
 from diagram_ray.errors import DataError
@@ -56,11 +56,15 @@ def index(source: str) -> Index:
 
 
 def _read_tables(folder: Source, paths: list[str]) -> list[Table]:
-    csv_paths = [path for path in paths if path.lower().endswith(".csv")]
-    named = [path for path in csv_paths if tables.is_named_as_table(path) or tables.is_table(_read(folder, path, HEAD))]
+    named = [path for path in paths if path.lower().endswith(".csv") and _is_table(folder, path)]
     if not named:
         raise DataError(f"{folder.uri}: no description table in it, such as mass_case_description_train_set.csv")
-    return [tables.parse_table(_read(folder, path, tables.MAX_BYTES + 1), folder.full(path)) for path in named]
+    tables = (_read(folder, path, descriptions.MAX_BYTES + 1) for path in named)
+    return [descriptions.parse_table(table, folder.full(path)) for table, path in zip(tables, named, strict=True)]
+
+
+def _is_table(folder: Source, path: str) -> bool:
+    return descriptions.is_named_as_table(path) or descriptions.is_table(_read(folder, path, HEAD))
 
 
 def _read(folder: Source, path: str, limit: int) -> bytes:

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from diagram_ray.data.readers.ddsm.case_folders import find_cases
 from diagram_ray.data.readers.ddsm.cases import read_case
 from diagram_ray.data.readers.ddsm.marks import NORMAL, UNMARKED, Labels
-from diagram_ray.data.readers.ddsm.tree import find_cases
 from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import ImageRecord, Index
 from diagram_ray.errors import DataError

@@ -3,9 +3,9 @@
 from diagram_ray.data.decoding.gzip import unpacked
 from diagram_ray.data.decoding.optical_density import CURVES, scanner_of
 from diagram_ray.data.readers.ddsm import ics, overlay
+from diagram_ray.data.readers.ddsm.case_folders import Case, CaseFolder
 from diagram_ray.data.readers.ddsm.ics import FilmLine, Ics
 from diagram_ray.data.readers.ddsm.marks import NORMAL, UNMARKED, Labels, Marks
-from diagram_ray.data.readers.ddsm.tree import Case, CaseFolder
 from diagram_ray.data.readers.source import Source
 from diagram_ray.data.records import Film, ImageRecord, Reject
 from diagram_ray.errors import DataError
@@ -26,7 +26,7 @@ class _CaseReader:
         self.rejects: list[Reject] = []
 
     def records(self, labels: Labels) -> list[ImageRecord]:
-        """One for each film that can be used."""
+        """The records of the films that can be used, one each."""
         folder = self._case.chosen
         facts = self._ics(folder, "none of the case's films is used")
         if facts is None:

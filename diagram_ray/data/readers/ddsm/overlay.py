@@ -142,7 +142,7 @@ class _Lines:
             raise DataError(f"{here}: {error}") from None
 
     def check_end(self, what: str) -> None:
-        """Nothing may follow."""
+        """Raises DataError if another word follows `what` on the line."""
         if self._rest:
             raise DataError(f"{self._here()}: something follows {what}")
 

@@ -12,13 +12,13 @@ from scipy import ndimage
 
 from diagram_ray.data.decoding.mammogram import read_mammogram
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.plan import VIEWS
+from diagram_ray.data.phantom.patients import VIEWS
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.preprocessing import lesion_masks
 from diagram_ray.data.preprocessing.prepare_image import Options, Prepared, prepare_image
 from diagram_ray.data.preprocessing.standardise import square_around
 from diagram_ray.data.readers import cbis
-from diagram_ray.data.readers.cbis.tables import PATHOLOGIES
+from diagram_ray.data.readers.cbis.descriptions import PATHOLOGIES
 from diagram_ray.data.records import ROI, Index, Mask, Reject
 from diagram_ray.errors import DataError
 from tests.support.phantoms.cbis_case import CbisFilm, phantom_films, split

@@ -8,7 +8,7 @@ import pytest
 
 from diagram_ray.data.preprocessing.prepare_image import check_distinct
 from diagram_ray.data.readers import cbis
-from diagram_ray.data.readers.cbis.tables import parse_table
+from diagram_ray.data.readers.cbis.descriptions import parse_table
 from diagram_ray.data.records import Index
 from diagram_ray.errors import DataError
 from tests.support.sources.cbis_tree import Row, flat_paths, new_paths, old_paths, row, table, touch, uid, write_tree

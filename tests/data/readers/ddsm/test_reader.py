@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from diagram_ray.data.readers.ddsm import index
-from diagram_ray.data.readers.ddsm.tree import find_cases
+from diagram_ray.data.readers.ddsm.case_folders import find_cases
 from diagram_ray.data.records import Film, ImageRecord, Index
 from diagram_ray.errors import DataError
 

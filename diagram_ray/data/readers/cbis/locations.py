@@ -10,7 +10,7 @@ not to be told from names: see `diagram_ray.data.preprocessing.lesion_masks`.
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from diagram_ray.data.readers.cbis.tables import FOLDER, Place, Row
+from diagram_ray.data.readers.cbis.descriptions import FOLDER, Place, Row
 
 SUFFIX = ".dcm"
 FULL_IMAGE = "full mammogram"

@@ -10,8 +10,6 @@ from diagram_ray.config import ExperimentConfig
 from diagram_ray.errors import ConfigError, UsageError
 from diagram_ray.storage.paths import Place, place_at, remove
 from diagram_ray.study.config import build_study
-from diagram_ray.study.folder import DOCUMENT as STUDY
-from diagram_ray.study.folder import Plan, make_folder, read_plan
 from diagram_ray.study.ledger import has_ledger
 from diagram_ray.study.pipeline import (
     DOCUMENT,
@@ -21,8 +19,10 @@ from diagram_ray.study.pipeline import (
     read_stages,
     write_stages,
 )
-from diagram_ray.tune.plan import fine_tuning, new_place, show
-from diagram_ray.tune.run import run
+from diagram_ray.study.study_folder import DOCUMENT as STUDY
+from diagram_ray.study.study_folder import Plan, make_folder, read_plan
+from diagram_ray.tune.study_plan import fine_tuning, new_place, show
+from diagram_ray.tune.surroundings import run
 
 
 def new_stages(path: Path, data: list[str], out: str | None, changes: list[str]) -> tuple[StagesConfig, Place | None]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from diagram_ray.errors import DataError
-from diagram_ray.reporting.report import write_report
+from diagram_ray.reporting.page import write_report
 from diagram_ray.results import Study
 
 BOUND = 2e6

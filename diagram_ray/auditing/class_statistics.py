@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from diagram_ray.auditing.description import HISTOGRAM
-from diagram_ray.auditing.features import GROUPS, NAMES
+from diagram_ray.auditing.feature_groups import GROUPS, NAMES
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.metrics import auc
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diagram_ray.data.phantom.anatomy import Grid
-from diagram_ray.data.phantom.files import annotation, image_name, table, write_dicom
-from diagram_ray.data.phantom.plan import VIEWS, plan_patient
+from diagram_ray.data.phantom.inbreast_files import annotation, image_name, table, write_dicom
+from diagram_ray.data.phantom.patients import VIEWS, plan_patient
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.phantom.settings import already_made, settings, write_settings
 from diagram_ray.data.phantom.writing import Job, appearing, check, write_patients

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diagram_ray.data.decoding.dicom.library import FileDataset, FileMetaDataset
 from diagram_ray.data.decoding.dicom.library import uid as uids
 from diagram_ray.data.phantom.lesions import Finding
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan
+from diagram_ray.data.phantom.patients import VIEWS, PatientPlan
 
 HEADER = "Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads"
 _NO_POSITION = "(0.000000, 0.000000, 0.000000)"

@@ -11,9 +11,9 @@ from diagram_ray.errors import DiagramError, UsageError
 from diagram_ray.monitoring.mlflow import check_mlflow, write_mlflow
 from diagram_ray.results import Study
 from diagram_ray.storage.paths import place_at
-from diagram_ray.study.folder import Plan, read_plan
 from diagram_ray.study.ledger import open_ledger
-from diagram_ray.tune.plan import PHANTOM
+from diagram_ray.study.study_folder import Plan, read_plan
+from diagram_ray.tune.study_plan import PHANTOM
 
 
 def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def run(plan: Plan, make_phantom: bool) -> dict[str, Any]:
             "stopped, and what is done is kept; go on: python -m diagram_ray.tune --resume %s", result["study"]
         )
         raise KeyboardInterrupt
-    from diagram_ray.reporting.report import make_report
+    from diagram_ray.reporting.page import make_report
 
     report, (figures,) = make_report([result["study"]])
     typer.echo(f"verdict: {figures['verdict']}")

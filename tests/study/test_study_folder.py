@@ -10,7 +10,8 @@ from diagram_ray.errors import ConfigError, DataError, UsageError
 from diagram_ray.storage.object_store import StorePath
 from diagram_ray.storage.paths import remove
 from diagram_ray.study.config import read_study
-from diagram_ray.study.folder import (
+from diagram_ray.study.ledger import open_ledger
+from diagram_ray.study.study_folder import (
     Plan,
     check_free,
     make_folder,
@@ -18,7 +19,6 @@ from diagram_ray.study.folder import (
     read_plan,
     write_document,
 )
-from diagram_ray.study.ledger import open_ledger
 from tests.support.repository import ROOT
 
 STUDY = ROOT / "search_spaces" / "quickstart.yaml"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diagram_ray.data.readers.cbis.tables import Film, Place, Table, is_table, parse_table
+from diagram_ray.data.readers.cbis.descriptions import Film, Place, Table, is_table, parse_table
 from diagram_ray.errors import DataError
 from tests.support.sources.cbis_tree import Row, columns, row, table
 

@@ -14,8 +14,8 @@ from diagram_ray.errors import UsageError
 from diagram_ray.search.budget import BudgetConfig
 from diagram_ray.storage.paths import Place, absolute, reached
 from diagram_ray.study.config import read_study, seconds
-from diagram_ray.study.folder import Plan, check_free, read_plan
 from diagram_ray.study.nested_plan import check_nested, price
+from diagram_ray.study.study_folder import Plan, check_free, read_plan
 from diagram_ray.study.warm_start import check_studies
 from diagram_ray.tune.cost import forecast
 from diagram_ray.yaml_text import parse_assignment

@@ -12,7 +12,7 @@ from scipy.stats import chi2_contingency
 
 from diagram_ray.data.phantom import make_phantom
 from diagram_ray.data.phantom.anatomy import Grid, draw_body, draw_outline, draw_tissue, power_law_noise
-from diagram_ray.data.phantom.plan import VIEWS, PatientPlan, plan_patient
+from diagram_ray.data.phantom.patients import VIEWS, PatientPlan, plan_patient
 from diagram_ray.data.phantom.render import render_view
 from diagram_ray.data.readers.dicom_header import read_geometry
 from diagram_ray.data.readers.inbreast import index
