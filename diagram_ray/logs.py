@@ -23,7 +23,7 @@ class JsonLines(logging.Formatter):
         """A line without its end."""
         fields = getattr(record, "fields", {"event": "log"})
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        told = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()} | fields
+        line = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()} | fields
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)

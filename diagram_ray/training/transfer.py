@@ -82,11 +82,11 @@ class InitialWeights:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all weights."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for weights in self.folds:
             for name in sorted(weights):
-                found.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
+                digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """The source of the first weights, as a study or a model records it."""

@@ -76,8 +76,8 @@ def card_for(
 
 def write_models(folder: Place, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
     """Writes a model folder: it appears, or is replaced, at once."""
-    with new_folder(folder) as made:
-        put_models(made, card, models, seen)
+    with new_folder(folder) as draft:
+        put_models(draft, card, models, seen)
 
 
 def put_models(folder: Place, card: ModelCard, models: Mapping[str, DiaGRAM], seen: Seen | None = None) -> None:
@@ -102,18 +102,18 @@ def new_folder(folder: Place, last: str = MODEL) -> Iterator[Path]:
     In an object store, which knows no folders, the file `last` comes last.
     """
     if isinstance(folder, StorePath):
-        with tempfile.TemporaryDirectory(prefix="diagram-ray-") as draft:
-            yield Path(draft)
-            put_folder(Path(draft), folder, last)
+        with tempfile.TemporaryDirectory(prefix="diagram-ray-") as name:
+            yield Path(name)
+            put_folder(Path(name), folder, last)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        yield made
-        made.chmod(0o755)
-        exchange_folder(made, folder, made.with_name(f"{made.name}.old"), instead=folder.exists())
+        yield draft
+        draft.chmod(0o755)
+        exchange_folder(draft, folder, draft.with_name(f"{draft.name}.old"), instead=folder.exists())
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
         raise
 
 
@@ -150,12 +150,12 @@ def read_patients(file: Place) -> frozenset[str] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get(file.stem)
+        patients = json.loads(path.read_text(encoding="utf-8")).get(file.stem)
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+    if patients is not None and not (isinstance(patients, list) and all(isinstance(name, str) for name in patients)):
         raise DataError(f"{path}: {file.stem}: expected a list of patient ids")
-    return None if found is None else frozenset(found)
+    return None if patients is None else frozenset(patients)
 
 
 def _place(folder: Place) -> Place:

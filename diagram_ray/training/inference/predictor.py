@@ -75,13 +75,13 @@ class Predictor:
         the image, except of multi-instance networks, where the likeliest position is the image's. A position stands
         for `cell` pixels along each side, from the top left corner.
         """
-        found = []
+        log_odds = []
         for model in self.models:
             weights = next(model.parameters())
             with torch.inference_mode():
                 maps = model.eval().features(to_tensor(pixels.copy(), weights.device, weights.dtype))
-                found.append(_log_odds(model.classifier.local_logits(maps).double()))
-        return np.asarray(torch.stack(found).mean(dim=0).cpu().numpy())
+                log_odds.append(_log_odds(model.classifier.local_logits(maps).double()))
+        return np.asarray(torch.stack(log_odds).mean(dim=0).cpu().numpy())
 
     def describe(self, probabilities: NDArray[np.float64]) -> dict[str, Any]:
         """One image's probabilities by class, and the likeliest class."""

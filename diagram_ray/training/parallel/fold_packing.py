@@ -95,7 +95,7 @@ class FoldScheduler:
     """
 
     def __init__(self, at_once: int | None, folds: int, device: torch.device, meter: CudaMeter | None) -> None:
-        self._told = 1 if at_once is None and meter is None else at_once
+        self._fixed = 1 if at_once is None and meter is None else at_once
         self._folds, self._device, self._meter = folds, device, meter
         self._threads: FoldThreads | None = None
         self._probes: list[MemoryProbe] = []
@@ -104,8 +104,8 @@ class FoldScheduler:
     @property
     def at_once(self) -> int:
         """Folds that are trained side by side in the next round, as far as it has so many."""
-        if self._told is not None:
-            return min(self._told, self._folds)
+        if self._fixed is not None:
+            return min(self._fixed, self._folds)
         return plan_folds(self._folds, self._probes, self._together) if len(self._probes) >= PROBES else 1
 
     def each(
@@ -134,7 +134,7 @@ class FoldScheduler:
     def _alone(
         self, item: T, train: Callable[[T, FoldThread], R], kept_by: Callable[[T], int | None]
     ) -> tuple[R, float]:
-        meter = self._meter if self._told is None and len(self._probes) < PROBES else None
+        meter = self._meter if self._fixed is None and len(self._probes) < PROBES else None
         if meter is not None:
             meter.begin()
         result, seconds = _timed(train, item, FoldThread())

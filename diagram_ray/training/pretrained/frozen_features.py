@@ -57,12 +57,12 @@ def frozen_features(
 ) -> NDArray[np.float32]:
     """Features (N, 2560) of images (N, H, W): the mean of each of the last 1280 maps, and that of its TOP largest."""
     trunk = _trunk(network, pretrained).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = []
+    features = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             pixels = to_tensor(images[start : start + BATCH].copy(), torch.device(device))
-            found.append(_pooled(trunk(pixels)).cpu().numpy())
-    return np.concatenate(found)
+            features.append(_pooled(trunk(pixels)).cpu().numpy())
+    return np.concatenate(features)
 
 
 def _trunk(network: str, pretrained: bool | str) -> nn.Module:

@@ -47,21 +47,21 @@ def load_pretrained(part: nn.Module, depth: int, network: str, pretrained: bool 
 def _read(file: WeightsFile) -> Mapping[str, Tensor]:
     try:
         with on_disk(file.place) as path:
-            found = torch.load(path, map_location="cpu", weights_only=True) if file.packaged else load_file(path)
+            tensors = torch.load(path, map_location="cpu", weights_only=True) if file.packaged else load_file(path)
     except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise DataError(f"{file.place}: cannot be read as weights: {one_line(error)}") from None
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise DataError(f"{file.place}: is no table of tensors")
-    return found
+    return tensors
 
 
 def _fitting(tensors: Mapping[str, Tensor], name: str, like: Tensor, file: WeightsFile) -> Tensor:
-    found = tensors.get(name)
-    if found is None:
+    tensor = tensors.get(name)
+    if tensor is None:
         raise DataError(f"{file.place}: has no {name!r}: these are not the weights of {file.source.partition(',')[0]}")
-    if found.ndim == like.ndim == 4 and (found.shape[1], like.shape[1]) == (3, 1):
-        found = found.sum(dim=1, keepdim=True)
-    if found.shape != like.shape or not bool(torch.isfinite(found).all()):
+    if tensor.ndim == like.ndim == 4 and (tensor.shape[1], like.shape[1]) == (3, 1):
+        tensor = tensor.sum(dim=1, keepdim=True)
+    if tensor.shape != like.shape or not bool(torch.isfinite(tensor).all()):
         wanted = f"finite numbers of shape {list(like.shape)} were expected"
-        raise DataError(f"{file.place}: {name}: {wanted}, and it has shape {list(found.shape)}")
-    return found.to(like.dtype)
+        raise DataError(f"{file.place}: {name}: {wanted}, and it has shape {list(tensor.shape)}")
+    return tensor.to(like.dtype)

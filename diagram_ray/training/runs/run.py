@@ -85,8 +85,8 @@ class TrainingRun:
         """All epochs are done, or the training has stopped early."""
         return self.trainer.stopped or self.trainer.epoch >= self.trainer.config.training.epochs
 
-    def go(self, told: Callable[[Row], None], stopping: Callable[[], bool]) -> bool:
-        """Trains to the end; `told` gets each epoch's curve row. False if `stopping` ended it after some epoch.
+    def go(self, report_row: Callable[[Row], None], stopping: Callable[[], bool]) -> bool:
+        """Trains to the end; `report_row` gets each epoch's curve row. False if `stopping` ended it after some epoch.
 
         Either way what was done is kept. Raises Diverged, and CheckpointError if checkpoints cannot be written.
         """
@@ -95,7 +95,7 @@ class TrainingRun:
             self._restore(store)
             with Board(outputs.folder / "tensorboard", self.trainer.epoch + 1) as board:
                 while not self.finished and not stopping():
-                    self._epoch(board, told)
+                    self._epoch(board, report_row)
                     if store.due:
                         self._save(store)
             if not self.finished:
@@ -113,14 +113,14 @@ class TrainingRun:
         labels, scores = self.task.data.labels[self.fold.test_images], self.trainer.score(self.fold.test_images)
         return {"auc": auc(labels, scores), "accuracy": accuracy(labels, scores)}
 
-    def _epoch(self, board: Board, told: Callable[[Row], None]) -> None:
+    def _epoch(self, board: Board, report_row: Callable[[Row], None]) -> None:
         row = self.trainer.advance()
         self.curves.append(row)
         board.add({**row, **{f"rate_{name}": rate for name, rate in self.trainer.rates.items()}})
         every = self.outputs.picture_every
         if every and (row["epoch"] % every == 0 or self.finished) and self.trainer.model.generator is not None:
             self._draw(row["epoch"])
-        told(row)
+        report_row(row)
 
     def _draw(self, epoch: int) -> None:
         seed = seed_for(self.trainer.config.training.seed, self.fold.number, Purpose.PICTURE)
