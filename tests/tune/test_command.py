@@ -152,7 +152,7 @@ def test_a_driver_starts_without_pytorch() -> None:
     """It takes 1.5 seconds to import, which workers need and most drivers do not."""
     rooms = (
         "tune.command",
-        "tune.run",
+        "tune.surroundings",
         "distributed.driver",
         "distributed.after_search.nested_cv",
         "training.runs.inputs",

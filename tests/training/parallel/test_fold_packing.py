@@ -428,4 +428,4 @@ def test_what_cannot_be_trained_side_by_side_is_trained_one_after_another(
     changes: dict[str, Any], small: Small, data: TrainingData, splits: Splits, roomy: FakeMeter
 ) -> None:
     for teams in (FoldTeams(at_once=2), PLANNED):
-        assert validation(teams, data, splits, small(**changes))._scheduler._told == 1
+        assert validation(teams, data, splits, small(**changes))._scheduler._fixed == 1
