@@ -44,9 +44,10 @@ def saved_and_read(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_it_learns_a_bright_square(small: Small, data: TrainingData) -> None:
-    made = trainer(small(training__augment={"rotation": 5.0}), data)
-    rows = [made.advance() for _ in range(8)]
-    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    """At a rate at which its loss falls steadily: at three times that it jumps, when depends on the processor."""
+    made = trainer(small(training__augment={"rotation": 5.0}, training__learning_rate={"classifier": 1e-3}), data)
+    rows = [made.advance() for _ in range(12)]
+    assert [row["epoch"] for row in rows] == list(range(1, 13))
     assert rows[-1]["loss_image"] < 0.5 * rows[0]["loss_image"]
     assert rows[-1]["loss_patch"] < rows[0]["loss_patch"]
     scores, labels = made.score(np.arange(16, 24)), data.labels[16:24]
