@@ -16,6 +16,7 @@ VERBS = {
     "report": ("diagram_ray.report", "writes a page about one or several studies"),
     "predict": ("diagram_ray.predict", "gives the class probabilities of mammograms"),
     "reproduce": ("diagram_ray.reproduce", "trains one fold of one trial again and compares"),
+    "evaluate": ("diagram_ray.evaluate", "measures models on labelled images of patients they have not seen"),
     "doctor": ("diagram_ray.doctor.command", "finds and repairs what is wrong in a study's folder"),
 }
 

@@ -62,7 +62,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, resamples: int = 2000, se
     differences = per_fold[1] - per_fold[0]
     one, other = (float(value) for value in per_fold.mean(axis=1))
     corrected = corrected_t(differences, _test_share(tables[0]))
-    return Comparison((one, other), differences, corrected, _by_patients(data, resamples, seed), _by_delong(tables))
+    return Comparison((one, other), differences, corrected, by_patients(data, resamples, seed), _by_delong(tables))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -91,8 +91,8 @@ def corrected_t(differences: ArrayLike, test_share: float) -> Tested:
     return Tested(Interval(mean, mean - reach, mean + reach), float(2.0 * student.sf(abs(mean) / error, count - 1)))
 
 
-def _by_patients(data: OutOfFold, resamples: int, seed: int) -> Tested:
-    """The difference of the means over folds in resamples of the patients, the same for both models."""
+def by_patients(data: OutOfFold, resamples: int, seed: int) -> Tested:
+    """The difference of the two trials' means over folds in resamples of the patients, the same for both."""
     once = np.ones((len(data.labels), 1), dtype=np.float32)
     weights = draw_patients(data, resamples, seed)[data.patients]
     value, draws = (mean_over_folds(data, 1, w) - mean_over_folds(data, 0, w) for w in (once, weights))

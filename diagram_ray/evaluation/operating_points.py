@@ -5,7 +5,7 @@ other folds' images, where Youden's index (sensitivity + specificity - 1) is lar
 train on this fold's images; its scores and labels had no part in the choice. All figures are means over folds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold
-from diagram_ray.evaluation.resampling import Counts, Interval, draw_patients, percentile_interval
+from diagram_ray.evaluation.resampling import Counts, Interval, draw_patients, resampled
 
 SPECIFICITIES = (0.8, 0.9)
-BLOCK = 100
 Rows = NDArray[np.intp]
 
 
@@ -39,18 +38,23 @@ def operating(data: OutOfFold, resamples: int = 2000, seed: int = 0) -> Operatin
     """What decisions by the first trial's scores are worth, in two folds or more. An interval is 0 to 1 around NaN
     where no fold has both classes."""
     once = np.ones((len(data.labels), 1), dtype=np.float32)
-    counts = draw_patients(data, resamples, seed)
-
-    def interval(of: Callable[[Counts], Floats]) -> Interval:
-        blocks = [of(counts[:, at : at + BLOCK][data.patients]) for at in range(0, resamples, BLOCK)]
-        return percentile_interval(float(of(once)[0]), np.concatenate(blocks))
-
+    interval = partial(resampled, data, draw_patients(data, resamples, seed))
     return Operating(
         at_half=interval(lambda w: _accuracy(data, w, [np.full(w.shape[1], 0.5)] * len(data.rows()))),
         at_youden=interval(lambda w: _accuracy(data, w, _of_others(data, w))),
         thresholds=tuple(float(threshold[0]) for threshold in _of_others(data, once)),
-        sensitivity={s: interval(partial(_sensitivity, data, 1.0 - s)) for s in SPECIFICITIES},
+        sensitivity={s: interval(partial(sensitivity_at, data, 1.0 - s)) for s in SPECIFICITIES},
     )
+
+
+def youden_threshold(data: OutOfFold) -> float:
+    """The score with the largest Youden's index where all of the first trial's predictions from it on are positive.
+
+    Infinity where no threshold is better than calling all negative.
+    """
+    once = np.ones((len(data.labels), 1), dtype=np.float32)
+    thresholds, false, true = _curve(data, np.arange(len(data.labels)), once)
+    return float(thresholds[np.argmax((true - false)[:, 0])])
 
 
 def _accuracy(data: OutOfFold, weights: Counts, thresholds: Sequence[Floats]) -> Floats:
@@ -73,7 +77,7 @@ def _of_others(data: OutOfFold, weights: Counts) -> list[Floats]:
     return best
 
 
-def _sensitivity(data: OutOfFold, rate: float, weights: Counts) -> Floats:
+def sensitivity_at(data: OutOfFold, rate: float, weights: Counts) -> Floats:
     """Mean over folds of the ROC curve's height at the false positive rate `rate`: (B,). NaN where no fold has one."""
     folds = []
     for rows in data.rows():

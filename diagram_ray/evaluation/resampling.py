@@ -5,7 +5,7 @@ AUC compares images that one model scored. The *pooled* AUC compares all images 
 scores everything higher than the others' lowers it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold
 
 LEVEL = 0.95
+BLOCK = 100
+"""Resamples that are in memory at a time."""
 Counts = NDArray[np.float32]
 
 
@@ -71,6 +73,16 @@ def draw_patients(data: OutOfFold, resamples: int, seed: int) -> Counts:
     return counts
 
 
+def resampled(data: OutOfFold, counts: Counts, figure: Callable[[Counts], Floats]) -> Interval:
+    """A figure with its interval: `figure` makes (B,) values of the weights (N, B) of images in B resamples.
+
+    `counts` (P, B) are those of `draw_patients`.
+    """
+    once = np.ones((len(data.labels), 1), dtype=np.float32)
+    blocks = [figure(counts[:, at : at + BLOCK][data.patients]) for at in range(0, counts.shape[1], BLOCK)]
+    return percentile_interval(float(figure(once)[0]), np.concatenate(blocks))
+
+
 def weighted_auc(labels: NDArray[np.int64], scores: Floats, weights: Counts) -> Floats:
     """AUC of (N,) scores in B resamples at once, image i counting `weights[i, b]` times; NaN where a class is missing.
 
@@ -86,6 +98,21 @@ def weighted_auc(labels: NDArray[np.int64], scores: Floats, weights: Counts) -> 
     won = np.einsum("ib,ib->b", drawn, sums[left]) + np.einsum("ib,ib->b", drawn, sums[right])
     pairs = drawn.sum(axis=0, dtype=np.float64) * sums[-1]
     return _ratio(won, 2.0 * pairs)
+
+
+def weighted_average_precision(labels: NDArray[np.int64], scores: Floats, weights: Counts) -> Floats:
+    """Average precision of (N,) scores in B resamples at once: the precision at each score, by the recall it adds.
+
+    Equal scores are one step. NaN where there is no positive.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    drawn = weights[order].astype(np.float64)
+    every = np.cumsum(drawn, axis=0)[last]
+    positive = np.cumsum(drawn * (labels[order] == 1)[:, np.newaxis], axis=0)[last]
+    precision = np.divide(positive, every, out=np.zeros_like(positive), where=every > 0)
+    added = np.diff(positive, axis=0, prepend=0.0)
+    return _ratio((precision * added).sum(axis=0), positive[-1])
 
 
 def mean_over_folds(

@@ -40,13 +40,15 @@ def unit_estimates(
     `sides` gives an image's laterality. If it is not known of every image there is no breast, and a patient has the
     highest score of her images.
     """
-    breasts = by_breast(predictions, sides) if sides is not None and predictions["image_id"].isin(sides).all() else None
-    tables = {
-        "image": predictions,
-        "breast": breasts,
-        "patient": by_patient(predictions if breasts is None else breasts),
-    }
-    return [_measured(unit, table, resamples, seed) for unit, table in tables.items() if table is not None]
+    return [_measured(unit, table, resamples, seed) for unit, table in unit_tables(predictions, sides).items()]
+
+
+def unit_tables(predictions: pd.DataFrame, sides: Mapping[str, str] | None) -> dict[str, pd.DataFrame]:
+    """The predictions by image, by breast if the side of every image is known, and by patient."""
+    if sides is None or not predictions["image_id"].isin(sides).all():
+        return {"image": predictions, "patient": by_patient(predictions)}
+    breasts = by_breast(predictions, sides)
+    return {"image": predictions, "breast": breasts, "patient": by_patient(breasts)}
 
 
 def by_breast(predictions: pd.DataFrame, sides: Mapping[str, str]) -> pd.DataFrame:
