@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diagram_ray"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]
 DECISIONS = ROOT / "docs" / "decisions"
-COMMANDS = {"prepare", "audit", "train", "report", "predict", "reproduce", "doctor"}
+COMMANDS = {"prepare", "audit", "train", "report", "predict", "evaluate", "reproduce", "doctor"}
 BASE = {"errors", "logs", "signals"}
 
 
