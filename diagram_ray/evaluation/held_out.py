@@ -32,6 +32,7 @@ from diagram_ray.evaluation.resampling import (
     Counts,
     Interval,
     draw_patients,
+    rate_intervals,
     resampled,
     weighted_auc,
     weighted_average_precision,
@@ -158,8 +159,8 @@ def sides_of(manifest: pd.DataFrame) -> dict[str, str] | None:
 
 def _unit(unit: str, data: OutOfFold, threshold: float, resamples: int, seed: int) -> UnitFigures:
     counts = draw_patients(data, resamples, seed)
-    interval = partial(resampled, data, counts)
     scores, truth = data.scores[0], data.labels == 1
+    interval = partial(resampled, data, counts, interval=rate_intervals(data))
     called = scores >= threshold
     figures = {
         "auc": interval(lambda w: weighted_auc(data.labels, scores, w)),
@@ -176,7 +177,7 @@ def _unit(unit: str, data: OutOfFold, threshold: float, resamples: int, seed: in
 
 def _calibration(data: OutOfFold, scores: Floats, counts: Counts) -> dict[str, Interval]:
     return {
-        "brier": resampled(data, counts, partial(brier, data.labels, scores)),
+        "brier": resampled(data, counts, partial(brier, data.labels, scores), rate_intervals(data)),
         "calibration_slope": resampled(data, counts, lambda w: fit_line(data.labels, scores, w)[1]),
         "calibration_intercept": resampled(data, counts, lambda w: fit_line(data.labels, scores, w)[0]),
     }

@@ -7,11 +7,13 @@ scores everything higher than the others' lowers it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from diagram_ray.evaluation.metrics import Floats
 from diagram_ray.evaluation.out_of_fold import OutOfFold
@@ -63,6 +65,29 @@ def logit_interval(value: float, sd: float) -> Interval:
     return Interval(value, float(low), float(high))
 
 
+def rate_interval(value: float, draws: Floats, patients: int) -> Interval:
+    """The interval of a rate in [0, 1] from the sd of its bootstrap `draws`, on the logit scale with Student's t.
+
+    `patients` are those of the rarer class. With a dozen of them percentiles of a bootstrap hold the truth in 90 %
+    only, this in 95 % (benchmarks/hospitals.py). A rate of 0 or 1, which has no spread, gets the exact binomial bound.
+    """
+    known = draws[~np.isnan(draws)]
+    if not len(known) or patients < 2:
+        return Interval(value, 0.0, 1.0)
+    if not 0 < value < 1:
+        bound = ((1 - LEVEL) / 2) ** (1 / patients)
+        return Interval(value, bound, 1.0) if value >= 1 else Interval(value, 0.0, 1 - bound)
+    reach = float(student.ppf((1 + LEVEL) / 2, patients - 1)) * known.std() / (value * (1 - value))
+    low, high = expit(logit(value) + np.array([-reach, reach]))
+    return Interval(value, float(low), float(high))
+
+
+def rate_intervals(data: OutOfFold) -> Callable[[float, Floats], Interval]:
+    """`rate_interval` for figures of these predictions."""
+    rarer = min(len(np.unique(data.patients[data.labels == label])) for label in (0, 1))
+    return partial(rate_interval, patients=rarer)
+
+
 def draw_patients(data: OutOfFold, resamples: int, seed: int) -> Counts:
     """How often each patient is in each resample: (P, B). As many as there are, with replacement, within folds."""
     rng = np.random.default_rng(seed)
@@ -73,14 +98,19 @@ def draw_patients(data: OutOfFold, resamples: int, seed: int) -> Counts:
     return counts
 
 
-def resampled(data: OutOfFold, counts: Counts, figure: Callable[[Counts], Floats]) -> Interval:
+def resampled(
+    data: OutOfFold,
+    counts: Counts,
+    figure: Callable[[Counts], Floats],
+    interval: Callable[[float, Floats], Interval] = percentile_interval,
+) -> Interval:
     """A figure with its interval: `figure` makes (B,) values of the weights (N, B) of images in B resamples.
 
-    `counts` (P, B) are those of `draw_patients`.
+    `counts` (P, B) are those of `draw_patients`; `interval` makes one of the value and its (B,) draws.
     """
     once = np.ones((len(data.labels), 1), dtype=np.float32)
     blocks = [figure(counts[:, at : at + BLOCK][data.patients]) for at in range(0, counts.shape[1], BLOCK)]
-    return percentile_interval(float(figure(once)[0]), np.concatenate(blocks))
+    return interval(float(figure(once)[0]), np.concatenate(blocks))
 
 
 def weighted_auc(labels: NDArray[np.int64], scores: Floats, weights: Counts) -> Floats:

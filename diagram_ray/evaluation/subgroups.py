@@ -1,13 +1,14 @@
 """A model's AUC in parts of the images: by breast density, view, scanner or whatever a column of the manifest says."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from diagram_ray.errors import DataError
-from diagram_ray.evaluation.out_of_fold import out_of_fold
-from diagram_ray.evaluation.resampling import Interval, bootstrap
+from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
+from diagram_ray.evaluation.resampling import Interval, draw_patients, rate_intervals, resampled, weighted_auc
 
 LEAST = 10
 """Images of each class that an AUC needs to be shown."""
@@ -64,8 +65,13 @@ def usual_columns(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[str
 def _subgroup(column: str, value: str, table: pd.DataFrame, resamples: int, seed: int) -> Subgroup:
     positive = int((table["label"] == 1).sum())
     enough = min(positive, len(table) - positive) >= LEAST
-    auc = bootstrap(out_of_fold(table), resamples, seed)[0] if enough else None
+    auc = _auc(out_of_fold(table), resamples, seed) if enough else None
     return Subgroup(column, value, len(table), positive, table["patient_id"].nunique(), auc)
+
+
+def _auc(data: OutOfFold, resamples: int, seed: int) -> Interval:
+    counts = draw_patients(data, resamples, seed)
+    return resampled(data, counts, partial(weighted_auc, data.labels, data.scores[0]), rate_intervals(data))
 
 
 def _text(value: Any) -> str:

@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.held_out import ModelEvaluation, TrainingSide, differences, evaluate_scores, sides_of
+from diagram_ray.evaluation.resampling import Interval, logit_interval, rate_interval, weighted_average_precision
 from diagram_ray.evaluation.subgroups import LEAST, UNKNOWN, subgroups, usual_columns
 
 
@@ -55,9 +57,27 @@ def test_figures_equal_those_of_scikit_learn_and_plain_counting() -> None:
     assert "brier" not in patient.figures
 
 
-def test_average_precision_in_resamples_equals_a_loop_over_repeated_images() -> None:
-    from diagram_ray.evaluation.resampling import weighted_average_precision
+def test_a_rate_that_is_whole_is_not_taken_for_certain() -> None:
+    assert rate_interval(1.0, np.ones(50), 12) == Interval(1.0, pytest.approx(binom_low(12)), 1.0)
+    assert rate_interval(0.0, np.zeros(50), 12) == Interval(0.0, 0.0, pytest.approx(1 - binom_low(12)))
+    assert rate_interval(0.5, np.full(50, np.nan), 12) == Interval(0.5, 0.0, 1.0)
+    assert rate_interval(0.5, np.array([0.4, 0.6]), 1) == Interval(0.5, 0.0, 1.0)
 
+
+def binom_low(count: int) -> float:
+    """The exact 95 % bound of Clopper and Pearson where all of `count` succeeded."""
+    return float(beta.ppf(0.025, count, 1))
+
+
+def test_intervals_widen_as_the_rarer_class_has_fewer_patients() -> None:
+    draws = np.random.default_rng(0).normal(0.8, 0.05, 500)
+    reach = {patients: rate_interval(0.8, draws, patients) for patients in (3, 12, 1000)}
+    assert reach[3].low < reach[12].low < reach[1000].low < 0.8 < reach[1000].high < reach[12].high < reach[3].high < 1
+    plain = logit_interval(0.8, float(draws.std()))
+    assert (reach[1000].low, reach[1000].high) == pytest.approx((plain.low, plain.high), abs=1e-3)
+
+
+def test_average_precision_in_resamples_equals_a_loop_over_repeated_images() -> None:
     table, _ = hospital(3, 12, 1)
     labels, scores = table["label"].to_numpy(), table["score"].to_numpy()
     weights = np.random.default_rng(0).integers(0, 3, (len(labels), 5)).astype(np.float32)
