@@ -223,6 +223,24 @@ def test_chance_is_as_wide_as_shuffled_patients_are():
     assert chance_sd(data) > 1.2 * independent  # two images of a patient are not two patients
 
 
+def test_chance_is_that_of_the_control_where_patients_have_one_image_or_several():
+    """Patients with equally many images exchange their labels, in the control (data/splits.py) and here."""
+    random = np.random.default_rng(3)
+    sizes = np.tile([1, 2, 2, 4], 30)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    scores = random.normal(size=len(sizes))[owner] + 0.3 * random.normal(size=len(owner))
+    data = OutOfFold((0,), scores[None], owner // 4 % 2, owner // 4 % 3, owner)
+    values = []
+    for _ in range(1500):
+        labels = data.labels.copy()
+        for size in (1, 2, 4):
+            patients = np.flatnonzero(sizes == size)
+            for patient, donor in zip(patients, random.permutation(patients), strict=True):
+                labels[owner == patient] = data.labels[owner == donor]
+        values.append(np.mean([auc(labels[rows], scores[rows]) for rows in data.rows()]))
+    assert chance_sd(data) == pytest.approx(np.std(values), rel=0.08)
+
+
 def test_the_control_may_be_off_by_chance_and_no_more():
     control = {"auc_mean": 0.56, "shuffles": [{"seed": 0, "fold_auc": [0.56]}]}
     assert check_control(control, 0.03).passed

@@ -104,25 +104,30 @@ def check_control(control: Mapping[str, Any], chance: float) -> ControlCheck:
 
 
 def chance_sd(data: OutOfFold, draws: int = 1000, seed: int = 0) -> float:
-    """Standard deviation of the mean over folds of the first trial's AUC when patients swap their labels.
+    """Standard deviation of the mean over folds of the first trial's AUC when patients exchange their labels.
 
-    Within a fold, the patients' lists of labels are laid end to end in a random order: images of a patient keep
-    labels that go together, which widens the spread, as it widens the control's.
+    As in the control, patients with equally many images exchange all their labels: those of a patient go together,
+    which widens the spread. NaN if no fold has both classes.
     """
     rng = np.random.default_rng(seed)
-    folds = [_shuffled_auc(data, rows, draws, rng) for rows in data.rows()]
-    known = [fold for fold in folds if fold is not None]
-    return float(np.mean(known, axis=0).std()) if known else math.nan
+    sizes = np.bincount(data.patients)
+    by_size = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
+    images = [np.stack([np.flatnonzero(data.patients == patient) for patient in patients]) for patients in by_size]
+    labels = np.empty((draws, len(data.labels)), dtype=np.int64)
+    for rows in images:
+        for draw in range(draws):
+            labels[draw, rows] = data.labels[rows[rng.permutation(len(rows))]]
+    folds = np.stack([_shuffled_auc(labels[:, rows], data.scores[0, rows]) for rows in data.rows()])
+    known = ~np.isnan(folds)
+    means = np.divide(np.where(known, folds, 0.0).sum(axis=0), known.sum(axis=0), where=known.any(axis=0),
+                      out=np.full(draws, np.nan))  # fmt: skip
+    return float(np.nanstd(means)) if known.any() else math.nan
 
 
-def _shuffled_auc(data: OutOfFold, rows: NDArray[np.intp], draws: int, rng: np.random.Generator) -> Floats | None:
-    """One fold's AUC under `draws` shuffles of its labels: (draws,). None if it has one class."""
-    rows = rows[np.argsort(data.patients[rows], kind="stable")]
-    labels = data.labels[rows]
-    positive, negative = int(labels.sum()), int((1 - labels).sum())
-    if not positive or not negative:
-        return None
-    patients = np.split(labels, np.flatnonzero(np.diff(data.patients[rows])) + 1)
-    shuffled = np.stack([np.concatenate([patients[i] for i in rng.permutation(len(patients))]) for _ in range(draws)])
-    sums: Floats = shuffled @ rankdata(data.scores[0, rows])
-    return (sums - positive * (positive + 1) / 2) / (positive * negative)
+def _shuffled_auc(labels: NDArray[np.int64], scores: Floats) -> Floats:
+    """The AUC of a fold's scores (N,) for each row of labels (draws, N): (draws,). NaN where a class is missing."""
+    positive = labels.sum(axis=1)
+    pairs = positive * (labels.shape[1] - positive)
+    won = labels @ rankdata(scores) - positive * (positive + 1) / 2
+    values: Floats = np.divide(won, pairs, out=np.full(len(labels), np.nan), where=pairs > 0)
+    return values
