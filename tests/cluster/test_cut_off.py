@@ -25,6 +25,8 @@ pytestmark = [
 
 SECONDS = 30.0
 """That the host is cut off."""
+BETWEEN = 5.0
+"""A host that goes on training has no process that does for less than this, between two trials."""
 
 
 def ip(*arguments: str) -> None:
@@ -117,7 +119,7 @@ def test_a_host_that_is_cut_off_costs_time_and_nothing_else(
         made.cable("left", "down")
         threading.Event().wait(SECONDS)  # the fault itself
         assert process.poll() is None
-        assert made.train("right")
+        wait_for(lambda: made.train("right"), log, process, BETWEEN)
         made.cable("left", "up")
         Path(environment["FAKE_FOLDER"], "slow").write_text("0.3")
         result = ended(process, out)

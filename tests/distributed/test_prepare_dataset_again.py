@@ -233,7 +233,7 @@ def test_a_node_that_is_lost_leaves_no_trace(phantom: Path, tmp_path: Path, file
     index = inbreast.index(str(phantom))
     images = identify_images(index.records, OPTIONS)
     with work_area(str(tmp_path / "alone"), {}, update=False) as area:
-        entries, _ = ingest._decode(area.files, area.pieces, OPTIONS, images)
+        entries, _ = ingest._decode(area.pieces, OPTIONS, images)
         digests = sorted(entry.digest for entry in entries)
     table = pd.read_parquet(tmp_path / "out" / "sources.parquet")
     assert sorted(table["digest"]) == digests

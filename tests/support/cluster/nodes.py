@@ -146,13 +146,16 @@ def free_ports(count: int) -> list[int]:
 
 
 def await_ready(
-    ready: Callable[[], bool], log: Path | None = None, process: "subprocess.Popen[Any] | None" = None
+    ready: Callable[[], bool],
+    log: Path | None = None,
+    process: "subprocess.Popen[Any] | None" = None,
+    seconds: float = START,
 ) -> None:
     """Until `ready`. Where it takes too long, or the `process` that is to bring it about has ended, shows its log."""
-    end = time.monotonic() + START
+    end = time.monotonic() + seconds
     while not ready():
         ended = process is not None and process.poll() is not None
         if ended or time.monotonic() > end:
-            why = "the process ended" if ended else f"not in {START:g} s"
+            why = "the process ended" if ended else f"not in {seconds:g} s"
             raise TimeoutError(f"{why}: {log.read_text()[-3000:] if log else ready}")
         time.sleep(0.5)
