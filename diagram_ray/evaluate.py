@@ -96,9 +96,8 @@ def evaluate_models(
     folders = list(dict.fromkeys(map(reached, models)))
     predictors = [Predictor.load(folder, choose_device(device)) for folder in folders]
     question = held_out.question_for(predictors[0].card, settings or {})
-    for folder, predictor in zip(folders, predictors, strict=True):
-        data = held_out.read_labelled(dataset, question, predictor.card, folder)
-        held_out.check_unseen(folder, predictor.card, data, dataset)
+    cards = {folder: predictor.card for folder, predictor in zip(folders, predictors, strict=True)}
+    data = held_out.read_labelled(dataset, question, cards)
     manifest = read_manifest(dataset)
     manifest = manifest[manifest["image_id"].isin(data.image_ids)]
     names, tables = _names(folders), [held_out.score(predictor, data) for predictor in predictors]
@@ -109,8 +108,8 @@ def evaluate_models(
     ]
     notes = [
         note
-        for folder, predictor in zip(folders, predictors, strict=True)
-        for note in _notes(folder, predictor.card.experiment.data, question, held_out.is_known_whom(folder))
+        for folder, card in cards.items()
+        for note in _notes(folder, card.experiment.data, question, held_out.is_known_whom(folder))
     ]
     about = _about(dataset, data)
     return Evaluation(about, evaluated, differences(names, tables), _joined(names, tables), list(dict.fromkeys(notes)))

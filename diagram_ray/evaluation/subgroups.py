@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from diagram_ray.data.parquet.loader import value_text
 from diagram_ray.errors import DataError
 from diagram_ray.evaluation.out_of_fold import OutOfFold, out_of_fold
 from diagram_ray.evaluation.resampling import Interval, draw_patients, rate_intervals, resampled, weighted_auc
@@ -75,7 +76,4 @@ def _auc(data: OutOfFold, resamples: int, seed: int) -> Interval:
 
 
 def _text(value: Any) -> str:
-    """A value as a reader writes it: 2, not 2.0."""
-    if pd.isna(value):
-        return UNKNOWN
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return UNKNOWN if pd.isna(value) else value_text(value)

@@ -114,7 +114,7 @@ def _model(model: ModelEvaluation) -> dict[str, Any]:
 
 def _threshold(unit: UnitFigures) -> str:
     if unit.threshold == HALF:
-        return "0.5, as no other comes with the model"
+        return "0.5, as no better one comes with the model"
     return f"{unit.threshold:.3f} by image, the best by Youden's index on the out-of-fold scores of its own study"
 
 

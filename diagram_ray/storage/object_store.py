@@ -223,8 +223,11 @@ class StorePath:
 
     def check_packages(self) -> None:
         """Raises DataError if the packages for this kind of store are missing, or it is unknown."""
+        self._opened()
+
+    def _opened(self) -> tuple[Any, str]:
         try:
-            _open(self.uri)
+            return _open(self.uri)
         except ImportError as error:
             raise DataError(f"{self}: cannot be opened: {missing(self.uri, error)}") from None
         except Exception as error:  # object stores raise kinds of their own
@@ -257,8 +260,7 @@ class StorePath:
     def _ask(self, call: Callable[[Any, str], T]) -> T:
         if self.once:
             return call(*_open(self.uri))
-        self.check_packages()
-        files, path = _open(self.uri)
+        files, path = self._opened()
         try:
             return RETRY(self.uri, lambda: call(files, path))
         except (*GONE, DiagramError):

@@ -144,7 +144,7 @@ def _classes(manifest: pd.DataFrame, info: dict[str, Any], config: DataConfig, u
         near = difflib.get_close_matches(config.target, list(manifest.columns), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(manifest.columns)}"
         raise DataError(f"{uri}: data.target: the manifest has no column {config.target!r}; {hint}")
-    present = sorted({_text(value) for value in manifest[config.target].dropna()})
+    present = sorted({value_text(value) for value in manifest[config.target].dropna()})
     classes = config.classes
     if classes is None:
         values = [str(name) for name in info["classes"]] if config.target == "label" else present
@@ -181,10 +181,10 @@ def _check_counts(labels: "pd.Series[int]", classes: dict[str, list[str]], confi
 def _class_of(values: "pd.Series[Any]", classes: dict[str, list[str]]) -> "pd.Series[int]":
     """The class number of each value; -1 for those in no class."""
     numbers = {value: number for number, group in enumerate(classes.values()) for value in group}
-    return values.map(lambda value: -1 if pd.isna(value) else numbers.get(_text(value), -1)).astype(int)
+    return values.map(lambda value: -1 if pd.isna(value) else numbers.get(value_text(value), -1)).astype(int)
 
 
-def _text(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as it is written in data.classes: 2, not 2.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

@@ -30,8 +30,8 @@ def precision_recall(ax: Axes, labels: NDArray[np.int64], scores: Mapping[str, F
     for number, (name, values) in enumerate(scores.items()):
         order = np.argsort(-values, kind="stable")
         last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
-        found = np.cumsum(labels[order])[last]
-        ax.plot(found / labels.sum(), found / (last + 1), **_look(number), label=name)
+        positive = np.cumsum(labels[order])[last]
+        ax.plot(positive / labels.sum(), positive / (last + 1), **_look(number), label=name)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     ax.set(xlabel="recall (sensitivity)", ylabel="precision")
     ax.legend(loc="best")

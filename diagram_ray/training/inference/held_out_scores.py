@@ -34,26 +34,39 @@ def question_for(card: ModelCard, settings: Mapping[str, Any]) -> DataConfig:
     return override(card.experiment, settings, "--set").data
 
 
-def read_labelled(dataset: str, question: DataConfig, card: ModelCard, model: Place) -> TrainingData:
-    """The labelled images of a prepared dataset as `model` needs them. Raises DataError if they do not fit it."""
+def read_labelled(dataset: str, question: DataConfig, models: Mapping[Place, ModelCard]) -> TrainingData:
+    """The labelled images of a prepared dataset as all models need them.
+
+    Raises DataError if they do not fit one, LeakageError if one was trained on a patient of them.
+    """
+    for model, card in models.items():
+        _check_size(dataset, card, model)
+    data = read_training_data(dataset, question)
+    for model, card in models.items():
+        _check_classes(dataset, data, question, card, model)
+        _check_unseen(dataset, data, card, model)
+    return data
+
+
+def _check_size(dataset: str, card: ModelCard, model: Place) -> None:
     size = tuple(read_info(dataset).get("image_size", ()))
     if size != card.image_size:
         raise DataError(
             f"{dataset}: its images have the size {size}; {model} was trained on {card.image_size}: prepare them with "
             f"--image-size {card.image_size[0]}x{card.image_size[1]}"
         )
-    data = read_training_data(dataset, question)
+
+
+def _check_classes(dataset: str, data: TrainingData, question: DataConfig, card: ModelCard, model: Place) -> None:
     if data.classes != card.classes:
         groups = ", ".join(f'"{name}": [...]' for name in card.classes)
         raise DataError(
             f"{dataset}: its classes are {' and '.join(data.classes)}, and {model} tells {card.classes[0]} from "
             f"{card.classes[1]}; say which values of {question.target} are meant: --set 'data.classes={{{groups}}}'"
         )
-    return data
 
 
-def check_unseen(model: Place, card: ModelCard, data: TrainingData, dataset: str) -> None:
-    """Raises LeakageError if the model was trained on a patient of the dataset, or on the dataset itself."""
+def _check_unseen(dataset: str, data: TrainingData, card: ModelCard, model: Place) -> None:
     if data.fingerprint in (card.fingerprint, *card.initial):
         raise LeakageError(
             f"{dataset}: {model} was trained on this dataset; a study's own report says what it scores on images that "
