@@ -82,7 +82,7 @@ def test_a_head_that_dies_is_survived_by_a_new_cluster_of_another_size(
     """Driver, head and workers are killed; what goes on knows the URI and nothing else."""
     place = StorePath("s3://bucket/studies/killed")
     slow = Path(environment["FAKE_FOLDER"]) / "slow"
-    slow.touch()
+    slow.write_text("5")  # so slow that it has not ended when the lock has been watched, which takes a beat or two
     with driver(str(place), environment, cpus=2) as first:
         wait_until(lambda: (place / "ledger" / "00000012.json").exists(), 400)
         with (
